@@ -1,0 +1,310 @@
+"""A run, written down: frozen dataclasses, and their way from and to the plain mappings of YAML.
+
+Every option is declared once: here for what all runs share, in the signature of the class for what a component alone
+understands. A component is written as its name, or as a mapping with its name and options:
+
+    loss: BalancedSoftmax
+    loss: {name: BalancedSoftmax, power: 0.25}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from longtail.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class Component:
+    """A class by its name, with the keyword options that a recipe gives it.
+
+    Args:
+        name: of a public class of the component's package, or "package.module.Class" of anyone's.
+        options: its keyword-only arguments.
+    """
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, package: types.ModuleType, *runtime: Any) -> Any:
+        """Construct it: `runtime` values first, then the options.
+
+        Raises:
+            InputError: for a name or an option that does not exist, with the nearest ones.
+        """
+        cls = find_class(self.name, package)
+        known = [
+            p.name for p in inspect.signature(cls).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY
+        ]
+        for option in self.options:
+            if option not in known:
+                raise unknown_name(f"option of {self.name}", option, known)
+        return cls(*runtime, **self.options)
+
+
+def find_class(name: str, package: types.ModuleType) -> Any:
+    """The class called `name` in a package of components, or anywhere by its dotted path."""
+    if "." in name:
+        module_name, _, attribute = name.rpartition(".")
+        try:
+            return getattr(__import__(module_name, fromlist=[attribute]), attribute)
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"cannot import {name!r}: {error}") from error
+    public: list[str] = package.__all__
+    if name not in public:
+        raise unknown_name(package.__name__.removeprefix("longtail.").rstrip("s"), name, public)
+    return getattr(package, name)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images, and how they are read.
+
+    Args:
+        name: a data name (`longtail list`), or a path: a folder, a table, a list, a CIFAR folder or archive.
+        root: where the files of a named set lie; by default $LONGTAIL_DATA, then ~/.cache/longtail. For a table or a
+            list, the folder its paths start from; by default its own.
+        imbalance_factor: of the long tail cut from a balanced set; None takes the data as they are.
+        profile: of that long tail.
+        image_size: side of the square that the net sees, in pixels; None lets the data decide.
+        storage: "resident" keeps all images as one tensor on the device, "stream" reads them from disk in every epoch;
+            "auto" is resident for images of up to 64 pixels.
+        val_share: share of each class of the training images held out for choices.
+        test_per_class: images per class held out for the test where the data bring no test part; None chooses.
+        on_bad_image: "fail" stops at an unreadable image, "skip" leaves it out and counts it.
+        workers: processes that read streamed images; None takes one per core, at most 8.
+        seed: of what is held out (never of training).
+    """
+
+    name: str = "digits-lt"
+    root: str | None = None
+    imbalance_factor: float | None = None
+    profile: Literal["exp", "step", "pareto"] = "exp"
+    image_size: int | None = None
+    storage: Literal["auto", "resident", "stream"] = "auto"
+    val_share: float = 0.0
+    test_per_class: int | None = None
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    workers: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The net: a backbone from image to embedding, a head from embedding to logits.
+
+    Args:
+        backbone: name of a backbone (`longtail list`) with its options, or of a torchvision classification model.
+        head: from the embedding to the logits.
+        pretrained: start from weights trained on ImageNet.
+    """
+
+    backbone: Component = field(default_factory=lambda: Component("SmallNet"))
+    head: Component = field(default_factory=lambda: Component("LinearHead"))
+    pretrained: bool = False
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Stochastic gradient descent.
+
+    Args:
+        lr: peak learning rate.
+        momentum: of the velocity.
+        weight_decay: L2 penalty, on every parameter as in the source papers.
+        nesterov: look ahead along the velocity.
+    """
+
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 2e-4
+    nesterov: bool = False
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate over a stage. Times are shares of the stage, so that a shorter run keeps the shape.
+
+    Args:
+        kind: "constant", "multistep" or "cosine" (to zero).
+        warmup: share of the stage over which the rate rises linearly.
+        warmup_start: share of the peak rate at which the warm-up begins.
+        milestones: shares of the stage at which "multistep" multiplies the rate by `gamma`.
+        gamma: factor at each milestone.
+        per: "epoch" holds the rate within an epoch (as the authors' schedulers do), "step" moves it with each step.
+    """
+
+    kind: Literal["constant", "multistep", "cosine"] = "cosine"
+    warmup: float = 0.0
+    warmup_start: float = 0.0
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    per: Literal["step", "epoch"] = "step"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a stage trains, whatever its loss.
+
+    Args:
+        epochs: passes over the sampler's stream.
+        batch_size: images per step (over all ranks).
+        augment: name of an augmentation policy (`longtail list`).
+        normalize: statistics that centre the pixels: of these "data", or the fixed "cifar10" or "imagenet".
+        optimizer: its settings.
+        schedule: of the learning rate.
+        precision: of the forward pass: "fp32", or autocast to "bf16" or "fp16" (with loss scaling).
+        channels_last: memory layout of the convolutions.
+        clip_norm: largest norm of the gradient; None does not clip.
+        ema: decay of an average of the weights, which is then what is scored; None keeps none.
+        deterministic: the same run gives the same bits; switch off for a little speed on a GPU.
+    """
+
+    epochs: int = 30
+    batch_size: int = 128
+    augment: str = "none"
+    normalize: Literal["data", "cifar10", "imagenet"] = "data"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = False
+    clip_norm: float | None = None
+    ema: float | None = None
+    deterministic: bool = True
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1 or self.batch_size < 1:
+            raise InputError(f"epochs and batch_size must be at least 1, not {self.epochs} and {self.batch_size}")
+        if self.optimizer.lr <= 0:
+            raise InputError(f"the learning rate must be positive, not {self.optimizer.lr}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"ema must lie between 0 and 1 (0.999, say), not {self.ema}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run: `config.yaml` of a finished run is this, and runs again.
+
+    Args:
+        data: which images.
+        model: the net.
+        stages: what is done, in order; each names a class of `longtail.stages` and its options.
+        method: name of the method the stages make up.
+        recipe: name of the training recipe; results of different recipes never share a column.
+        seed: of initialisation, order and augmentation.
+        protocol: "honest" scores the last checkpoint; "paper" keeps the epoch that is best on the *test* set, as most
+            published code does, and marks every result with it.
+        many: a class with more training images is "many-shot".
+        few: a class with fewer training images is "few-shot".
+        groups: "fixed" uses `many` and `few`; "quantile" takes thirds of the classes.
+        device: "auto" takes an accelerator where there is one.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    stages: tuple[Component, ...] = ()
+    method: str = "custom"
+    recipe: str = "custom"
+    seed: int = 0
+    protocol: Literal["honest", "paper"] = "honest"
+    many: int = 100
+    few: int = 20
+    groups: Literal["fixed", "quantile"] = "fixed"
+    device: str = "auto"
+
+
+def to_mapping(value: Any) -> Any:
+    """Plain data (mappings, lists, numbers) that `from_mapping` reads back to an equal value."""
+    if isinstance(value, Component):
+        options = {key: to_mapping(option) for key, option in value.options.items()}
+        return {"name": value.name, **options} if options else value.name
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [to_mapping(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_mapping(item) for key, item in value.items()}
+    return value
+
+
+def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
+    """A typed value from plain data.
+
+    Args:
+        cls: a dataclass of this module or a stage, or any type that their fields use.
+        value: what YAML gave.
+        where: dotted path to it, for messages.
+
+    Raises:
+        InputError: naming the place, for an unknown key (with the nearest) or a value of another type.
+
+    Example:
+        >>> from_mapping(OptimizerConfig, {"lr": 0.05}).lr
+        0.05
+        >>> from_mapping(OptimizerConfig, {"learning_rate": 0.05})
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: there is no setting 'learning_rate'; there are: lr, momentum, nesterov, weight_decay
+    """
+    if cls is Component:
+        return _component(value, where)
+    if dataclasses.is_dataclass(cls):
+        return _dataclass(cls, value, where)
+    origin, arguments = typing.get_origin(cls), typing.get_args(cls)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in arguments:
+            return None
+        return from_mapping(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"{where} must be a list, not {value!r}")
+        return tuple(from_mapping(arguments[0], item, f"{where}.{i}") for i, item in enumerate(value))
+    if origin is Literal:
+        if value not in arguments:
+            raise InputError(f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}")
+        return value
+    if cls is Any:
+        return value
+    return _scalar(cls, value, where)
+
+
+def _component(value: Any, where: str) -> Component:
+    if isinstance(value, Component):
+        return value
+    if isinstance(value, str):
+        return Component(value)
+    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+        return Component(value["name"], {key: item for key, item in value.items() if key != "name"})
+    raise InputError(f"{where} must be a name, or a mapping with a name and its options, not {value!r}")
+
+
+def _dataclass(cls: Any, value: Any, where: str) -> Any:
+    if isinstance(value, cls):
+        return value
+    if not isinstance(value, Mapping):
+        raise InputError(f"{where or cls.__name__} must be a mapping of settings, not {value!r}")
+    hints = typing.get_type_hints(cls)
+    for key in value:
+        if key not in hints:
+            raise unknown_name(f"setting{f' of {where}' if where else ''}", str(key), hints)
+    prefix = f"{where}." if where else ""
+    return cls(**{key: from_mapping(hints[key], item, f"{prefix}{key}") for key, item in value.items()})
+
+
+def _scalar(cls: Any, value: Any, where: str) -> Any:
+    if cls is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if cls is float and isinstance(value, str):  # YAML 1.1 reads 2e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
+        return value
+    raise InputError(f"{where} must be of type {cls.__name__}, not {value!r}")

@@ -1,0 +1,47 @@
+"""The one error that is the user's to mend: the command line prints its message and exits with 2."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Bad input: the message says what was given, what is needed and what to do.
+
+    Example:
+        >>> raise InputError("no folder at 'photos'; give the folder that holds one folder per class")
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: no folder at 'photos'; give the folder that holds one folder per class
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a misspelt name, with the nearest ones.
+
+    Args:
+        kind: what the name is of, in words ("loss", "data set").
+        name: what was given.
+        known: what there is.
+
+    Example:
+        >>> print(unknown_name("loss", "BalancedSoftmx", ["BalancedSoftmax", "CrossEntropy"]))
+        there is no loss 'BalancedSoftmx'; did you mean BalancedSoftmax?
+    """
+    choices = sorted(known)
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(choices)}"
+    return InputError(f"there is no {kind} {name!r}; {hint}")
+
+
+def first_ten(items: Iterable[object]) -> str:
+    """A list for an error message: the first ten, one a line, and how many more.
+
+    Example:
+        >>> print(first_ten(["a.png", "b.png"]))
+          a.png
+          b.png
+    """
+    lines = [f"  {item}" for item in items]
+    more = [f"  ... and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return "\n".join(lines[:10] + more)
