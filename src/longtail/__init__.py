@@ -1,0 +1,6 @@
+"""Train and judge image classifiers on data whose classes are unevenly filled."""
+
+from longtail.errors import InputError
+from longtail.version import __version__
+
+__all__ = ["InputError", "__version__"]

@@ -39,9 +39,7 @@ class Component:
             InputError: for a name or an option that does not exist, with the nearest ones.
         """
         cls = find_class(self.name, package)
-        known = [
-            p.name for p in inspect.signature(cls).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY
-        ]
+        known = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
         for option in self.options:
             if option not in known:
                 raise unknown_name(f"option of {self.name}", option, known)

@@ -1,0 +1,1 @@
+"""From logits to every number of a result."""

@@ -1,0 +1,1 @@
+"""Losses that know how many training images each class has: ."""

@@ -1,0 +1,1 @@
+"""Backbones from image to embedding, and heads from embedding to logits."""

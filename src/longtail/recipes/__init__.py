@@ -1,0 +1,1 @@
+"""Recipes: short YAML files of data sets, training settings and methods, and how they merge."""

@@ -1,0 +1,1 @@
+"""Samplers: from the labels of the training images to the order in which they are seen."""

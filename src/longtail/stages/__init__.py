@@ -1,0 +1,1 @@
+"""Stages of a recipe: each turns a model into a better-balanced model."""
