@@ -64,7 +64,7 @@ class Split:
 
     Args:
         name: the protocol, such as "ldam-seed0", or "folder".
-        sha256: over the little-endian int64 bytes of the index list; of own images, over their relative paths and labels.
+        sha256: over the little-endian int64 bytes of the index list; of own images, over relative paths and labels.
         images: training images.
     """
 

@@ -1,8 +1,8 @@
 """Long-tailed class profiles, and which images of a balanced set they keep.
 
 The exponential and step profiles, the truncation to whole images and the choice of images follow the code of
-LDAM-DRW (Cao et al., NeurIPS 2019, https://github.com/kaidic/LDAM-DRW), whose CIFAR-LT subset most papers use. The Pareto
-profile is that of OLTR (Liu et al., CVPR 2019): ImageNet-LT and Places-LT were drawn with alpha = 6.
+LDAM-DRW (Cao et al., NeurIPS 2019, https://github.com/kaidic/LDAM-DRW), whose CIFAR-LT subset most papers use. The
+Pareto profile is that of OLTR (Liu et al., CVPR 2019): ImageNet-LT and Places-LT were drawn with alpha = 6.
 """
 
 import hashlib
