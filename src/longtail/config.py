@@ -39,11 +39,23 @@ class Component:
             InputError: for a name or an option that does not exist, with the nearest ones.
         """
         cls = find_class(self.name, package)
-        known = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        known = keyword_options(cls)
         for option in self.options:
             if option not in known:
                 raise unknown_name(f"option of {self.name}", option, known)
         return cls(*runtime, **self.options)
+
+
+def keyword_options(cls: Any) -> list[str]:
+    """Names of the options a component takes: its keyword-only arguments, those of an unpacked TypedDict included."""
+    known = []
+    for parameter in inspect.signature(cls).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            known.append(parameter.name)
+        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            unpacked = typing.get_type_hints(cls.__init__).get(parameter.name)
+            known += [key for shared in typing.get_args(unpacked) for key in typing.get_type_hints(shared)]
+    return known
 
 
 def find_class(name: str, package: types.ModuleType) -> Any:

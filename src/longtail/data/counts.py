@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from longtail.errors import InputError
+
+Countable: TypeAlias = "Tensor | Sequence[int] | ClassCounts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class ClassCounts:
 
     counts: Tensor
 
-    def __init__(self, counts: Tensor | Sequence[int] | ClassCounts) -> None:
+    def __init__(self, counts: Countable) -> None:
         object.__setattr__(self, "counts", _checked(counts))
 
     @classmethod
@@ -103,7 +106,7 @@ class ClassCounts:
         return masks
 
 
-def _checked(counts: Tensor | Sequence[int] | ClassCounts) -> Tensor:
+def _checked(counts: Countable) -> Tensor:
     if isinstance(counts, ClassCounts):
         return counts.counts
     values = torch.as_tensor(counts).detach().cpu()

@@ -1,6 +1,6 @@
 """Small images as one uint8 tensor on the training device: a batch is an index pick.
 
-The idea is that of airbench (Jordan, https://github.com/KellerJordan/cifar10-airbench): no workers, no decoding, no copy.
+As in airbench (Jordan, https://github.com/KellerJordan/cifar10-airbench): no workers, no decoding, no copy.
 """
 
 from collections.abc import Iterator

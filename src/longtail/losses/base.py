@@ -1,0 +1,119 @@
+"""The contract of every loss: hard or soft targets, reduction, ignored rows, absent classes.
+
+A loss is its constants, computed once from the class counts, and `per_example`. Everything else is here.
+Shapes: B = batch, C = classes.
+"""
+
+from abc import abstractmethod
+from typing import Literal, TypedDict, Unpack, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+
+from longtail.data.counts import ClassCounts, Countable
+from longtail.errors import InputError, first_ten, unknown_name
+
+Reduction = Literal["mean", "none", "sum"]
+Absent = Literal["error", "mask"]
+
+
+class Contract(TypedDict, total=False):
+    """The options that every loss takes; see `Loss`."""
+
+    reduction: Reduction
+    ignore_index: int
+    absent: Absent
+
+
+# the logit of a masked class: its probability is exactly 0, and 0 * log-probability stays finite
+MASKED = -1e30
+
+
+class Loss(nn.Module):
+    """A loss that knows how many training images each class has. Subclasses implement `per_example`.
+
+    Args:
+        class_counts: training images per class, shape (C,); a tensor, a list or `ClassCounts`.
+        reduction: "mean" over the examples that are not ignored, "sum", or "none" for shape (B,).
+        ignore_index: a hard target of this value contributes nothing.
+        absent: what to do about a class with no training image, whose prior has no logarithm: "error" refuses it,
+            "mask" drops it from the softmax.
+
+    Raises:
+        InputError: if a class has no training image and `absent` is "error", or an option is unknown.
+    """
+
+    counts_C: Tensor
+    absent_C: Tensor
+
+    def __init__(self, class_counts: Countable, **contract: Unpack[Contract]) -> None:
+        super().__init__()
+        reduction, absent = contract.get("reduction", "mean"), contract.get("absent", "error")
+        if reduction not in get_args(Reduction):
+            raise unknown_name("reduction", reduction, get_args(Reduction))
+        if absent not in get_args(Absent):
+            raise unknown_name("treatment of absent classes", absent, get_args(Absent))
+        counts_C = ClassCounts(class_counts).counts
+        if absent == "error" and bool((counts_C == 0).any()):
+            missing = torch.nonzero(counts_C == 0).flatten().tolist()
+            raise InputError(
+                f"{len(missing)} of {len(counts_C)} classes have no training image:\n{first_ten(missing)}\n"
+                "give them images, leave them out, or pass absent='mask' to drop them from the softmax"
+            )
+        self.reduction: Reduction = reduction
+        self.ignore_index = contract.get("ignore_index", -100)
+        self.has_absent = bool((counts_C == 0).any())
+        self.register_buffer("counts_C", counts_C.float(), persistent=False)
+        self.register_buffer("absent_C", counts_C == 0, persistent=False)
+
+    @abstractmethod
+    def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each example, shape (B,), from float32 logits and hard (B,) or soft (B, C) targets."""
+
+    def forward(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
+        """Loss of a batch.
+
+        Args:
+            logits_BC: shape (B, C), any float type; computed in at least float32, also under autocast.
+            targets: labels of shape (B,), or weights over the classes of shape (B, C).
+
+        Returns:
+            A scalar, or shape (B,) with `reduction="none"`.
+        """
+        wide_BC = logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float()
+        if self.has_absent:
+            wide_BC = wide_BC.masked_fill(self.absent_C, MASKED)
+        if targets.ndim == 2:
+            return _reduce(self.per_example(wide_BC, targets.to(wide_BC.dtype)), None, self.reduction)
+        kept_B = targets != self.ignore_index
+        losses_B = self.per_example(wide_BC, torch.where(kept_B, targets, 0))
+        return _reduce(losses_B, kept_B, self.reduction)
+
+
+def pick(values_BC: Tensor, targets: Tensor) -> Tensor:
+    """The entry of each row that its target names; of soft targets, the weighted sum. Shape (B,).
+
+    Example:
+        >>> values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> pick(values, torch.tensor([1, 0])), pick(values, torch.tensor([[0.0, 1.0], [0.5, 0.5]]))
+        (tensor([2., 3.]), tensor([2.0000, 3.5000]))
+    """
+    if targets.ndim == 2:
+        return (values_BC * targets).sum(dim=1)
+    return values_BC.gather(1, targets.unsqueeze(1)).squeeze(1)
+
+
+def cross_entropy(logits_BC: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of each example, shape (B,), for hard (B,) or soft (B, C) targets."""
+    return F.cross_entropy(logits_BC, targets, reduction="none")
+
+
+def _reduce(losses_B: Tensor, kept_B: Tensor | None, reduction: Reduction) -> Tensor:
+    if kept_B is not None:
+        losses_B = torch.where(kept_B, losses_B, 0.0)
+    if reduction == "none":
+        return losses_B
+    if reduction == "sum":
+        return losses_B.sum()
+    return losses_B.mean() if kept_B is None else losses_B.sum() / kept_B.sum()
