@@ -19,6 +19,13 @@ from typing import Any, Literal
 
 from longtail.errors import InputError, unknown_name
 
+KINDS = {  # what a component of each package is called in a message
+    "longtail.losses": "loss",
+    "longtail.samplers": "sampler",
+    "longtail.models": "backbone or head",
+    "longtail.stages": "stage",
+}
+
 
 @dataclass(frozen=True)
 class Component:
@@ -68,7 +75,7 @@ def find_class(name: str, package: types.ModuleType) -> Any:
             raise InputError(f"cannot import {name!r}: {error}") from error
     public: list[str] = package.__all__
     if name not in public:
-        raise unknown_name(package.__name__.removeprefix("longtail.").rstrip("s"), name, public)
+        raise unknown_name(KINDS.get(package.__name__, "class"), name, public)
     return getattr(package, name)
 
 

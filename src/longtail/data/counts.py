@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from longtail.errors import InputError
-
-Countable: TypeAlias = "Tensor | Sequence[int] | ClassCounts"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +101,9 @@ class ClassCounts:
             masks[name][order[start:end]] = True
             start = end
         return masks
+
+
+Countable = Tensor | Sequence[int] | ClassCounts
 
 
 def _checked(counts: Countable) -> Tensor:

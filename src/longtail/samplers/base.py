@@ -1,0 +1,103 @@
+"""The contract of every sampler: an epoch's order is a function of (seed, epoch).
+
+So a sampler has nothing to save: it resumes in mid-epoch by skipping, and ranks share one order, each taking its part.
+Shapes: N = training images, M = images of an epoch, C = classes.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict, Unpack
+
+import torch
+from torch import Tensor
+from torch.utils.data import Sampler as TorchSampler
+
+from longtail.errors import InputError
+from longtail.randomness import generator as generator_for
+
+
+class Contract(TypedDict, total=False):
+    """The options that every sampler takes; see `Sampler`."""
+
+    num_samples: int
+    seed: int
+    rank: int
+    num_ranks: int
+
+
+class Sampler(TorchSampler[int]):
+    """Order in which training images are seen. Subclasses implement `draw`.
+
+    Works alone as the `sampler` of a `torch.utils.data.DataLoader`: call `set_epoch` before each epoch.
+
+    Args:
+        targets: label of each training image, shape (N,); a tensor or a list.
+        num_samples: images of an epoch over all ranks, M; by default as many as there are training images.
+        seed: of the orders.
+        rank: which of `num_ranks` processes this is; it takes every `num_ranks`-th image of the common order, which is
+            filled up from its start until all ranks have equally many.
+        num_ranks: processes that share an epoch.
+
+    Raises:
+        InputError: if there is no image, a label is negative, or rank and num_ranks do not fit.
+    """
+
+    def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
+        self.targets_N = torch.as_tensor(targets).cpu().long()
+        if self.targets_N.ndim != 1 or len(self.targets_N) == 0 or int(self.targets_N.min()) < 0:
+            raise InputError(
+                "a sampler needs the labels of the training images: whole numbers >= 0, shape (N,), N >= 1"
+            )
+        self.num_samples = contract.get("num_samples", len(self.targets_N))
+        self.seed = contract.get("seed", 0)
+        self.rank, self.num_ranks = contract.get("rank", 0), contract.get("num_ranks", 1)
+        if self.num_samples < 1 or not 0 <= self.rank < self.num_ranks:
+            raise InputError(
+                "a sampler needs num_samples >= 1 and 0 <= rank < num_ranks, "
+                f"not {self.num_samples}, {self.rank} and {self.num_ranks}"
+            )
+        self.epoch = 0
+        self.position = 0
+
+    @abstractmethod
+    def draw(self, generator: torch.Generator, progress: float) -> Tensor:
+        """Indices of one epoch, int64, shape (M,).
+
+        Args:
+            generator: the only source of randomness.
+            progress: share of the training that lies behind, in [0, 1).
+        """
+
+    def order(self, seed: int, epoch: int, progress: float = 0.0) -> Tensor:
+        """The epoch's indices over all ranks, shape (M,): a function of its arguments alone."""
+        return self.draw(generator_for("order", seed, epoch), progress)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows."""
+        self.epoch, self.position = epoch, 0
+
+    def __len__(self) -> int:
+        return -(-self.num_samples // self.num_ranks)
+
+    def __iter__(self) -> Iterator[int]:
+        order_M = self.order(self.seed, self.epoch)
+        filled = order_M[torch.arange(len(self) * self.num_ranks) % len(order_M)]
+        for index in filled[self.rank :: self.num_ranks][self.position :].tolist():
+            self.position += 1
+            yield index
+        self.position = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the iteration stands: the next one goes on from here."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved place."""
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+
+def cycle_permutations(num_items: int, num_samples: int, generator: torch.Generator) -> Tensor:
+    """Shuffled passes over `num_items` items, cut after `num_samples`: each item equally often, give or take one."""
+    passes = -(-num_samples // num_items)
+    orders = [torch.randperm(num_items, generator=generator) for _ in range(passes)]
+    return torch.cat(orders)[:num_samples]
