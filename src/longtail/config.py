@@ -120,11 +120,13 @@ class ModelConfig:
         backbone: name of a backbone (`longtail list`) with its options, or of a torchvision classification model.
         head: from the embedding to the logits.
         pretrained: start from weights trained on ImageNet.
+        normalize: what centres the pixels: statistics of the training "data", or the fixed "cifar10" or "imagenet".
     """
 
-    backbone: Component = field(default_factory=lambda: Component("SmallNet"))
+    backbone: Component = field(default_factory=lambda: Component("small_net"))
     head: Component = field(default_factory=lambda: Component("LinearHead"))
     pretrained: bool = False
+    normalize: Literal["data", "cifar10", "imagenet"] = "data"
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,6 @@ class TrainingConfig:
         epochs: passes over the sampler's stream.
         batch_size: images per step (over all ranks).
         augment: name of an augmentation policy (`longtail list`).
-        normalize: statistics that centre the pixels: of these "data", or the fixed "cifar10" or "imagenet".
         optimizer: its settings.
         schedule: of the learning rate.
         precision: of the forward pass: "fp32", or autocast to "bf16" or "fp16" (with loss scaling).
@@ -186,7 +187,6 @@ class TrainingConfig:
     epochs: int = 30
     batch_size: int = 128
     augment: str = "none"
-    normalize: Literal["data", "cifar10", "imagenet"] = "data"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"

@@ -1,1 +1,18 @@
 """Backbones from image to embedding, and heads from embedding to logits."""
+
+from longtail.models.heads import CosineHead, LinearHead
+from longtail.models.resnet_cifar import resnet20, resnet32
+from longtail.models.small import small_net
+
+BACKBONES = ("resnet20", "resnet32", "small_net")
+HEADS = ("CosineHead", "LinearHead")
+
+__all__ = [
+    "BACKBONES",
+    "HEADS",
+    "CosineHead",
+    "LinearHead",
+    "resnet20",
+    "resnet32",
+    "small_net",
+]

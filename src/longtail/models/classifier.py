@@ -1,0 +1,93 @@
+"""The model that every stage takes and gives back: uint8 images -> embedding -> logits.
+
+Shapes: B = batch, D = embedding dimension, C = classes.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import longtail.models as models
+from longtail import randomness
+from longtail.config import ModelConfig, find_class
+from longtail.data.dataset import Dataset
+from longtail.errors import InputError, unknown_name
+from longtail.models.backbones import TorchvisionBackbone, torchvision_names
+
+STATISTICS = {  # mean and standard deviation of the channels
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+class Classifier(nn.Module):
+    """A backbone and a head, which also knows how its pixels are centred: nothing else is needed to use it.
+
+    Args:
+        backbone: (B, 3, H, W) -> (B, D).
+        head: (B, D) -> (B, C).
+        mean: of each colour channel, in [0, 1].
+        std: likewise.
+    """
+
+    scale_C11: Tensor
+    shift_C11: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: nn.Module,
+        mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
+        std: tuple[float, float, float] = (0.25, 0.25, 0.25),
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        std_C11 = torch.tensor(std).view(3, 1, 1)
+        self.register_buffer("scale_C11", 1 / (255 * std_C11))
+        self.register_buffer("shift_C11", -torch.tensor(mean).view(3, 1, 1) / std_C11)
+
+    def embed(self, images_BCHW: Tensor) -> Tensor:
+        """Embeddings (B, D) of images with values in 0..255, uint8 or float."""
+        embeddings: Tensor = self.backbone(images_BCHW * self.scale_C11 + self.shift_C11)
+        return embeddings
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Logits (B, C) of images with values in 0..255, uint8 or float."""
+        logits: Tensor = self.head(self.embed(images_BCHW))
+        return logits
+
+
+def build_classifier(config: ModelConfig, data: Dataset, seed: int) -> Classifier:
+    """A freshly initialised model for a data set; the same seed gives the same weights.
+
+    Raises:
+        InputError: for an unknown backbone, head or option, or weights that can not be had.
+    """
+    mean, std = (data.mean, data.std) if config.normalize == "data" else STATISTICS[config.normalize]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(randomness.key("initialise", seed))
+        backbone: Any = _build_backbone(config)
+        head = config.head.build(models, backbone.embedding_dim, len(data.class_names))
+    return Classifier(backbone, head, mean, std)
+
+
+def describe_backbone(config: ModelConfig, model: Classifier) -> dict[str, Any]:
+    """Name, number of parameters (head included) and width, for the result."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    width: Any = model.backbone.width
+    return {"name": config.backbone.name, "parameters": parameters, "width": width, "pretrained": config.pretrained}
+
+
+def _build_backbone(config: ModelConfig) -> nn.Module:
+    name = config.backbone.name
+    if name in models.BACKBONES or "." in name:
+        if config.pretrained:
+            raise InputError(f"there are no pretrained weights of {name}; leave --pretrained out, or take resnet50")
+        find_class(name, models)
+        backbone: nn.Module = config.backbone.build(models)
+        return backbone
+    if name in torchvision_names():
+        return TorchvisionBackbone(name, pretrained=config.pretrained)
+    raise unknown_name("backbone", name, [*models.BACKBONES, *torchvision_names()])
