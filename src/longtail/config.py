@@ -45,12 +45,21 @@ class Component:
         Raises:
             InputError: for a name or an option that does not exist, with the nearest ones.
         """
+        cls = self.check(package)
+        return cls(*runtime, **self.options)
+
+    def check(self, package: types.ModuleType) -> Any:
+        """The class, once its name and the names of the options are known to be right.
+
+        Raises:
+            InputError: for a name or an option that does not exist, with the nearest ones.
+        """
         cls = find_class(self.name, package)
         known = keyword_options(cls)
         for option in self.options:
             if option not in known:
                 raise unknown_name(f"option of {self.name}", option, known)
-        return cls(*runtime, **self.options)
+        return cls
 
 
 def keyword_options(cls: Any) -> list[str]:

@@ -1,1 +1,32 @@
 """From logits to every number of a result."""
+
+from longtail.evaluation.calibration import Reliability, brier_score, confidences, reliability, reliability_by_group
+from longtail.evaluation.margins import class_means, empirical_cdf, logit_margins
+from longtail.evaluation.metrics import confusion_matrix, shot_groups
+from longtail.evaluation.predictions import Predictions, read_predictions, save_predictions
+from longtail.evaluation.priors import adjust_to_prior, example_weights, long_tailed_prior
+from longtail.evaluation.scores import Scores, evaluate_logits, evaluate_predictions
+from longtail.evaluation.training_counts import read_training_counts
+
+__all__ = [
+    "Predictions",
+    "Reliability",
+    "Scores",
+    "adjust_to_prior",
+    "brier_score",
+    "class_means",
+    "confidences",
+    "confusion_matrix",
+    "empirical_cdf",
+    "evaluate_logits",
+    "evaluate_predictions",
+    "example_weights",
+    "logit_margins",
+    "long_tailed_prior",
+    "read_predictions",
+    "read_training_counts",
+    "reliability",
+    "reliability_by_group",
+    "save_predictions",
+    "shot_groups",
+]

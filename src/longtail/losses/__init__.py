@@ -1,11 +1,27 @@
 """Losses that know how many training images each class has: `Loss(class_counts)(logits, targets)`."""
 
 from longtail.losses.balanced_softmax import BalancedSoftmax
+from longtail.losses.cdt import CDTLoss
+from longtail.losses.class_balanced import ClassBalancedLoss
 from longtail.losses.cross_entropy import CrossEntropy
+from longtail.losses.equalization import EqualizationLoss
+from longtail.losses.focal import FocalLoss
+from longtail.losses.ldam import LDAMLoss
 from longtail.losses.logit_adjusted import LogitAdjustedLoss
+from longtail.losses.seesaw import SeesawLoss
+from longtail.losses.vs import VSLoss
+from longtail.losses.weighted import WeightedCrossEntropy
 
 __all__ = [
     "BalancedSoftmax",
+    "CDTLoss",
+    "ClassBalancedLoss",
     "CrossEntropy",
+    "EqualizationLoss",
+    "FocalLoss",
+    "LDAMLoss",
     "LogitAdjustedLoss",
+    "SeesawLoss",
+    "VSLoss",
+    "WeightedCrossEntropy",
 ]

@@ -71,6 +71,14 @@ class Loss(nn.Module):
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Loss of each example, shape (B,), from float32 logits and hard (B,) or soft (B, C) targets."""
 
+    def observe(self, targets: Tensor, kept_B: Tensor | None) -> None:
+        """Hook of losses with running statistics: sees the targets of each training batch before its loss is taken.
+
+        Args:
+            targets: labels of shape (B,), 0 where ignored, or weights over the classes of shape (B, C).
+            kept_B: which labels are not ignored; None with weights.
+        """
+
     def forward(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Loss of a batch.
 
@@ -79,16 +87,36 @@ class Loss(nn.Module):
             targets: labels of shape (B,), or weights over the classes of shape (B, C).
 
         Returns:
-            A scalar, or shape (B,) with `reduction="none"`.
+            A scalar, or shape (B,) with `reduction="none"`. Where every label is ignored, the mean is 0.
+
+        Raises:
+            InputError: if the shapes do not fit each other and the class counts.
         """
+        self._check_shapes(logits_BC, targets)
         wide_BC = logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float()
         if self.has_absent:
             wide_BC = wide_BC.masked_fill(self.absent_C, MASKED)
+        kept_B = None
         if targets.ndim == 2:
-            return _reduce(self.per_example(wide_BC, targets.to(wide_BC.dtype)), None, self.reduction)
-        kept_B = targets != self.ignore_index
-        losses_B = self.per_example(wide_BC, torch.where(kept_B, targets, 0))
-        return _reduce(losses_B, kept_B, self.reduction)
+            targets = targets.to(wide_BC.dtype)
+        else:
+            kept_B = targets != self.ignore_index
+            targets = torch.where(kept_B, targets, 0)
+        if self.training:
+            self.observe(targets, kept_B)
+        return _reduce(self.per_example(wide_BC, targets), kept_B, self.reduction)
+
+    def _check_shapes(self, logits_BC: Tensor, targets: Tensor) -> None:
+        num_classes, given = len(self.counts_C), tuple(logits_BC.shape)
+        if logits_BC.ndim != 2 or given[1] != num_classes:
+            raise InputError(
+                f"the loss was given counts of {num_classes} classes, so it needs logits of shape (B, {num_classes}), "
+                f"not {given}"
+            )
+        if targets.shape not in (given[:1], given):
+            raise InputError(
+                f"logits of shape {given} need targets of shape {given[:1]} or {given}, not {tuple(targets.shape)}"
+            )
 
 
 def pick(values_BC: Tensor, targets: Tensor) -> Tensor:
@@ -116,4 +144,5 @@ def _reduce(losses_B: Tensor, kept_B: Tensor | None, reduction: Reduction) -> Te
         return losses_B
     if reduction == "sum":
         return losses_B.sum()
-    return losses_B.mean() if kept_B is None else losses_B.sum() / kept_B.sum()
+    # a rank whose part of the batch is all ignored must not turn the average over the ranks into NaN
+    return losses_B.mean() if kept_B is None else losses_B.sum() / kept_B.sum().clamp(min=1)

@@ -3,6 +3,8 @@
 Shapes: B = batch, D = embedding dimension, C = classes.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -68,8 +70,21 @@ def build_classifier(config: ModelConfig, data: Dataset, seed: int) -> Classifie
     mean, std = (data.mean, data.std) if config.normalize == "data" else STATISTICS[config.normalize]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(randomness.key("initialise", seed))
-        backbone: Any = _build_backbone(config)
-        head = config.head.build(models, backbone.embedding_dim, len(data.class_names))
+        return _assemble(config, len(data.class_names), mean, std)
+
+
+def restore_classifier(config: ModelConfig, num_classes: int, weights: Mapping[str, Tensor]) -> Classifier:
+    """A trained model from its saved weights, which bring the statistics of the pixels along."""
+    model = _assemble(replace(config, pretrained=False), num_classes, *STATISTICS["imagenet"])
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _assemble(
+    config: ModelConfig, num_classes: int, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Classifier:
+    backbone: Any = _build_backbone(config)
+    head = config.head.build(models, backbone.embedding_dim, num_classes)
     return Classifier(backbone, head, mean, std)
 
 

@@ -1,0 +1,274 @@
+"""Augmentation as batched tensor work in which randomness is data.
+
+A transform is a pure function of a batch of uint8 images and, for each image, a row of numbers from [0, 1). The caller
+draws them, an epoch at a time, from (seed, stage, epoch); image i then depends on nothing but image i and row i,
+whatever else is in the batch. Shapes are static and nothing waits for the device, so that a batch can be compiled or
+captured in a CUDA graph.
+
+Shapes: B = batch, C = 3 colour channels, H x W = image size, R = uniforms of an image, P = padding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from longtail.data.autoaugment import AutoAugmentCIFAR, blend, grey, mean_level
+from longtail.errors import InputError, unknown_name
+
+CROP_UNIFORMS = 4
+"""Numbers at the head of each row that belong to whoever reads large images: place and shape of the random crop."""
+
+
+class Transform(Protocol):
+    """What `Augment` is made of: plain code, or an `nn.Module` where constants must live on the device."""
+
+    num_uniforms: int
+
+    def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
+        """New images from uint8 images (B, 3, H, W) and `num_uniforms` numbers from [0, 1) for each."""
+
+
+def _whole(uniform_B: Tensor, count: int) -> Tensor:
+    """Numbers from [0, 1) as whole numbers from 0 to count - 1, all equally likely."""
+    return (uniform_B * count).long()
+
+
+@dataclass(frozen=True)
+class PadCrop:
+    """Put a black frame around the image and cut an image of the old size out of it, anywhere.
+
+    Args:
+        padding: width of the frame in pixels; CIFAR recipes use 4 for 32 x 32 images.
+
+    Example:
+        >>> image = torch.ones(1, 3, 4, 4, dtype=torch.uint8)
+        >>> PadCrop(padding=2)(image, torch.tensor([[0.0, 0.5]]))[0, 0]  # two up, none to the side
+        tensor([[0, 0, 0, 0],
+                [0, 0, 0, 0],
+                [1, 1, 1, 1],
+                [1, 1, 1, 1]], dtype=torch.uint8)
+    """
+
+    padding: int = 4
+    num_uniforms: int = 2
+
+    def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise InputError(f"padding is a number of pixels, 0 or more, not {self.padding}")
+
+    def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
+        """Cut out; the first uniform chooses the row, the second the column."""
+        height, width = images_BCHW.shape[2:]
+        top_B, left_B = _whole(uniforms_BR, 2 * self.padding + 1).unbind(1)
+        # a view of every cut there is, of which each image picks one
+        cuts_BCPPHW = F.pad(images_BCHW, (self.padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+        return cuts_BCPPHW[torch.arange(len(images_BCHW), device=images_BCHW.device), :, top_B, left_B]
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Mirror left and right, every second time.
+
+    Example:
+        >>> Flip()(torch.tensor([[[[1, 2]]], [[[1, 2]]]]), torch.tensor([[0.2], [0.7]])).flatten()
+        tensor([2, 1, 1, 2])
+    """
+
+    num_uniforms: int = 1
+
+    def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
+        """Mirror the images whose uniform is below one half."""
+        return torch.where(uniforms_BR[:, 0, None, None, None] < 0.5, images_BCHW.flip(3), images_BCHW)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Black out a square whose centre lies anywhere in the image; what falls outside is lost.
+
+    Improved Regularization of Convolutional Neural Networks with Cutout (DeVries and Taylor, 2017,
+    https://arxiv.org/abs/1708.04552). Black is the pixel value 0, before normalisation, as in the code of BALMS.
+
+    Args:
+        length: side of the square in pixels, even (an odd one loses a pixel, as in the authors' code).
+
+    Example:
+        >>> Cutout(length=2)(torch.ones(1, 3, 3, 3, dtype=torch.uint8), torch.tensor([[0.0, 0.5]]))[0, 0]
+        tensor([[0, 0, 1],
+                [1, 1, 1],
+                [1, 1, 1]], dtype=torch.uint8)
+    """
+
+    length: int = 16
+    num_uniforms: int = 2
+
+    def __post_init__(self) -> None:
+        if self.length < 2:
+            raise InputError(f"the side of the square is at least 2 pixels, not {self.length}")
+
+    def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
+        """Black out; the first uniform chooses the centre's row, the second its column."""
+        rows_BH = self._hit(uniforms_BR[:, 0], images_BCHW.shape[2])
+        columns_BW = self._hit(uniforms_BR[:, 1], images_BCHW.shape[3])
+        return images_BCHW.masked_fill((rows_BH[:, :, None] & columns_BW[:, None])[:, None], 0)
+
+    def _hit(self, uniform_B: Tensor, side: int) -> Tensor:
+        start_B1 = _whole(uniform_B, side)[:, None] - self.length // 2
+        position = torch.arange(side, device=uniform_B.device)
+        return (position >= start_B1) & (position < start_B1 + self.length // 2 * 2)
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Change brightness, then contrast, then saturation, each by a factor drawn around 1, with Pillow's arithmetic.
+
+    The order is fixed; torchvision's `ColorJitter`, which the ImageNet recipes use, draws it anew for each image.
+
+    Args:
+        brightness: the factor lies within this much of 1.
+        contrast: likewise.
+        saturation: likewise.
+
+    Raises:
+        InputError: if one is not in [0, 1].
+
+    Example:
+        >>> image = torch.full((1, 3, 2, 2), 100, dtype=torch.uint8)
+        >>> ColorJitter(brightness=0.5)(image, torch.tensor([[0.0, 0.3, 0.8]])).unique()
+        tensor([50], dtype=torch.uint8)
+    """
+
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    num_uniforms: int = 3
+
+    def __post_init__(self) -> None:
+        strengths = (self.brightness, self.contrast, self.saturation)
+        if not all(0 <= strength <= 1 for strength in strengths):
+            raise InputError(f"brightness, contrast and saturation must lie in [0, 1], not {strengths}")
+
+    def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
+        """Jitter; one uniform each for brightness, contrast and saturation."""
+        spread_RB111 = (2 * uniforms_BR - 1).T[..., None, None, None]
+        brightness, contrast, saturation = spread_RB111.unbind(0)
+        black_B1HW = torch.zeros_like(images_BCHW[:, :1])
+        images_BCHW = blend(images_BCHW, black_B1HW, 1 + self.brightness * brightness)
+        images_BCHW = blend(images_BCHW, mean_level(grey(images_BCHW)), 1 + self.contrast * contrast)
+        return blend(images_BCHW, grey(images_BCHW), 1 + self.saturation * saturation)
+
+
+class Normalize(nn.Module):
+    """Pixels (0 to 255) to the float32 numbers a net sees: (pixel / 255 - mean) / std.
+
+    Args:
+        mean: of each colour channel, in [0, 1].
+        std: likewise, positive.
+
+    Raises:
+        InputError: if a standard deviation is not positive.
+
+    Example:
+        >>> normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+        >>> normalize(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))[:, 0, 0, 0]
+        tensor([-2.,  2.])
+    """
+
+    num_uniforms: int = 0
+    scale_C11: Tensor
+    shift_C11: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if not all(deviation > 0 for deviation in std):
+            raise InputError(f"the standard deviation of every colour channel must be positive, not {tuple(std)}")
+        scale = torch.tensor([1 / (255 * deviation) for deviation in std])
+        shift = torch.tensor([-centre / deviation for centre, deviation in zip(mean, std, strict=True)])
+        self.register_buffer("scale_C11", scale[:, None, None], persistent=False)
+        self.register_buffer("shift_C11", shift[:, None, None], persistent=False)
+
+    def forward(self, images_BCHW: Tensor, uniforms_BR: Tensor | None = None) -> Tensor:
+        """Normalise uint8 or float images; needs no random numbers."""
+        del uniforms_BR
+        return (images_BCHW * self.scale_C11).add_(self.shift_C11)
+
+
+class Augment(nn.Module):
+    """Transforms one after the other, each with its share of every image's random numbers.
+
+    Move it to the device of the images (`augment.to(device)`).
+
+    Args:
+        transforms: in order; the last is `Normalize`.
+        reader_uniforms: numbers at the head of each row that whoever reads the images has used, and that are passed
+            over here.
+
+    Example:
+        >>> augment = Augment([Flip(), Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))])
+        >>> augment(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), torch.rand(8, augment.num_uniforms)).shape
+        torch.Size([8, 3, 4, 4])
+    """
+
+    def __init__(self, transforms: Sequence[Transform], reader_uniforms: int = 0) -> None:
+        super().__init__()
+        self.transforms = tuple(transforms)
+        self.reader_uniforms = reader_uniforms
+        self.num_uniforms = reader_uniforms + sum(transform.num_uniforms for transform in transforms)
+        # known to PyTorch, so that their constants move with `.to(device)`
+        self.with_constants = nn.ModuleList(t for t in transforms if isinstance(t, nn.Module))
+
+    def forward(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
+        """Augmented float32 images (B, 3, H, W) from uint8 images and `num_uniforms` numbers from [0, 1) for each."""
+        start = self.reader_uniforms
+        for transform in self.transforms:
+            end = start + transform.num_uniforms
+            images_BCHW = transform(images_BCHW, uniforms_BR[:, start:end])
+            start = end
+        return images_BCHW
+
+
+_POLICIES: dict[str, Callable[[], list[Transform]]] = {
+    "none": list,
+    "crop": lambda: [PadCrop(padding=1)],
+    "crop-flip": lambda: [PadCrop(), Flip()],
+    "autoaugment-cutout": lambda: [PadCrop(), Flip(), AutoAugmentCIFAR(), Cutout()],
+    "imagenet": lambda: [Flip(), ColorJitter()],
+}
+POLICIES = tuple(_POLICIES)
+"""Names of the augmentation policies."""
+
+
+def policy(name: str, mean: Sequence[float], std: Sequence[float]) -> Augment:
+    """The augmentation called `name`, which ends in normalisation.
+
+    Args:
+        name: "none"; "crop" (by one pixel, for tiny images without mirror symmetry such as digits); "crop-flip" (the
+            `ldam` recipe for CIFAR); "autoaugment-cutout" (the `balms` recipe for CIFAR); "imagenet" (flip and colour
+            jitter, after the random crop that is taken while the image is read).
+        mean: of each colour channel, in [0, 1].
+        std: likewise.
+
+    Raises:
+        InputError: for a name that does not exist, with the nearest ones.
+
+    Example:
+        >>> policy("crop-flip", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)).num_uniforms
+        3
+    """
+    if name not in _POLICIES:
+        raise unknown_name("augmentation", name, POLICIES)
+    reader_uniforms = CROP_UNIFORMS if name == "imagenet" else 0
+    return Augment([*_POLICIES[name](), Normalize(mean, std)], reader_uniforms)
+
+
+def plain(mean: Sequence[float], std: Sequence[float]) -> Normalize:
+    """What evaluation uses: normalisation alone.
+
+    Example:
+        >>> plain((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.zeros(1, 3, 1, 1, dtype=torch.uint8)).flatten()
+        tensor([-2., -2., -2.])
+    """
+    return Normalize(mean, std)

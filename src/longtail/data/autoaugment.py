@@ -1,0 +1,352 @@
+"""AutoAugment for CIFAR as batched tensor work, with a sub-policy of its own for every image.
+
+AutoAugment: Learning Augmentation Policies from Data (Cubuk et al., CVPR 2019, https://arxiv.org/abs/1805.09501); the
+sub-policies, magnitudes and signs are those of `torchvision.transforms.AutoAugment(AutoAugmentPolicy.CIFAR10)`, the
+arithmetic on pixels is that of Pillow.
+
+An operation is a row of numbers (`Op`), so a batch in which every image has another operation is a batch of rows. The
+fourteen operations are of three kinds, and every image passes through all three with numbers that change nothing
+where the kind is not its own:
+
+- *warp* (shear, translate, rotate): one gather of pixels, nearest neighbour, in whole-number arithmetic;
+- *table* (posterise, solarise, invert, auto-contrast, equalise): one look-up of levels in 256 entries per channel;
+- *blend* (colour, brightness, contrast, sharpness): one line between the image and its degenerate.
+
+Shapes: B = batch, C = 3 colour channels, H x W = image size, L = 256 levels, P = numbers of an `Op`, R = uniforms.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PLAIN, AUTOCONTRAST, EQUALIZE = 0, 1, 2
+BLACK, GREY, MEAN_GREY, SMOOTH = 0, 1, 2, 3
+NOTHING = 2
+
+# (operation, probability, magnitude index) of the first and the second operation of each sub-policy
+CIFAR_POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
+    (("Invert", 0.1, 0), ("Contrast", 0.2, 6)),
+    (("Rotate", 0.7, 2), ("TranslateX", 0.3, 9)),
+    (("Sharpness", 0.8, 1), ("Sharpness", 0.9, 3)),
+    (("ShearY", 0.5, 8), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.5, 0), ("Equalize", 0.9, 0)),
+    (("ShearY", 0.2, 7), ("Posterize", 0.3, 7)),
+    (("Color", 0.4, 3), ("Brightness", 0.6, 7)),
+    (("Sharpness", 0.3, 9), ("Brightness", 0.7, 9)),
+    (("Equalize", 0.6, 0), ("Equalize", 0.5, 0)),
+    (("Contrast", 0.6, 7), ("Sharpness", 0.6, 5)),
+    (("Color", 0.7, 7), ("TranslateX", 0.5, 8)),
+    (("Equalize", 0.3, 0), ("AutoContrast", 0.4, 0)),
+    (("TranslateY", 0.4, 3), ("Sharpness", 0.2, 6)),
+    (("Brightness", 0.9, 6), ("Color", 0.2, 8)),
+    (("Solarize", 0.5, 2), ("Invert", 0.0, 0)),
+    (("Equalize", 0.2, 0), ("AutoContrast", 0.6, 0)),
+    (("Equalize", 0.2, 0), ("Equalize", 0.6, 0)),
+    (("Color", 0.9, 9), ("Equalize", 0.6, 0)),
+    (("AutoContrast", 0.8, 0), ("Solarize", 0.2, 8)),
+    (("Brightness", 0.1, 3), ("Color", 0.7, 0)),
+    (("Solarize", 0.4, 5), ("AutoContrast", 0.9, 0)),
+    (("TranslateY", 0.9, 9), ("TranslateY", 0.7, 9)),
+    (("AutoContrast", 0.9, 0), ("Solarize", 0.8, 3)),
+    (("Equalize", 0.8, 0), ("Invert", 0.1, 0)),
+    (("TranslateY", 0.7, 9), ("AutoContrast", 0.9, 0)),
+)
+
+
+class Op(NamedTuple):
+    """One operation as numbers; the defaults change nothing.
+
+    Args:
+        xx: with `xy`, `yx` and `yy` the matrix from an output position to the input position it is read from.
+        xy: see `xx`.
+        yx: see `xx`.
+        yy: see `xx`.
+        centred: 1 if the matrix turns about the middle of the image, 0 if about its upper left corner.
+        right: how far the image moves to the right, as a share of its width.
+        down: how far it moves down, as a share of its height.
+        mask: bits of a level that are kept.
+        threshold: levels from here on are inverted.
+        table: PLAIN (mask and threshold), AUTOCONTRAST or EQUALIZE.
+        degenerate: what the image is blended with: BLACK, GREY, MEAN_GREY or SMOOTH.
+        factor: of the blend: 0 is the degenerate, 1 the image, more exaggerates.
+    """
+
+    xx: float = 1.0
+    xy: float = 0.0
+    yx: float = 0.0
+    yy: float = 1.0
+    centred: float = 0.0
+    right: float = 0.0
+    down: float = 0.0
+    mask: float = 255.0
+    threshold: float = 256.0
+    table: float = PLAIN
+    degenerate: float = BLACK
+    factor: float = 1.0
+
+
+def operation(name: str, magnitude: float = 0.0) -> Op:
+    """The numbers of an operation.
+
+    Args:
+        name: as torchvision and the paper call it ("ShearX", ..., "Invert").
+        magnitude: slope of a shear, share of the image side of a translation, degrees counter-clockwise, what is
+            added to a blend's factor of 1, bits that posterising keeps, or the level solarising starts from.
+
+    Example:
+        >>> operation("TranslateX", -0.25).right
+        -0.25
+    """
+    angle = math.radians(magnitude)
+    bits = int(magnitude)
+    ops = {
+        "ShearX": Op(xy=magnitude),
+        "ShearY": Op(yx=magnitude),
+        "TranslateX": Op(right=magnitude),
+        "TranslateY": Op(down=magnitude),
+        "Rotate": Op(math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle), centred=1),
+        "Brightness": Op(degenerate=BLACK, factor=1 + magnitude),
+        "Color": Op(degenerate=GREY, factor=1 + magnitude),
+        "Contrast": Op(degenerate=MEAN_GREY, factor=1 + magnitude),
+        "Sharpness": Op(degenerate=SMOOTH, factor=1 + magnitude),
+        "Posterize": Op(mask=256 - 2.0 ** (8 - bits)),
+        "Solarize": Op(threshold=magnitude),
+        "AutoContrast": Op(table=AUTOCONTRAST),
+        "Equalize": Op(table=EQUALIZE),
+        "Invert": Op(threshold=0),
+    }
+    return ops[name]
+
+
+class AutoAugmentCIFAR(nn.Module):
+    """The policy learnt on CIFAR-10: per image one of 25 pairs of operations, each with a probability and a sign.
+
+    BALMS trains with the Pillow code of https://github.com/DeepVoltaire/AutoAugment, from which the grey fill is taken.
+    All else is torchvision's, which reads the nearest pixel in a shear (there: bicubic), moves by whole pixels, turns
+    either way (there: one way), solarises from 255 down (there: 256) and equalises the second time with probability
+    0.6 in the 17th pair (there: 0.8).
+
+    Args:
+        fill: grey level of what a warp brings in from outside the image; torchvision's default is 0.
+
+    Example:
+        >>> augment = AutoAugmentCIFAR()
+        >>> images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
+        >>> augment(images, torch.rand(4, augment.num_uniforms)).shape
+        torch.Size([4, 3, 32, 32])
+    """
+
+    num_uniforms: int = 5
+    probability_TK: Tensor
+    ops_TKGP: Tensor
+
+    def __init__(self, fill: int = 128) -> None:
+        super().__init__()
+        self.fill = fill
+        turns = list(zip(*CIFAR_POLICY, strict=True))
+        probability = [[probability for _, probability, _ in turn] for turn in turns]
+        ops = [[_signed(name, index) for name, _, index in turn] for turn in turns]
+        self.register_buffer("probability_TK", torch.tensor(probability), persistent=False)
+        self.register_buffer("ops_TKGP", torch.tensor(ops), persistent=False)
+
+    def forward(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
+        """Augment uint8 images; the uniforms choose the pair, whether each of the two is applied, and their signs."""
+        pair_B = (uniforms_BR[:, 0] * len(CIFAR_POLICY)).long()
+        for turn in range(2):
+            applied_B = uniforms_BR[:, 1 + turn] < self.probability_TK[turn][pair_B]
+            choice_B = torch.where(applied_B, (uniforms_BR[:, 3 + turn] >= 0.5).long(), NOTHING)
+            images_BCHW = apply_operations(images_BCHW, self.ops_TKGP[turn][pair_B, choice_B], self.fill)
+        return images_BCHW
+
+
+def _signed(name: str, index: int) -> tuple[Op, Op, Op]:
+    """An operation with its magnitude taken negatively and positively, and the one that does nothing."""
+    magnitude, signed = magnitude_of(name, index)
+    return operation(name, -magnitude if signed else magnitude), operation(name, magnitude), Op()
+
+
+def magnitude_of(name: str, index: int) -> tuple[float, bool]:
+    """Magnitude number `index` (0 to 9) of an operation, as `operation` takes it, and whether it is used with a sign.
+
+    Example:
+        >>> magnitude_of("Posterize", 7)
+        (5.0, False)
+    """
+    if name == "Posterize":
+        return float(8 - round(index / 2.25)), False
+    if name in ("Solarize", "AutoContrast", "Equalize", "Invert"):
+        return _tenth(255.0, 0.0, index), False
+    translation = 150 / 331
+    largest = {"ShearX": 0.3, "ShearY": 0.3, "TranslateX": translation, "TranslateY": translation, "Rotate": 30.0}
+    return _tenth(0.0, largest.get(name, 0.9), index), True
+
+
+def _tenth(first: float, last: float, index: int) -> float:
+    """One of ten numbers at equal steps, in the single precision of torchvision."""
+    return float(torch.linspace(first, last, 10)[index])
+
+
+def apply_operations(images_BCHW: Tensor, ops_BP: Tensor, fill: int) -> Tensor:
+    """Give every image the operation of its row; the result depends on its own pixels and row alone.
+
+    Args:
+        images_BCHW: uint8, RGB.
+        ops_BP: one `Op` a row, float32.
+        fill: grey level of what a warp brings in from outside the image, 0 to 255.
+
+    Returns:
+        uint8 images of the same shape.
+
+    Example:
+        >>> image = torch.tensor([0, 100, 200], dtype=torch.uint8).view(1, 3, 1, 1)
+        >>> apply_operations(image, torch.tensor([operation("Invert")]), fill=0).flatten()
+        tensor([255, 155,  55], dtype=torch.uint8)
+    """
+    op = {name: column_B.view(-1, 1, 1) for name, column_B in zip(Op._fields, ops_BP.unbind(1), strict=True)}
+    return _blend_each(_look_up_each(_warp_each(images_BCHW, op, fill), op), op)
+
+
+def _warp_each(images_BCHW: Tensor, op: dict[str, Tensor], fill: int) -> Tensor:
+    height, width = images_BCHW.shape[2:]
+    y_BHW, x_BHW = _sources(height, width, op)
+    row_BHW, column_BHW = y_BHW.clamp(0, height - 1), x_BHW.clamp(0, width - 1)
+    inside_BHW = (row_BHW == y_BHW) & (column_BHW == x_BHW)
+    # one more pixel, which holds the fill, stands for all that lies outside
+    pixel_BHW = torch.where(inside_BHW, row_BHW * width + column_BHW, height * width)
+    padded_BCN = F.pad(images_BCHW.flatten(2), (0, 1), value=fill)
+    return padded_BCN.gather(2, pixel_BHW.flatten(1)[:, None].expand(-1, 3, -1)).view_as(images_BCHW)
+
+
+def _sources(height: int, width: int, op: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Row and column that each pixel is read from, in Pillow's fixed point with 16 binary places."""
+    device = op["xx"].device
+    xx, xy, yx, yy = ((op[name] * 2**32).long() for name in ("xx", "xy", "yx", "yy"))
+    wide, high = op["centred"].long() * width, op["centred"].long() * height  # twice the point that stays
+    x_B1W = torch.arange(width, device=device) - (op["right"] * width).long()
+    y_BH1 = torch.arange(height, device=device)[:, None] - (op["down"] * height).long()
+    start_x = _round_off(wide * 2**32 - xx * (wide - 1) - xy * (high - 1), 17)
+    start_y = _round_off(high * 2**32 - yx * (wide - 1) - yy * (high - 1), 17)
+    row_BHW = _round_off(yx, 16) * x_B1W + (_round_off(yy, 16) * y_BH1 + start_y)
+    column_BHW = _round_off(xy, 16) * y_BH1 + (_round_off(xx, 16) * x_B1W + start_x)
+    return row_BHW >> 16, column_BHW >> 16
+
+
+def _round_off(number: Tensor, bits: int) -> Tensor:
+    return (number + (1 << (bits - 1))) >> bits
+
+
+def _look_up_each(images_BCHW: Tensor, op: dict[str, Tensor]) -> Tensor:
+    levels_BCN = images_BCHW.flatten(2).long()
+    ones_BCN = torch.ones((), dtype=torch.int32, device=levels_BCN.device).expand_as(levels_BCN)
+    histogram_BCL = ones_BCN.new_zeros(*levels_BCN.shape[:2], 256).scatter_add_(2, levels_BCN, ones_BCN)
+    level_L = torch.arange(256, device=levels_BCN.device)
+    flipped_B1L = torch.where(level_L >= op["threshold"], 255 - level_L, level_L) & op["mask"].long()
+    table_BCL = torch.where(op["table"] == AUTOCONTRAST, autocontrast_table(histogram_BCL), flipped_B1L.to(torch.uint8))
+    table_BCL = torch.where(op["table"] == EQUALIZE, equalize_table(histogram_BCL), table_BCL)
+    return table_BCL.gather(2, levels_BCN).view_as(images_BCHW)
+
+
+def autocontrast_table(histogram_BCL: Tensor) -> Tensor:
+    """Table that stretches the levels in use to 0 ... 255; for a single level, the one that changes nothing.
+
+    The stretched level is exact, then cut off; where it is a whole number, Pillow and torchvision may fall one short.
+
+    Args:
+        histogram_BCL: pixels of each level, int32.
+
+    Returns:
+        The new level of each level, uint8, shape (B, C, L).
+    """
+    used_BCL = histogram_BCL.cumsum(2, dtype=torch.int32)
+    low_BC1 = (used_BCL == 0).sum(2, keepdim=True)
+    high_BC1 = (used_BCL < used_BCL[..., -1:]).sum(2, keepdim=True)
+    distance_BCL = torch.arange(256, device=histogram_BCL.device, dtype=torch.float32) - low_BC1
+    return _quotient_table(distance_BCL * 255, high_BC1 - low_BC1)
+
+
+def equalize_table(histogram_BCL: Tensor) -> Tensor:
+    """Table of Pillow's `ImageOps.equalize`, after which all levels are about equally frequent.
+
+    Args:
+        histogram_BCL: pixels of each level, int32.
+
+    Returns:
+        The new level of each level, uint8, shape (B, C, L).
+    """
+    used_BCL = histogram_BCL.cumsum(2, dtype=torch.int32)
+    below_highest_BC1 = torch.where(used_BCL < used_BCL[..., -1:], used_BCL, 0).amax(2, keepdim=True)
+    step_BC1 = below_highest_BC1 // 255
+    return _quotient_table(used_BCL - histogram_BCL + step_BC1 // 2, step_BC1)
+
+
+def _quotient_table(numerator_BCL: Tensor, denominator_BC1: Tensor) -> Tensor:
+    """Whole parts of quotients of whole numbers, held to 0 ... 255; over zero, the table that changes nothing.
+
+    Half a unit on top keeps every quotient away from the whole numbers, so that no device's rounding crosses one.
+    """
+    table_BCL = ((numerator_BCL + 0.5) / denominator_BC1.clamp(min=1)).clamp_(0, 255).to(torch.uint8)
+    unchanged_L = torch.arange(256, device=table_BCL.device, dtype=torch.uint8)
+    return torch.where(denominator_BC1 > 0, table_BCL, unchanged_L)
+
+
+def _blend_each(images_BCHW: Tensor, op: dict[str, Tensor]) -> Tensor:
+    kind_B111, grey_B1HW = op["degenerate"][..., None], grey(images_BCHW)
+    flat_B111 = torch.where(kind_B111 == MEAN_GREY, mean_level(grey_B1HW), 0)
+    plain_B1HW = torch.where(kind_B111 == GREY, grey_B1HW, flat_B111)
+    degenerate_BCHW = torch.where(kind_B111 == SMOOTH, smooth(images_BCHW), plain_B1HW)
+    return blend(images_BCHW, degenerate_BCHW, op["factor"][..., None])
+
+
+def blend(images_BCHW: Tensor, degenerate_BCHW: Tensor, factor_B111: Tensor) -> Tensor:
+    """Go from the degenerate (factor 0) to the image (1) and beyond; cut off as in Pillow's `ImageEnhance`.
+
+    Example:
+        >>> image, black = torch.full((1, 3, 1, 1), 99, dtype=torch.uint8), torch.zeros(1, 1, 1, 1)
+        >>> blend(image, black, torch.tensor([1.5]).view(1, 1, 1, 1)).flatten()
+        tensor([148, 148, 148], dtype=torch.uint8)
+    """
+    # a product, then a sum: fused into one operation they would be rounded otherwise
+    difference_BCHW = images_BCHW.float().sub_(degenerate_BCHW)
+    return difference_BCHW.mul_(factor_B111).add_(degenerate_BCHW).clamp_(0, 255).to(torch.uint8)
+
+
+def grey(images_BCHW: Tensor) -> Tensor:
+    """Luma as Pillow's `convert("L")` rounds it: uint8, shape (B, 1, H, W), from RGB.
+
+    Example:
+        >>> grey(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)).item()
+        76
+    """
+    red, green, blue = images_BCHW.int().split(1, dim=1)
+    return ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16).to(torch.uint8)
+
+
+def mean_level(grey_B1HW: Tensor) -> Tensor:
+    """Mean of each grey image, rounded to a whole level: uint8, shape (B, 1, 1, 1).
+
+    Example:
+        >>> mean_level(torch.tensor([[[[0, 255]]]], dtype=torch.uint8)).item()
+        128
+    """
+    num_pixels = grey_B1HW.shape[2] * grey_B1HW.shape[3]
+    total_B111 = grey_B1HW.sum((2, 3), keepdim=True)
+    return ((2 * total_B111 + num_pixels) // (2 * num_pixels)).to(torch.uint8)
+
+
+def smooth(images_BCHW: Tensor) -> Tensor:
+    """Pillow's `ImageFilter.SMOOTH` of uint8 images: ones around a five, over 13; the outermost pixels stay.
+
+    Example:
+        >>> smooth(torch.tensor([[[[0, 0, 0], [0, 13, 0], [0, 0, 0]]]], dtype=torch.uint8))[0, 0, 1]
+        tensor([0, 5, 0], dtype=torch.uint8)
+    """
+    levels_BCHW = images_BCHW.short()
+    columns_BCHW = levels_BCHW[:, :, :-2] + levels_BCHW[:, :, 1:-1] + levels_BCHW[:, :, 2:]
+    boxes_BCHW = columns_BCHW[..., :-2] + columns_BCHW[..., 1:-1] + columns_BCHW[..., 2:]
+    weighted_BCHW = boxes_BCHW + 4 * levels_BCHW[:, :, 1:-1, 1:-1]
+    smoothed_BCHW = images_BCHW.clone()
+    smoothed_BCHW[:, :, 1:-1, 1:-1] = (weighted_BCHW * (1 / 13)).round_().to(torch.uint8)  # never halfway: 13 is odd
+    return smoothed_BCHW

@@ -1,0 +1,137 @@
+"""Large images, read from disk in every epoch by worker processes, a batch ahead of the net.
+
+Shapes: N = images, S = steps of an epoch, B = batch, R = uniform random numbers of an image.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from longtail.data.decode import CROP_UNIFORMS, BadImage, decode_image, fit_image, random_resized_crop
+from longtail.errors import InputError
+
+MOST_WORKERS = 8
+
+
+def default_workers() -> int:
+    """Processes or threads that read images: one per core that this process may use, at most 8."""
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+
+
+class StreamedImages:
+    """Images that stay on disk.
+
+    Args:
+        paths: N image files.
+        size: side of the square that every image becomes, in pixels.
+        device: where training runs.
+        workers: processes that decode; 0 decodes in this one; None takes one per core, at most 8.
+
+    Raises:
+        InputError: if `size` or `workers` is out of range.
+
+    Example:
+        >>> len(StreamedImages([Path("cat/1.jpg"), Path("dog/1.jpg")], 224))
+        2
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        size: int,
+        *,
+        device: torch.device | str = "cpu",
+        workers: int | None = None,
+    ) -> None:
+        if size < 1 or (workers is not None and workers < 0):
+            raise InputError(f"streamed images need a size >= 1 and workers >= 0, not {size} and {workers}")
+        # one block of bytes: a worker that touches a list of strings copies every page it lies on
+        self._names_N = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        self.size = size
+        self.device = torch.device(device)
+        self.workers = default_workers() if workers is None else workers
+
+    @property
+    def paths(self) -> list[Path]:
+        """The N image files."""
+        return [Path(os.fsdecode(name)) for name in self._names_N.tolist()]
+
+    def __len__(self) -> int:
+        return len(self._names_N)
+
+    def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
+        """One uint8 tensor (B, 3, size, size) per row of `order_SB`, in that order.
+
+        Args:
+            order_SB: which images, int64.
+            uniforms_SBR: the first four numbers of an image choose its random crop; None asks for the plain view.
+
+        Raises:
+            BadImage: when an image cannot be read.
+            InputError: if there are fewer than four random numbers an image.
+        """
+        if uniforms_SBR is not None and uniforms_SBR.shape[-1] < CROP_UNIFORMS:
+            raise InputError(
+                f"a random crop takes {CROP_UNIFORMS} random numbers an image, not {uniforms_SBR.shape[-1]}"
+            )
+        order_SB = order_SB.cpu()
+        crops_SBR = None if uniforms_SBR is None else uniforms_SBR[..., :CROP_UNIFORMS].cpu().contiguous()
+        workers = min(self.workers, len(order_SB))
+        loader = DataLoader(
+            _Batches(self._names_N, self.size, order_SB, crops_SBR),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=2 if workers else None,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # its own: the default one would change the random state of the run
+        )
+        for batch in loader:
+            if isinstance(batch, BadImage):
+                raise batch
+            yield batch.to(self.device, non_blocking=True)
+
+    def subset(self, indices: Tensor) -> "StreamedImages":
+        """The images at `indices`, in that order."""
+        chosen = StreamedImages([], self.size, device=self.device, workers=self.workers)
+        chosen._names_N = self._names_N[indices.cpu().numpy()]
+        return chosen
+
+    def thumbnail(self, index: int) -> Tensor:
+        """The plain view of one image: uint8 (3, size, size) on the CPU."""
+        return fit_image(decode_image(_path(self._names_N, index)), self.size)
+
+
+class _Batches(Dataset[Tensor | BadImage]):
+    """What a worker process makes: batch after batch, or the BadImage that stopped it.
+
+    Returned instead of raised, because an error crosses the process border as a traceback in a string.
+    """
+
+    def __init__(
+        self, names_N: np.typing.NDArray[np.bytes_], size: int, order_SB: Tensor, crops_SBR: Tensor | None
+    ) -> None:
+        self.names_N, self.size, self.order_SB, self.crops_SBR = names_N, size, order_SB, crops_SBR
+
+    def __len__(self) -> int:
+        return len(self.order_SB)
+
+    def __getitem__(self, step: int) -> Tensor | BadImage:
+        try:
+            return torch.stack([self._view(step, b, index) for b, index in enumerate(self.order_SB[step].tolist())])
+        except BadImage as bad:
+            return bad
+
+    def _view(self, step: int, b: int, index: int) -> Tensor:
+        pixels = decode_image(_path(self.names_N, index))
+        if self.crops_SBR is None:
+            return fit_image(pixels, self.size)
+        return random_resized_crop(pixels, self.crops_SBR[step, b], self.size)
+
+
+def _path(names_N: np.typing.NDArray[np.bytes_], index: int) -> Path:
+    return Path(os.fsdecode(bytes(names_N[index])))

@@ -1,0 +1,151 @@
+"""Does a confidence of 80 % mean being right 80 % of the time? Overall, and for rare classes apart.
+
+Expected calibration error and reliability diagrams: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+https://arxiv.org/abs/1706.04599. Brier score: Brier, 1950, over all classes.
+
+Shapes: N = examples, C = classes, K = bins.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtail.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """Examples binned by confidence: what a reliability diagram draws. Three tensors of shape (K,), float64.
+
+    Args:
+        confidence: mean confidence of each bin, in percent; NaN where the bin is empty.
+        accuracy: share of its examples that were recognised, in percent; NaN where the bin is empty.
+        count: its examples, each counted with its weight.
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    count: Tensor
+
+    @property
+    def ece(self) -> float | None:
+        """Expected calibration error, in percent: mean gap of accuracy and confidence, bins weighing as they count.
+
+        None where there is no example.
+        """
+        total = self.count.sum()
+        if total == 0:
+            return None
+        gap_K = (self.accuracy - self.confidence).abs().nan_to_num(0.0)
+        return float((gap_K * self.count).sum() / total)
+
+
+def confidences(logits_NC: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability of the predicted class, and which class it is.
+
+    Returns:
+        Confidences in [0, 1] (float64) and predicted labels (int64), each of shape (N,) and on the CPU.
+
+    Example:
+        >>> confidences(torch.tensor([[0.0, 0.0], [-1.0, 1.0]]))
+        (tensor([0.5000, 0.8808], dtype=torch.float64), tensor([0, 1]))
+    """
+    logits_NC = _at_least_float32(logits_NC)
+    top_N, predicted_N = logits_NC.max(1)
+    confidence_N = (top_N - logits_NC.logsumexp(1)).double().exp()
+    # on the CPU from here: weighted counting is not deterministic on an accelerator
+    return confidence_N.clamp(max=1.0).cpu(), predicted_N.cpu()
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def reliability(
+    confidence_N: Tensor, correct_N: Tensor, *, bins: int = 15, weights_N: Tensor | None = None
+) -> Reliability:
+    """Bin examples by confidence, in bins of equal width.
+
+    Args:
+        confidence_N: in [0, 1].
+        correct_N: whether the prediction was right; bool.
+        bins: how many.
+        weights_N: how much each example counts; None counts each once.
+
+    Raises:
+        InputError: if `bins` is not positive.
+
+    Example:
+        >>> reliability(torch.tensor([0.875, 0.875, 0.625]), torch.tensor([True, False, True])).ece
+        37.5
+    """
+    if bins < 1:
+        raise InputError(f"calibration needs at least one bin, not {bins}")
+    confidence_N = confidence_N.double()
+    weights_N = torch.ones_like(confidence_N) if weights_N is None else weights_N.double()
+    edges = torch.arange(1, bins, dtype=torch.float64) / bins
+    bin_N = torch.bucketize(confidence_N, edges)  # a bin holds its upper edge, not its lower
+    count_K = torch.bincount(bin_N, weights_N, minlength=bins)
+    return Reliability(
+        confidence=100 * torch.bincount(bin_N, weights_N * confidence_N, minlength=bins) / count_K,
+        accuracy=100 * torch.bincount(bin_N, weights_N * correct_N, minlength=bins) / count_K,
+        count=count_K,
+    )
+
+
+def reliability_by_group(
+    confidence_N: Tensor,
+    correct_N: Tensor,
+    targets_N: Tensor,
+    groups: Mapping[str, Tensor],
+    *,
+    bins: int = 15,
+    weights_N: Tensor | None = None,
+) -> dict[str, Reliability]:
+    """`reliability` of all examples ("all"), and of those whose true class is in each group.
+
+    Args:
+        confidence_N: in [0, 1].
+        correct_N: whether the prediction was right; bool.
+        targets_N: true labels.
+        groups: masks of shape (C,), as `shot_groups` gives them.
+        bins: how many.
+        weights_N: how much each example counts; None counts each once.
+
+    Example:
+        >>> groups = {"many": torch.tensor([True, False]), "few": torch.tensor([False, True])}
+        >>> found = reliability_by_group(
+        ...     torch.tensor([0.9, 0.7]), torch.tensor([True, False]), torch.tensor([0, 1]), groups
+        ... )
+        >>> {name: round(part.ece, 1) for name, part in found.items()}
+        {'all': 40.0, 'many': 10.0, 'few': 70.0}
+    """
+    found = {"all": reliability(confidence_N, correct_N, bins=bins, weights_N=weights_N)}
+    for name, members_C in groups.items():
+        own_N = members_C[targets_N]
+        own_weights = None if weights_N is None else weights_N[own_N]
+        found[name] = reliability(confidence_N[own_N], correct_N[own_N], bins=bins, weights_N=own_weights)
+    return found
+
+
+def brier_score(logits_NC: Tensor, targets_N: Tensor, weights_N: Tensor | None = None) -> float:
+    """Mean squared distance of the probabilities from the one-hot target, summed over classes: 0 (best) to 2.
+
+    Args:
+        logits_NC: as for `evaluate_logits`.
+        targets_N: labels in [0, C).
+        weights_N: how much each example counts; None counts each once.
+
+    Example:
+        >>> round(brier_score(torch.zeros(3, 2), torch.tensor([0, 1, 1])), 4)
+        0.5
+    """
+    logits_NC = _at_least_float32(logits_NC)
+    log_total_N = logits_NC.logsumexp(1)
+    # sum of p^2 without holding the probabilities
+    squares_N = ((2 * logits_NC).logsumexp(1) - 2 * log_total_N).double().exp()
+    own_logit_N = logits_NC.gather(1, targets_N.to(logits_NC.device)[:, None])[:, 0]
+    score_N = (squares_N - 2 * (own_logit_N - log_total_N).double().exp() + 1).cpu()
+    return float(score_N.mean() if weights_N is None else (score_N * weights_N).sum() / weights_N.sum())

@@ -1,0 +1,95 @@
+"""Label-distribution-aware margin loss (Cao et al., "Learning Imbalanced Datasets with LDAM", NeurIPS 2019).
+
+https://arxiv.org/abs/1906.07413, Eqs. 12 and 13. Takes cosine similarities: use it on a `CosineHead`, without a scale.
+Deferred re-weighting (DRW) is a second stage with `reweight_beta=0.9999` (in their code the last 40 of 200 epochs).
+The scale of 30 is in the authors' code (`kaidic/LDAM-DRW`), not in the paper. Their code divides a batch by the sum of
+its weights; ours have mean 1 over the training images instead (see `mean_one_over_images`).
+Shapes: B = batch, C = classes.
+"""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from longtail.data.counts import Countable
+from longtail.errors import InputError
+from longtail.losses.base import MASKED, Contract, Loss, pick
+from longtail.losses.class_balanced import effective_number_weights
+from longtail.losses.weighted import mean_one_over_images
+
+
+def ldam_margins(counts_C: Tensor, max_margin: float) -> Tensor:
+    """Margin of each class, proportional to n ** (-1/4): the rarest class gets `max_margin`, absent ones 0. Shape (C,).
+
+    Example:
+        >>> ldam_margins(torch.tensor([16.0, 1.0]), max_margin=0.5)
+        tensor([0.2500, 0.5000])
+    """
+    margins_C = torch.where(counts_C > 0, counts_C.clamp(min=1) ** -0.25, 0.0)
+    return margins_C * (max_margin / margins_C.max())
+
+
+def logsumexp_of_others(logits_BC: Tensor) -> Tensor:
+    """For each class, the logarithm of the summed exponentials of all *other* classes, shape (B, C).
+
+    Exact also for the leading class, where subtracting from the full sum would cancel.
+
+    Example:
+        >>> logsumexp_of_others(torch.tensor([[3.0, 50.0]]))
+        tensor([[50., 3.]])
+    """
+    leads_BC = F.one_hot(logits_BC.argmax(dim=1), logits_BC.shape[1]).bool()
+    without_lead_B1 = logits_BC.masked_fill(leads_BC, MASKED).logsumexp(dim=1, keepdim=True)
+    p_BC = F.softmax(logits_BC, dim=1).masked_fill(leads_BC, 0.0)  # at most 1/2
+    return torch.where(leads_BC, without_lead_B1, logits_BC.logsumexp(dim=1, keepdim=True) + torch.log1p(-p_BC))
+
+
+class LDAMLoss(Loss):
+    """Cross-entropy of scaled cosines that asks of each class a margin, the wider the rarer it is.
+
+    Soft targets give the expectation of the loss over the classes.
+
+    Args:
+        class_counts: training images per class, shape (C,).
+        max_margin: margin of the rarest class, in units of cosine similarity. The authors advise 0.3 for iNaturalist.
+        scale: multiplies the cosines once the margin is taken off.
+        reweight_beta: also weight the classes by the inverse of their effective number of images, as the second part
+            of DRW does (0.9999 in the authors' code); None does not.
+        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+
+    Raises:
+        InputError: if a class has no training image (see `absent`), or an option is out of its range.
+
+    Example:
+        >>> import torch
+        >>> LDAMLoss([5000, 50], max_margin=0.5)(torch.tensor([[0.2, 0.9]]), torch.tensor([1]))
+        tensor(0.0025)
+    """
+
+    margins_C: Tensor
+    weights_C: Tensor
+
+    def __init__(
+        self,
+        class_counts: Countable,
+        *,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        reweight_beta: float | None = None,
+        **contract: Unpack[Contract],
+    ) -> None:
+        super().__init__(class_counts, **contract)
+        if not (max_margin >= 0 and scale > 0):
+            raise InputError(f"max_margin must be >= 0 and scale positive, not {max_margin} and {scale}")
+        self.scale = scale
+        weights_C = effective_number_weights(self.counts_C, reweight_beta or 0.0)
+        self.register_buffer("margins_C", ldam_margins(self.counts_C, max_margin), persistent=False)
+        self.register_buffer("weights_C", mean_one_over_images(weights_C, self.counts_C), persistent=False)
+
+    def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each example, shape (B,), from cosine similarities."""
+        own_BC = self.scale * (logits_BC - self.margins_C)
+        others_BC = logsumexp_of_others(self.scale * logits_BC)
+        return pick(self.weights_C * -F.logsigmoid(own_BC - others_BC), targets)

@@ -1,0 +1,99 @@
+"""From what a user typed to a run: which data, which recipes, and why, where nobody said."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from longtail import recipes
+from longtail.config import Config, DataConfig, from_mapping
+from longtail.data.dataset import Dataset
+from longtail.data.load import load_data
+from longtail.errors import InputError
+from longtail.models.backbones import TorchvisionBackbone
+from longtail.recommend import recommend, without_weights
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to go.
+
+    Args:
+        config: all of it.
+        data: the data set, if it had to be looked at.
+        reasons: why it is so, where the user left the choice open.
+    """
+
+    config: Config
+    data: Dataset | None
+    reasons: tuple[str, ...] = ()
+
+
+def plan_run(
+    data_name: str,
+    method: str | None,
+    recipe: str | None,
+    changes: Sequence[Mapping[str, Any]],
+    device: torch.device,
+) -> Plan:
+    """Settle a run.
+
+    Args:
+        data_name: a data name or a path.
+        method: a method; None lets the data decide.
+        recipe: a training recipe; None takes the data's usual one.
+        changes: what the user asked for beside that, merged over the recipes in order.
+        device: where it will run.
+
+    Raises:
+        InputError: for an unknown name or setting, or data that can not be read.
+    """
+    named = data_name in recipes.names("data")
+    if named and method is not None:
+        return Plan(recipes.compose(data_name, method, recipe, changes), None)
+    data = load_data(_data_config(data_name, named, changes), device)
+    advice = recommend(data, device)
+    if named:
+        config = recipes.compose(data_name, advice.method, recipe, changes)
+        return Plan(config, data, advice.reasons[:1])
+    own = {"data": {"name": data_name}}
+    advised, reasons = _with_weights_or_without(advice.changes, changes)
+    config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [own, advised, *changes])
+    start = 0 if method is None else 1
+    return Plan(config, data, (*advice.reasons[start:], *reasons))
+
+
+def same_but_method(config: Config, method: str) -> Config:
+    """The same run by another method: same data, net, training settings and seed."""
+    stages = recipes.read("methods", method)["stages"]
+    training = next((stage.options.get("training") for stage in config.stages if stage.name == "Train"), None)
+    given = [{"training": training, **stage} if stage["name"] == "Train" and training else stage for stage in stages]
+    return recipes.typed({**_shallow(config), "method": method, "stages": given})
+
+
+def _shallow(config: Config) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any]]) -> DataConfig:
+    settings: dict[str, Any] = recipes.read("data", data_name)["data"] if named else {"name": data_name}
+    for change in changes:
+        settings = recipes.merge(settings, change.get("data", {}))
+    config: DataConfig = from_mapping(DataConfig, settings, "data")
+    return replace(config, name=data_name)
+
+
+def _with_weights_or_without(
+    advised: dict[str, Any], changes: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Advice of a pretrained net stands only if its weights can be had; a user's own wish is not second-guessed."""
+    backbone = advised.get("model", {}).get("backbone")
+    if backbone is None or any("model" in change for change in changes):
+        return advised, ()
+    try:
+        TorchvisionBackbone(backbone, pretrained=True)
+    except InputError as error:
+        reason = f"from scratch, for three times as long, which costs accuracy: {error}"
+        return without_weights(advised), (reason,)
+    return advised, ()

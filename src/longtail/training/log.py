@@ -1,0 +1,101 @@
+"""A line per epoch, in `log.jsonl` always, in TensorBoard or W&B where asked for."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from longtail.errors import InputError, unknown_name
+from longtail.files import write_text
+
+LOGGERS = ("tensorboard", "wandb")
+
+
+class Sink(Protocol):
+    """Where else rows go."""
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Record the numbers of one epoch."""
+
+
+class RunLog:
+    """The rows of a run.
+
+    Args:
+        path: of the `log.jsonl`.
+        keep: rows already there that stand before this (stage, epoch) are kept, later ones are dropped: a resumed run
+            writes them anew.
+        loggers: names of further sinks, of `LOGGERS`.
+        config: shown by the sinks.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        keep: tuple[int, int] = (0, 0),
+        loggers: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.path = path
+        self.rows = [row for row in read_rows(path) if (row["stage"], row["epoch"]) < keep]
+        self._sinks = [_sink(name, path.parent, config or {}) for name in loggers]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row; nested numbers reach the sinks as "val/top1"."""
+        self.rows.append(dict(row))
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        numbers = {key: value for key, value in _flat(row).items() if key not in ("stage", "epoch")}
+        for sink in self._sinks:
+            sink.write(len(self.rows), numbers)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a `log.jsonl`; none where there is no file. A last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    *lines, unfinished = path.read_text().split("\n")
+    del unfinished
+    return [json.loads(line) for line in lines]
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    flat: dict[str, float] = {}
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}/")
+        elif isinstance(value, (int, float)):
+            flat[prefix + key] = value
+    return flat
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        for key, value in numbers.items():
+            self._writer.add_scalar(key, value, step)
+        self._writer.flush()
+
+
+class _WandB:
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        import wandb
+
+        self._run = wandb.init(project="longtail", name=folder.name, dir=str(folder), config=dict(config))
+
+    def write(self, step: int, numbers: Mapping[str, float]) -> None:
+        self._run.log(dict(numbers), step=step)
+
+
+def _sink(name: str, folder: Path, config: Mapping[str, Any]) -> Sink:
+    if name not in LOGGERS:
+        raise unknown_name("logger", name, LOGGERS)
+    try:
+        return _TensorBoard(folder) if name == "tensorboard" else _WandB(folder, config)
+    except ImportError as error:
+        raise InputError(f"{name} is not installed; install it with: pip install 'longtail[{name}]'") from error

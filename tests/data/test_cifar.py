@@ -1,0 +1,206 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtail.config import DataConfig
+from longtail.data.cifar import load_cifar
+from longtail.data.cifar_files import CIFAR100, CIFARS
+from longtail.data.counts import ClassCounts
+from longtail.data.profiles import indices_sha256, long_tailed_counts
+from longtail.errors import InputError
+
+needs_cifar = pytest.mark.skipif(
+    not os.environ.get("LONGTAIL_DATA"), reason="LONGTAIL_DATA is not set: no real CIFAR-100 to read"
+)
+
+
+def config(name: str, **settings: object) -> DataConfig:
+    return DataConfig(name=name, **settings)  # type: ignore[arg-type]
+
+
+def ldam_subset(labels: np.ndarray, num_classes: int, num_max: int, factor: float) -> np.ndarray:
+    """As in `imbalance_cifar.py` of LDAM-DRW: global legacy generator, unique labels, where, shuffle, first n."""
+    np.random.seed(0)
+    picked = []
+    for c in np.unique(labels):
+        members = np.where(labels == c)[0]
+        np.random.shuffle(members)
+        picked.extend(members[: int(num_max * ((1 / factor) ** (c / (num_classes - 1.0))))])
+    return np.array(picked)
+
+
+@pytest.mark.parametrize(
+    ("num_max", "num_classes", "totals"),
+    [(5000, 10, (20431, 13996, 12406, 11203)), (500, 100, (19573, 12608, 10847, 9502))],
+)
+def test_published_totals(num_max, num_classes, totals):
+    for factor, total in zip((10, 50, 100, 200), totals, strict=True):
+        assert int(long_tailed_counts(num_max, num_classes, factor).sum()) == total
+
+
+@pytest.mark.parametrize(("name", "num_max"), [("cifar10", 20), ("cifar100", 5)])
+@pytest.mark.parametrize("kind", ["binary", "python"])
+def test_long_tail_is_that_of_the_authors(name, num_max, kind, fake_cifar, tmp_path):
+    fake = fake_cifar(name)
+    fake.write(kind, tmp_path)
+    dataset = load_cifar(config(f"{name}-lt", root=str(tmp_path), imbalance_factor=5.0))
+    records = np.concatenate(fake.records[:-1])
+    label_bytes = len(fake.cifar.label_keys)
+    labels = records[:, label_bytes - 1]
+    expected = ldam_subset(labels, len(fake.cifar.class_names), num_max, 5)
+    np.testing.assert_array_equal(dataset.train.targets.numpy(), labels[expected])
+    pixels = np.stack([records[i, label_bytes:].reshape(3, 32, 32) for i in expected])
+    np.testing.assert_array_equal(dataset.train.images.pixels.numpy(), pixels)
+    assert dataset.split.name == "ldam-seed0"
+    assert dataset.split.sha256 == indices_sha256(torch.from_numpy(expected))
+    assert dataset.split.images == len(expected) == dataset.class_counts.total
+    assert dataset.imbalance_factor == 5.0
+    assert dataset.account.notes == ()
+    np.testing.assert_allclose(dataset.mean, pixels.mean((0, 2, 3)) / 255, rtol=1e-6)
+    np.testing.assert_allclose(dataset.std, pixels.std((0, 2, 3)) / 255, rtol=1e-6)
+
+
+def test_test_part_is_the_whole_official_one_in_its_order(fake_cifar, tmp_path):
+    fake = fake_cifar("cifar100")
+    fake.write("binary", tmp_path)
+    dataset = load_cifar(config("cifar100-lt", root=str(tmp_path), imbalance_factor=5.0))
+    np.testing.assert_array_equal(dataset.test.targets.numpy(), fake.records[-1][:, 1])
+    np.testing.assert_array_equal(dataset.test.images.pixels.numpy().reshape(100, -1), fake.records[-1][:, 2:])
+    assert dataset.class_names[:2] == ("apple", "aquarium_fish")
+    assert dataset.val is None
+
+
+def test_data_as_they_are(fake_cifar, tmp_path):
+    fake = fake_cifar("cifar10")
+    fake.pack("python", tmp_path)
+    dataset = load_cifar(config("cifar10", root=str(tmp_path)))
+    np.testing.assert_array_equal(dataset.train.targets.numpy(), np.concatenate(fake.records[:-1])[:, 0])
+    assert (dataset.split.name, dataset.split.images, dataset.imbalance_factor) == ("full", 200, None)
+    assert dataset.split.sha256 == indices_sha256(torch.arange(200))
+
+
+def test_default_imbalance_factor_and_other_profiles(fake_cifar, tmp_path):
+    fake_cifar("cifar10").write("binary", tmp_path)
+    with pytest.raises(InputError, match="imbalance factor 100 leaves no image"):
+        load_cifar(config("cifar10-lt", root=str(tmp_path)))
+    step = load_cifar(config("cifar10-lt", root=str(tmp_path), imbalance_factor=10.0, profile="step"))
+    assert step.split.name == "ldam-seed0-step"
+    assert step.class_counts.counts.tolist() == [20] * 5 + [2] * 5
+    named_plainly = load_cifar(config("cifar10", root=str(tmp_path), imbalance_factor=10.0))
+    assert named_plainly.split.name == "ldam-seed0"
+    assert named_plainly.class_counts.imbalance_factor == 10.0
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_path_of_a_folder_or_an_archive(packed, fake_cifar, tmp_path):
+    fake = fake_cifar("cifar10")
+    path = (fake.pack if packed else fake.write)("binary", tmp_path)
+    dataset = load_cifar(config(str(path)))
+    assert (dataset.name, len(dataset.train), len(dataset.test)) == (str(path), 200, 20)
+
+
+def test_held_out_part_comes_from_the_long_tail(fake_cifar, tmp_path):
+    fake_cifar("cifar10").write("binary", tmp_path)
+
+    def load(**settings):
+        return load_cifar(config("cifar10-lt", root=str(tmp_path), imbalance_factor=10.0, **settings))
+
+    whole, split, other = load(), load(val_share=0.1), load(val_share=0.1, seed=1)
+    held = ClassCounts.from_targets(split.val.targets, 10).counts
+    expected = [max(round(0.1 * n), int(n >= 5)) for n in whole.class_counts.counts.tolist()]
+    assert held.tolist() == expected
+    assert (held + split.class_counts.counts).tolist() == whole.class_counts.counts.tolist()
+    rows = {row.tobytes() for row in whole.train.images.pixels.numpy()}
+    parts = [{row.tobytes() for row in part.images.pixels.numpy()} for part in (split.train, split.val)]
+    assert parts[0] | parts[1] == rows
+    assert not parts[0] & parts[1]
+    assert split.split.images == len(split.train)
+    assert len({whole.split.sha256, split.split.sha256, other.split.sha256}) == 3
+    assert split.account.notes == (
+        f"{sum(expected)} of the {len(whole.train)} training images are held out for choices.",
+    )
+
+
+def test_held_out_part_never_takes_a_whole_class(fake_cifar, tmp_path):
+    fake_cifar("cifar10").write("binary", tmp_path)
+    dataset = load_cifar(config("cifar10-lt", root=str(tmp_path), imbalance_factor=20.0, val_share=0.9))
+    assert int(dataset.class_counts.counts.min()) == 1
+    assert dataset.val is not None
+
+
+def cut_down(fake, root: Path, factor: float) -> None:
+    """Blank the training images outside a subset, as one does to send a small file."""
+    train = fake.records[0]
+    kept = ldam_subset(train[:, 1], 100, 5, factor)
+    blanked = train.copy()
+    blanked[np.setdiff1d(np.arange(len(train)), kept), 2:] = 0
+    (fake.write("binary", root) / "train.bin").write_bytes(blanked.tobytes())
+
+
+def test_file_cut_down_to_the_subset_is_read_with_a_note(fake_cifar, tmp_path):
+    fake = fake_cifar("cifar100")
+    cut_down(fake, tmp_path / "cut", 5)
+    fake.write("binary", tmp_path / "whole")
+    cut, whole = (
+        load_cifar(config("cifar100-lt", root=str(tmp_path / which), imbalance_factor=5.0))
+        for which in ("cut", "whole")
+    )
+    assert torch.equal(cut.train.images.pixels, whole.train.images.pixels)
+    assert cut.split == whole.split
+    assert whole.account.notes == ()
+    assert cut.account.notes == (
+        "Not the official bytes: train.bin in cifar-100-binary; no image trained on is blank, though.",
+    )
+
+
+def test_file_cut_down_to_a_smaller_subset_is_refused(fake_cifar, tmp_path):
+    cut_down(fake_cifar("cifar100"), tmp_path, 5)
+    with pytest.raises(InputError, match=r"\d+ of the 500 training images asked for are blank in .*`longtail data get"):
+        load_cifar(config("cifar100", root=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"storage": "stream"}, "cifar10-lt lives in memory.*longtail data export"),
+        ({"image_size": 64}, "have 32 pixels a side, not 64"),
+        ({"val_share": 1.0}, r"val_share must be at least 0 and less than 1, not 1\.0"),
+        ({"val_share": -0.1}, "val_share must be at least 0"),
+    ],
+)
+def test_setting_that_does_not_fit(settings, message):
+    with pytest.raises(InputError, match=message):
+        load_cifar(config("cifar10-lt", **settings))
+
+
+def test_path_that_is_no_cifar(tmp_path):
+    with pytest.raises(InputError, match="neither an official CIFAR folder"):
+        load_cifar(config(str(tmp_path)))
+    with pytest.raises(InputError, match="no CIFAR data set or path 'cifar-100-lt'; did you mean cifar100-lt"):
+        load_cifar(config("cifar-100-lt"))
+
+
+@needs_cifar
+def test_real_cifar100_lt():
+    dataset = load_cifar(config("cifar100-lt"))
+    assert (len(dataset.train), len(dataset.test)) == (10_847, 10_000)
+    assert dataset.class_counts.groups()["many"].sum() == 35
+    assert dataset.class_counts.counts[[0, 99]].tolist() == [500, 5]
+    assert dataset.split.sha256 == "e0d58a4d2700c46062da852554e5d185bbee74d3c612b052ea2a839bdadf939e"
+    assert (ClassCounts.from_targets(dataset.test.targets, 100).counts == 100).all()
+
+
+@needs_cifar
+def test_real_cifar100_lt_split_is_that_of_the_authors():
+    folder = Path(os.environ["LONGTAIL_DATA"]) / "cifar-100-binary"
+    if not folder.exists():
+        pytest.skip("LONGTAIL_DATA holds no cifar-100-binary")
+    labels = np.fromfile(folder / "train.bin", np.uint8).reshape(-1, 3074)[:, 1]
+    expected = indices_sha256(torch.from_numpy(ldam_subset(labels, 100, 500, 100)))
+    assert expected == load_cifar(config("cifar100-lt")).split.sha256
+    for file, names in CIFAR100.names.items():
+        assert tuple((folder / file).read_text().split()) == names
+    assert CIFARS["cifar100"] is CIFAR100

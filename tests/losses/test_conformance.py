@@ -1,0 +1,60 @@
+"""Every public loss passes every check of `tests/conformance.py`, by being in `longtail.losses.__all__`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from longtail import losses
+from tests.conformance import LOSS_CHECKS, LossCase
+
+# options that switch the random numbers of a loss off
+DETERMINISTIC: dict[str, dict[str, Any]] = {
+    "EqualizationLoss": {"gamma": 1.0},
+}
+
+
+def same_margin_everywhere(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+    return F.cross_entropy(30 * (logits_BC - 0.5 * F.one_hot(targets_B, logits_BC.shape[1])), targets_B)
+
+
+# what a loss is with equal counts, where that is not cross-entropy
+PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "LDAMLoss": same_margin_everywhere,
+}
+
+# (loss, check): why it cannot hold; each is run and must fail, so that no reason outlives its cause
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("FocalLoss", "equal_counts_give_the_plain_loss"): "weights by difficulty, never by counts",
+    ("SeesawLoss", "equal_counts_give_the_plain_loss"): "weights by the scores, and by what the batches held",
+    ("SeesawLoss", "gradient_is_the_derivative"): "the compensation factor is a constant by the paper's definition",
+    ("SeesawLoss", "soft_targets_are_an_expectation"): "would need a table of (B, C, C): a soft target is averaged first",
+}
+
+
+def all_pairs() -> list[Any]:
+    pairs = []
+    for loss in losses.__all__:
+        for check in LOSS_CHECKS:
+            reason = EXCEPTIONS.get((loss, check))
+            marks = [pytest.mark.xfail(reason=reason, raises=(AssertionError, RuntimeError))] if reason else []
+            pairs.append(pytest.param(loss, check, marks=marks, id=f"{loss}-{check}"))
+    return pairs
+
+
+def loss_case(name: str) -> LossCase:
+    return LossCase(name, DETERMINISTIC.get(name, {}), PLAIN.get(name, F.cross_entropy))
+
+
+@pytest.mark.parametrize(("name", "check"), all_pairs())
+def test_conforms(name: str, check: str) -> None:
+    torch.manual_seed(0)
+    LOSS_CHECKS[check](loss_case(name))
+
+
+def test_tables_name_losses_and_checks_that_exist() -> None:
+    assert {*DETERMINISTIC, *PLAIN, *(loss for loss, _ in EXCEPTIONS)} <= set(losses.__all__)
+    assert {check for _, check in EXCEPTIONS} <= set(LOSS_CHECKS)
