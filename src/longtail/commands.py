@@ -17,12 +17,14 @@ from longtail import losses, models, plan, recipes, samplers, stages
 from longtail.config import Config, DataConfig, from_mapping, to_mapping
 from longtail.console import console, progress_bar
 from longtail.data.augment import POLICIES
+from longtail.data.cifar_files import data_root
 from longtail.data.counts import ClassCounts
 from longtail.data.download import download
 from longtail.data.export import export_dataset
 from longtail.data.inspect import inspect_data
 from longtail.data.load import load_data
-from longtail.data.own import find_images, open_images
+from longtail.data.loose import find_images
+from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
 from longtail.evaluation import (
     Predictions,
@@ -128,7 +130,7 @@ def predict(*, run: Path, images: Sequence[Path], output: Path, device: str) -> 
     where = choose_device(device)
     trained = load_trained(run, where)
     paths = find_images(images)
-    source = open_images(paths, trained.image_size, where)
+    source = StreamedImages(paths, trained.image_size, device=where)
     with progress_bar("classifying", len(paths)) as bar:
         logits, _ = predict_images(trained.model, source, bar.advance)
     top = logits.softmax(dim=1).topk(min(5, logits.shape[1]), dim=1)
@@ -211,10 +213,10 @@ def show(
     sys.stdout.write(recipes.to_yaml(settled.config))
 
 
-def data_get(*, name: str, root: Path) -> None:
+def data_get(*, name: str, root: Path | None) -> None:
     """Download a data set."""
     with progress_bar(f"downloading {name}", 1) as bar:
-        place = download(name, root, on_progress=bar.moved_to)
+        place = download(name, root or data_root(), on_progress=bar.moved_to)
     out.print(f"{name} -> {place}")
 
 

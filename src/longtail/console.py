@@ -25,8 +25,8 @@ class Bar:
         """Show a short text beside the bar: the epoch, the loss."""
         self._progress.update(self._task, note=text)
 
-    def moved_to(self, done: int, total: int) -> None:
-        """Set the place and the total: the callback that downloads and decoders take."""
+    def moved_to(self, done: int, total: int | None) -> None:
+        """Set the place and the total, where it is known: the callback that downloads and decoders take."""
         self._progress.update(self._task, completed=done, total=total)
 
 

@@ -31,7 +31,10 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("FocalLoss", "equal_counts_give_the_plain_loss"): "weights by difficulty, never by counts",
     ("SeesawLoss", "equal_counts_give_the_plain_loss"): "weights by the scores, and by what the batches held",
     ("SeesawLoss", "gradient_is_the_derivative"): "the compensation factor is a constant by the paper's definition",
-    ("SeesawLoss", "soft_targets_are_an_expectation"): "would need a table of (B, C, C): a soft target is averaged first",
+    (
+        "SeesawLoss",
+        "soft_targets_are_an_expectation",
+    ): "would need a table of (B, C, C): a soft target is averaged first",
 }
 
 

@@ -10,23 +10,23 @@ Shapes: B = batch, C = 3 colour channels, H x W = image size, R = uniforms of an
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import pad
 
 from longtail.data.autoaugment import AutoAugmentCIFAR, blend, grey, mean_level
+from longtail.data.decode import CROP_UNIFORMS
 from longtail.errors import InputError, unknown_name
-
-CROP_UNIFORMS = 4
-"""Numbers at the head of each row that belong to whoever reads large images: place and shape of the random crop."""
 
 
 class Transform(Protocol):
     """What `Augment` is made of: plain code, or an `nn.Module` where constants must live on the device."""
 
-    num_uniforms: int
+    @property
+    def num_uniforms(self) -> int:
+        """How many random numbers an image takes."""
 
     def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
         """New images from uint8 images (B, 3, H, W) and `num_uniforms` numbers from [0, 1) for each."""
@@ -54,7 +54,7 @@ class PadCrop:
     """
 
     padding: int = 4
-    num_uniforms: int = 2
+    num_uniforms: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.padding < 0:
@@ -65,7 +65,7 @@ class PadCrop:
         height, width = images_BCHW.shape[2:]
         top_B, left_B = _whole(uniforms_BR, 2 * self.padding + 1).unbind(1)
         # a view of every cut there is, of which each image picks one
-        cuts_BCPPHW = F.pad(images_BCHW, (self.padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+        cuts_BCPPHW = pad(images_BCHW, (self.padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
         return cuts_BCPPHW[torch.arange(len(images_BCHW), device=images_BCHW.device), :, top_B, left_B]
 
 
@@ -78,7 +78,7 @@ class Flip:
         tensor([2, 1, 1, 2])
     """
 
-    num_uniforms: int = 1
+    num_uniforms: ClassVar[int] = 1
 
     def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
         """Mirror the images whose uniform is below one half."""
@@ -103,7 +103,7 @@ class Cutout:
     """
 
     length: int = 16
-    num_uniforms: int = 2
+    num_uniforms: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.length < 2:
@@ -144,7 +144,7 @@ class ColorJitter:
     brightness: float = 0.4
     contrast: float = 0.4
     saturation: float = 0.4
-    num_uniforms: int = 3
+    num_uniforms: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         strengths = (self.brightness, self.contrast, self.saturation)
@@ -177,7 +177,7 @@ class Normalize(nn.Module):
         tensor([-2.,  2.])
     """
 
-    num_uniforms: int = 0
+    num_uniforms: ClassVar[int] = 0
     scale_C11: Tensor
     shift_C11: Tensor
 

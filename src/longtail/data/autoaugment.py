@@ -12,19 +12,22 @@ where the kind is not its own:
 - *table* (posterise, solarise, invert, auto-contrast, equalise): one look-up of levels in 256 entries per channel;
 - *blend* (colour, brightness, contrast, sharpness): one line between the image and its degenerate.
 
-Shapes: B = batch, C = 3 colour channels, H x W = image size, L = 256 levels, P = numbers of an `Op`, R = uniforms.
+Shapes: B = batch, C = 3 colour channels, H x W = image size, N = pixels, L = 256 levels, R = uniforms of an image,
+T = first or second operation, K = sub-policies, G = negative, positive or nothing, P = numbers of an `Op`.
 """
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import pad
+
+from longtail.errors import unknown_name
 
 PLAIN, AUTOCONTRAST, EQUALIZE = 0, 1, 2
 BLACK, GREY, MEAN_GREY, SMOOTH = 0, 1, 2, 3
-NOTHING = 2
+_NOTHING = 2  # in axis G
 
 # (operation, probability, magnitude index) of the first and the second operation of each sub-policy
 CIFAR_POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
@@ -96,12 +99,14 @@ def operation(name: str, magnitude: float = 0.0) -> Op:
         magnitude: slope of a shear, share of the image side of a translation, degrees counter-clockwise, what is
             added to a blend's factor of 1, bits that posterising keeps, or the level solarising starts from.
 
+    Raises:
+        InputError: for a name that does not exist.
+
     Example:
         >>> operation("TranslateX", -0.25).right
         -0.25
     """
     angle = math.radians(magnitude)
-    bits = int(magnitude)
     ops = {
         "ShearX": Op(xy=magnitude),
         "ShearY": Op(yx=magnitude),
@@ -112,12 +117,14 @@ def operation(name: str, magnitude: float = 0.0) -> Op:
         "Color": Op(degenerate=GREY, factor=1 + magnitude),
         "Contrast": Op(degenerate=MEAN_GREY, factor=1 + magnitude),
         "Sharpness": Op(degenerate=SMOOTH, factor=1 + magnitude),
-        "Posterize": Op(mask=256 - 2.0 ** (8 - bits)),
+        "Posterize": Op(mask=256 - 2 ** (8 - magnitude)),
         "Solarize": Op(threshold=magnitude),
         "AutoContrast": Op(table=AUTOCONTRAST),
         "Equalize": Op(table=EQUALIZE),
         "Invert": Op(threshold=0),
     }
+    if name not in ops:
+        raise unknown_name("operation", name, ops)
     return ops[name]
 
 
@@ -139,14 +146,14 @@ class AutoAugmentCIFAR(nn.Module):
         torch.Size([4, 3, 32, 32])
     """
 
-    num_uniforms: int = 5
+    num_uniforms: ClassVar[int] = 5
     probability_TK: Tensor
     ops_TKGP: Tensor
 
     def __init__(self, fill: int = 128) -> None:
         super().__init__()
         self.fill = fill
-        turns = list(zip(*CIFAR_POLICY, strict=True))
+        turns = tuple(zip(*CIFAR_POLICY, strict=True))  # all first operations, all second ones
         probability = [[probability for _, probability, _ in turn] for turn in turns]
         ops = [[_signed(name, index) for name, _, index in turn] for turn in turns]
         self.register_buffer("probability_TK", torch.tensor(probability), persistent=False)
@@ -157,7 +164,7 @@ class AutoAugmentCIFAR(nn.Module):
         pair_B = (uniforms_BR[:, 0] * len(CIFAR_POLICY)).long()
         for turn in range(2):
             applied_B = uniforms_BR[:, 1 + turn] < self.probability_TK[turn][pair_B]
-            choice_B = torch.where(applied_B, (uniforms_BR[:, 3 + turn] >= 0.5).long(), NOTHING)
+            choice_B = torch.where(applied_B, (uniforms_BR[:, 3 + turn] >= 0.5).long(), _NOTHING)
             images_BCHW = apply_operations(images_BCHW, self.ops_TKGP[turn][pair_B, choice_B], self.fill)
         return images_BCHW
 
@@ -216,13 +223,14 @@ def _warp_each(images_BCHW: Tensor, op: dict[str, Tensor], fill: int) -> Tensor:
     inside_BHW = (row_BHW == y_BHW) & (column_BHW == x_BHW)
     # one more pixel, which holds the fill, stands for all that lies outside
     pixel_BHW = torch.where(inside_BHW, row_BHW * width + column_BHW, height * width)
-    padded_BCN = F.pad(images_BCHW.flatten(2), (0, 1), value=fill)
+    padded_BCN = pad(images_BCHW.flatten(2), (0, 1), value=fill)
     return padded_BCN.gather(2, pixel_BHW.flatten(1)[:, None].expand(-1, 3, -1)).view_as(images_BCHW)
 
 
 def _sources(height: int, width: int, op: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Row and column that each pixel is read from, in Pillow's fixed point with 16 binary places."""
     device = op["xx"].device
+    # single precision times a power of two is exact, and so is all that follows
     xx, xy, yx, yy = ((op[name] * 2**32).long() for name in ("xx", "xy", "yx", "yy"))
     wide, high = op["centred"].long() * width, op["centred"].long() * height  # twice the point that stays
     x_B1W = torch.arange(width, device=device) - (op["right"] * width).long()
@@ -235,6 +243,7 @@ def _sources(height: int, width: int, op: dict[str, Tensor]) -> tuple[Tensor, Te
 
 
 def _round_off(number: Tensor, bits: int) -> Tensor:
+    """Give up the lowest bits of whole numbers."""
     return (number + (1 << (bits - 1))) >> bits
 
 
@@ -320,8 +329,9 @@ def grey(images_BCHW: Tensor) -> Tensor:
         >>> grey(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)).item()
         76
     """
-    red, green, blue = images_BCHW.int().split(1, dim=1)
-    return ((19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16).to(torch.uint8)
+    red_BHW, green_BHW, blue_BHW = images_BCHW.int().unbind(1)
+    luma_BHW = (19595 * red_BHW + 38470 * green_BHW + 7471 * blue_BHW + 2**15) >> 16
+    return luma_BHW.to(torch.uint8)[:, None]
 
 
 def mean_level(grey_B1HW: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from longtail.data.counts import ClassCounts
-from longtail.errors import InputError
 
 
 class Images(Protocol):
@@ -147,34 +146,3 @@ def balanced_holdout(targets: Tensor, num_classes: int, per_class: Tensor, seed:
         held[members[: int(per_class[label])]] = True
     everything = torch.arange(len(targets))
     return everything[~held], everything[held]
-
-
-def hold_out_share(targets: Tensor, num_classes: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Take a share of each class out of a labelled set: the held-out part of the training images, for choices.
-
-    A class of at least five images gives one or more; a smaller one gives none and keeps what it has.
-
-    Args:
-        targets: labels, shape (N,).
-        num_classes: C.
-        share: of each class, in [0, 1).
-        seed: of the draw.
-
-    Returns:
-        Indices kept and indices held out, each in the original order.
-
-    Raises:
-        InputError: if the share lies outside [0, 1).
-
-    Example:
-        >>> kept, held = hold_out_share(torch.tensor([0] * 20 + [1] * 5 + [2] * 4), 3, share=0.1, seed=0)
-        >>> torch.bincount(torch.tensor([0] * 20 + [1] * 5 + [2] * 4)[held], minlength=3)
-        tensor([2, 1, 0])
-    """
-    if not 0 <= share < 1:
-        raise InputError(f"val_share must lie in [0, 1), not {share}")
-    counts_C = torch.bincount(targets, minlength=num_classes)
-    per_class_C = (share * counts_C).round().long()
-    if share > 0:
-        per_class_C = torch.where(counts_C >= 5, per_class_C.clamp(min=1), torch.zeros_like(per_class_C))
-    return balanced_holdout(targets, num_classes, per_class_C, seed)

@@ -29,7 +29,7 @@ CROP_UNIFORMS = 4
 SMALL = 64
 
 
-class BadImage(InputError):
+class BadImage(InputError):  # noqa: N818 (named after what it is about, as a file is bad, not the program)
     """A file that cannot be read as an image.
 
     Args:

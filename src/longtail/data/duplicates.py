@@ -31,7 +31,7 @@ def equal_pixels(pixels: Tensor, train: Sequence[int], test: Sequence[int]) -> M
         >>> equal_pixels(torch.tensor([1, 2, 1], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 2, 2), [0, 1], [2])
         [(2, 0)]
     """
-    return _matches(lambda index: hashlib.sha256(pixels[index].contiguous().numpy()).digest(), train, test)
+    return _matches(lambda index: hashlib.sha256(pixels[index].numpy().tobytes()).digest(), train, test)
 
 
 def equal_files(paths: Sequence[Path], train: Sequence[int], test: Sequence[int]) -> Matches:

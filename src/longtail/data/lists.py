@@ -169,8 +169,8 @@ def _numbers(name: str, labels: dict[str, list[int]]) -> list[str]:
     highest = max((label for these in labels.values() for label in these), default=-1)
     if highest >= sum(map(len, labels.values())):
         raise InputError(
-            f"label {highest} in {name!r} is out of range: labels go from 0 to the number of classes less one, each with "
-            "training images"
+            f"label {highest} in {name!r} is out of range: labels go from 0 to the number of classes less one, each "
+            "with training images"
         )
     return [str(label) for label in range(highest + 1)]
 

@@ -1,9 +1,13 @@
 """From a data configuration to a data set: the one place that knows which file reads what."""
 
+from pathlib import Path
+
 import torch
 
 from longtail.config import DataConfig
-from longtail.data.cifar import is_cifar, load_cifar
+from longtail.console import progress_bar
+from longtail.data.cifar import load_cifar
+from longtail.data.cifar_files import CIFARS, detect_cifar
 from longtail.data.dataset import Dataset
 from longtail.data.digits import load_digits_lt
 from longtail.data.own import load_own
@@ -21,6 +25,7 @@ def load_data(config: DataConfig, device: torch.device) -> Dataset:
     """
     if config.name == "digits-lt":
         return load_digits_lt(config, device)
-    if is_cifar(config):
+    if config.name.removesuffix("-lt") in CIFARS or detect_cifar(Path(config.name).expanduser()) is not None:
         return load_cifar(config, device)
-    return load_own(config, device)
+    with progress_bar("reading images", 1) as bar:
+        return load_own(config, device, bar.moved_to)

@@ -5,22 +5,20 @@ Shapes: N = images of all parts, C = classes.
 
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from longtail.config import DataConfig
-from longtail.data.dataset import Account, Dataset, Images, Part, Split, balanced_holdout
+from longtail.data.dataset import Account, Dataset, Images, Part, Split
 from longtail.data.decode import SMALL, BadImage
+from longtail.data.divide import Rows, divide, first_few
 from longtail.data.duplicates import Matches, equal_files, equal_pixels
 from longtail.data.folder import read_folder
-from longtail.data.holdout import test_quota, val_quota
 from longtail.data.intake import Intake, Progress, check_all, decode_all, natural_size
 from longtail.data.listing import PART_NAMES, Listing, check_class_presence
 from longtail.data.lists import BENCHMARKS, read_lists
-from longtail.data.profiles import long_tailed_counts, long_tailed_indices
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.stream import StreamedImages
 from longtail.data.table import TABLE_SUFFIXES, read_table
@@ -29,9 +27,6 @@ from longtail.errors import InputError
 CHECK_LIMIT = 50_000
 # of ImageNet, as everybody uses them for images of that kind
 STREAMED_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-Rows = Mapping[str, Tensor]
-"""Indices into the images of all parts, by part."""
 
 
 def load_own(config: DataConfig, device: torch.device | str = "cpu", on_progress: Progress | None = None) -> Dataset:
@@ -99,8 +94,8 @@ def dataset_from_listing(
     paths = [listing.root / name for name in names]
     size, resident = _storage(paths, config)
     intake = _look(paths, size, resident, config, on_progress)
-    rows = _readable_rows(listing, targets_N, intake.readable)
-    rows, notes = _divided(rows, targets_N, listing, config)
+    readable = _readable_rows(listing, targets_N, intake.readable)
+    rows, notes = divide(readable, targets_N, listing.class_names, config)
     twins, duplicate_notes = _duplicates(rows, names, paths, intake.pixels)
     images = _images(rows, paths, intake.pixels, size, device, config)
     mean, std = STREAMED_STATISTICS
@@ -148,7 +143,7 @@ def _look(paths: list[Path], size: int, resident: bool, config: DataConfig, on_p
 def _intake_notes(intake: Intake, size: int, images: int) -> list[str]:
     notes = []
     if intake.bad:
-        notes.append(f"{len(intake.bad):,} unreadable images were left out: {_first(_reasons(intake.bad))}.")
+        notes.append(f"{len(intake.bad):,} unreadable images were left out: {first_few(_reasons(intake.bad))}.")
     if intake.resized:
         notes.append(f"{intake.resized:,} of {images:,} images were not {size} x {size} pixels and were resized.")
     return notes
@@ -158,15 +153,12 @@ def _reasons(bad: tuple[BadImage, ...]) -> list[str]:
     return [f"{error.path.name} ({error.reason})" for error in bad]
 
 
-def _first(items: list[str], most: int = 3) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most:,} more" if len(items) > most else "")
-
-
-def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> dict[str, Tensor]:
+def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> Rows:
     """The rows of each part that can be read; none may lose what it needs."""
     is_readable_N = torch.zeros(len(targets_N), dtype=torch.bool)
     is_readable_N[readable] = True
-    rows, start = {}, 0
+    rows: dict[str, Tensor] = {}
+    start = 0
     for part in PART_NAMES:
         if part in listing.parts:
             end = start + len(listing.parts[part])
@@ -180,65 +172,6 @@ def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> dic
     return rows
 
 
-def _divided(
-    rows: dict[str, Tensor], targets_N: Tensor, listing: Listing, config: DataConfig
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Hold out what the data do not bring, and cut the long tail; with a note on each."""
-    num_classes, notes = len(listing.class_names), []
-    if "test" not in rows:
-        quota_C = test_quota(_counts(targets_N[rows["train"]], num_classes), config.test_per_class)
-        rows = _held_out(rows, "test", targets_N, quota_C, config.seed)
-        notes.append(
-            f"The data bring no test part: a balanced one of {len(rows['test']):,} images, {int(quota_C.max())} per "
-            "class, was held out of the training images (data.test_per_class sets the number)."
-        )
-        notes += _short_classes(quota_C, listing.class_names)
-    notes += _untested(_counts(targets_N[rows["test"]], num_classes), listing.class_names)
-    if config.imbalance_factor is not None:
-        whole = len(rows["train"])
-        rows = {**rows, "train": rows["train"][_long_tail(targets_N[rows["train"]], num_classes, config)]}
-        notes.append(
-            f"A long tail with imbalance factor {config.imbalance_factor:g} ({config.profile}) was cut from the "
-            f"training images: {len(rows['train']):,} of {whole:,} are left."
-        )
-    quota_C = val_quota(_counts(targets_N[rows["train"]], num_classes), config.val_share)
-    if "val" not in rows and bool(quota_C.any()):
-        rows = _held_out(rows, "val", targets_N, quota_C, config.seed)
-        notes.append(f"{len(rows['val']):,} training images were held out for choices.")
-    return rows, notes
-
-
-def _counts(targets: Tensor, num_classes: int) -> Tensor:
-    return torch.bincount(targets, minlength=num_classes)
-
-
-def _held_out(rows: dict[str, Tensor], part: str, targets_N: Tensor, quota_C: Tensor, seed: int) -> dict[str, Tensor]:
-    """Move the quota of each class from the training part to another."""
-    kept, held = balanced_holdout(targets_N[rows["train"]], len(quota_C), quota_C, seed)
-    return {**rows, "train": rows["train"][kept], part: rows["train"][held]}
-
-
-def _short_classes(quota_C: Tensor, class_names: tuple[str, ...]) -> list[str]:
-    """A note on classes that had too few images for the number all others gave, but gave some."""
-    short_C = (quota_C < quota_C.max()) & (quota_C > 0)
-    short = [class_names[label] for label in short_C.nonzero().flatten().tolist()]
-    return [f"{len(short):,} classes have too few images for that and gave fewer: {_first(short)}."] if short else []
-
-
-def _untested(counts_C: Tensor, class_names: tuple[str, ...]) -> list[str]:
-    without = [class_names[label] for label in (counts_C == 0).nonzero().flatten().tolist()]
-    if not without:
-        return []
-    return [f"{len(without):,} of {len(counts_C):,} classes have no test image: {_first(without)}."]
-
-
-def _long_tail(targets: Tensor, num_classes: int, config: DataConfig) -> Tensor:
-    assert config.imbalance_factor is not None
-    fullest = int(_counts(targets, num_classes).max())
-    counts_C = long_tailed_counts(fullest, num_classes, config.imbalance_factor, config.profile)
-    return long_tailed_indices(targets, counts_C)
-
-
 def _duplicates(rows: Rows, names: list[str], paths: list[Path], pixels: Tensor | None) -> tuple[Matches, list[str]]:
     train, test = rows["train"].tolist(), rows["test"].tolist()
     if pixels is not None:
@@ -249,7 +182,7 @@ def _duplicates(rows: Rows, names: list[str], paths: list[Path], pixels: Tensor 
         return [], [f"Duplicates were not looked for among more than {CHECK_LIMIT:,} streamed images."]
     if not twins:
         return [], []
-    named = _first([f"{names[copy]} = {names[original]}" for copy, original in twins])
+    named = first_few([f"{names[copy]} = {names[original]}" for copy, original in twins])
     return twins, [f"{len(twins):,} of {len(test):,} test images are in the training part too: {named}."]
 
 

@@ -20,7 +20,8 @@ MOST_WORKERS = 8
 
 def default_workers() -> int:
     """Processes or threads that read images: one per core that this process may use, at most 8."""
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)))
+    cores: int | None = getattr(os, "process_cpu_count", os.cpu_count)()  # of this process: since Python 3.13
+    return min(MOST_WORKERS, cores or 1)
 
 
 class StreamedImages:

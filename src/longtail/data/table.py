@@ -10,7 +10,7 @@ import pyarrow.parquet as pa_parquet
 
 from longtail.data.decode import IMAGE_SUFFIXES
 from longtail.data.listing import PART_NAMES, Listing, make_listing, numbered_labels, part_of
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 COLUMNS = {

@@ -43,7 +43,7 @@ class BalancedSoftmax(Loss):
 
     def __init__(self, class_counts: Countable, *, power: float = 1.0, **contract: Unpack[Contract]) -> None:
         super().__init__(class_counts, **contract)
-        if power < 0:
+        if not power >= 0:
             raise InputError(f"power must be >= 0 (1 is Balanced Softmax, 0 plain cross-entropy), not {power}")
         self.register_buffer("shift_C", power * log_prior(self.counts_C), persistent=False)
 

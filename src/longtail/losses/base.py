@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+from torch.nn import functional as F
 
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name

@@ -11,7 +11,7 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError

@@ -34,7 +34,7 @@ class LogitAdjustedLoss(Loss):
 
     def __init__(self, class_counts: Countable, *, tau: float = 1.0, **contract: Unpack[Contract]) -> None:
         super().__init__(class_counts, **contract)
-        if tau < 0:
+        if not tau >= 0:
             raise InputError(f"tau must be >= 0 (1 is the paper's, 0 plain cross-entropy), not {tau}")
         self.register_buffer("shift_C", tau * log_prior(self.counts_C), persistent=False)
 

@@ -7,7 +7,7 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.losses.base import Contract, Loss, pick

@@ -4,7 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+from torch.nn import functional as F
 
 from longtail.errors import InputError
 

@@ -6,7 +6,7 @@ for 100 classes has 0.47 M parameters; several papers call a net of width 64 (7.
 """
 
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - torch's own name for it
+from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):

@@ -39,24 +39,23 @@ class Sampler(TorchSampler[int]):
         num_ranks: processes that share an epoch.
 
     Raises:
-        InputError: if there is no image, a label is negative, or rank and num_ranks do not fit.
+        InputError: if there is no image, a label is no whole number or negative, or rank and num_ranks do not fit.
     """
 
     def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
-        self.targets_N = torch.as_tensor(targets).cpu().long()
-        if self.targets_N.ndim != 1 or len(self.targets_N) == 0 or int(self.targets_N.min()) < 0:
-            raise InputError(
-                "a sampler needs the labels of the training images: whole numbers >= 0, shape (N,), N >= 1"
-            )
+        self.targets_N = _checked(targets)
         self.num_samples = contract.get("num_samples", len(self.targets_N))
         self.seed = contract.get("seed", 0)
         self.rank, self.num_ranks = contract.get("rank", 0), contract.get("num_ranks", 1)
-        if self.num_samples < 1 or not 0 <= self.rank < self.num_ranks:
+        numbers = (self.num_samples, self.rank, self.num_ranks)
+        whole = all(isinstance(number, int) for number in numbers)
+        if not whole or self.num_samples < 1 or not 0 <= self.rank < self.num_ranks:
             raise InputError(
-                "a sampler needs num_samples >= 1 and 0 <= rank < num_ranks, "
+                "a sampler needs whole numbers num_samples >= 1 and 0 <= rank < num_ranks, "
                 f"not {self.num_samples}, {self.rank} and {self.num_ranks}"
             )
         self.epoch = 0
+        self.progress = 0.0
         self.position = 0
 
     @abstractmethod
@@ -72,15 +71,20 @@ class Sampler(TorchSampler[int]):
         """The epoch's indices over all ranks, shape (M,): a function of its arguments alone."""
         return self.draw(generator_for("order", seed, epoch), progress)
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows."""
-        self.epoch, self.position = epoch, 0
+    def set_epoch(self, epoch: int, progress: float = 0.0) -> None:
+        """Choose the epoch whose order the next iteration follows.
+
+        Args:
+            epoch: counted from 0.
+            progress: share of the training that lies behind, in [0, 1); only a sampler that changes with it looks.
+        """
+        self.epoch, self.progress, self.position = epoch, progress, 0
 
     def __len__(self) -> int:
         return -(-self.num_samples // self.num_ranks)
 
     def __iter__(self) -> Iterator[int]:
-        order_M = self.order(self.seed, self.epoch)
+        order_M = self.order(self.seed, self.epoch, self.progress)
         filled = order_M[torch.arange(len(self) * self.num_ranks) % len(order_M)]
         for index in filled[self.rank :: self.num_ranks][self.position :].tolist():
             self.position += 1
@@ -88,12 +92,32 @@ class Sampler(TorchSampler[int]):
         self.position = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands: the next one goes on from here."""
-        return {"epoch": self.epoch, "position": self.position}
+        """Where the iteration stands: the next one goes on from here.
+
+        The worker processes of a `DataLoader` draw ahead of what was trained on; with them, set "position" to the
+        number of images this rank has seen in the epoch before saving.
+        """
+        return {"epoch": self.epoch, "progress": self.progress, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved place."""
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        self.progress = float(state["progress"])
+
+
+def _checked(targets: Tensor | Sequence[int]) -> Tensor:
+    """Labels as int64 on the CPU, shape (N,)."""
+    try:
+        labels = torch.as_tensor(targets).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:  # names, or lists of different lengths
+        raise InputError(f"a sampler needs the labels of the training images as whole numbers: {error}") from error
+    if labels.is_floating_point() or labels.ndim != 1 or len(labels) == 0 or int(labels.min()) < 0:
+        raise InputError(
+            "a sampler needs the labels of the training images: whole numbers >= 0, shape (N,), N >= 1; "
+            f"not {labels.dtype} of shape {tuple(labels.shape)}"
+            + (f" with {labels.min():g} among them" if labels.numel() else "")
+        )
+    return labels.long()
 
 
 def cycle_permutations(num_items: int, num_samples: int, generator: torch.Generator) -> Tensor:

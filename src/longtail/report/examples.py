@@ -1,0 +1,92 @@
+"""The weakest classes, with the images that went wrong.
+
+Shapes: N = test images, h x w = an image.
+"""
+
+import base64
+import io
+
+from PIL import Image
+from torch import Tensor
+
+from longtail.report.content import Content
+from longtail.report.markup import Html, join, tag
+from longtail.report.mistakes import weakest_classes
+from longtail.report.sections import section
+from longtail.report.wording import percent, several
+
+CLASSES_SHOWN = 6
+IMAGES_SHOWN = 6
+LARGEST = 112  # pixels a side of an embedded image
+TINY = 64  # an image up to this size shows its pixels instead of a blur
+
+
+def weakest_section(content: Content) -> Html:
+    """The classes with the lowest accuracy: what they are taken for, and examples where there are images."""
+    labels = weakest_classes(content.scores.per_class, content.classes.counts, CLASSES_SHOWN)
+    if not labels:
+        return section("weakest", "Weakest classes", tag("p", "No class has a mistake in this test."))
+    note = None
+    if content.thumbnails is None:
+        note = tag("p", "No images were at hand, so there are no examples.")
+    elif content.confidence is not None:
+        note = tag("p", "Mistakes the model is surest of come first; “sure” is its confidence.")
+    return section("weakest", "Weakest classes", note, *(_weak_class(content, label) for label in labels))
+
+
+def _weak_class(content: Content, label: int) -> Html:
+    classes, images = content.classes, content.test_counts[label]
+    value = content.scores.per_class[label]
+    right = round(images * (value or 0.0) / 100)
+    facts = f"{several(int(classes.counts[label]), 'training image')}, {right:,} of {several(images, 'test image')} right"
+    main = content.main_mixups[label]
+    taken_for = join(["; mostly taken for ", tag("bdi", classes.names[main.taken_for]), f" ({main.images:,})"])
+    heading = tag("h3", tag("bdi", classes.names[label]), class_=classes.group_names[label])
+    gallery = None
+    if content.thumbnails is not None:
+        gallery = tag("div", *(_example(content, index) for index in _examples(content, label)), class_="gallery")
+    return tag("article", heading, tag("p", facts, taken_for, "."), gallery)
+
+
+def _examples(content: Content, label: int) -> list[int]:
+    """Test indices of wrongly classified images of a class, those the model was surest of first."""
+    predictions = content.predictions
+    wrong = ((predictions.targets == label) & (predictions.predicted != label)).nonzero()[:, 0]
+    if content.confidence is not None:
+        wrong = wrong[content.confidence[wrong].argsort(descending=True, stable=True)]
+    indices: list[int] = wrong[:IMAGES_SHOWN].tolist()
+    return indices
+
+
+def _example(content: Content, index: int) -> Html:
+    assert content.thumbnails is not None
+    names, predictions = content.classes.names, content.predictions
+    true, taken_for = (names[int(labels[index])] for labels in (predictions.targets, predictions.predicted))
+    image_3hw = content.thumbnails(index)
+    sure = None if content.confidence is None else f", {percent(100 * float(content.confidence[index]), 0)} sure"
+    picture = tag(
+        "img",
+        src=png_uri(image_3hw),
+        alt=f"Test image {index}: {true}, taken for {taken_for}",
+        title=predictions.paths[index] if predictions.paths else None,
+        class_="tiny" if max(image_3hw.shape[1:]) <= TINY else None,
+    )
+    return tag("figure", picture, tag("figcaption", tag("bdi", taken_for), sure))
+
+
+def png_uri(image_3hw: Tensor) -> str:
+    """A picture as a PNG inside a data URI, made smaller where it is large.
+
+    Args:
+        image_3hw: uint8, shape (3, h, w).
+
+    Example:
+        >>> import torch
+        >>> png_uri(torch.zeros(3, 8, 8, dtype=torch.uint8))[:22]
+        'data:image/png;base64,'
+    """
+    picture = Image.fromarray(image_3hw.permute(1, 2, 0).contiguous().numpy())
+    picture.thumbnail((LARGEST, LARGEST))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,235 @@
+"""One page that tells a result: `report.html`, a single file that needs no network and loads nothing.
+
+Every text of a run (class names, paths, the configuration) is escaped; the page's policy also forbids any script but
+its own, any connection and any image that is not inside it.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from longtail.errors import InputError
+from longtail.evaluation import Predictions, Scores, read_predictions
+from longtail.report.classes import Classes
+from longtail.report.classtable import class_table_section
+from longtail.report.content import Content, Thumbnails
+from longtail.report.examples import weakest_section
+from longtail.report.markup import Html, join, tag
+from longtail.report.sections import (
+    about_section,
+    cards,
+    classes_section,
+    confidence_section,
+    groups_section,
+    section,
+    training_section,
+)
+from longtail.report.verdict import verdict
+from longtail.report.wording import several
+
+
+def write_report(run: str | Path, thumbnails: Thumbnails | None = None) -> Path:
+    """Write `report.html` into a run's folder, whole or not at all.
+
+    Args:
+        run: folder with `result.json` and `predictions.npz`; `config.yaml` and `log.jsonl` are shown where they are.
+        thumbnails: an image for a person to look at, uint8 (3, h, w), by its place in the test; None shows none.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: if the folder holds no finished run, or a file of it cannot be read.
+
+    Example:
+        >>> write_report("runs/none")
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: no result at runs/none/result.json; give the folder of a finished run
+    """
+    run = Path(run)
+    result = _read_result(run / "result.json")
+    predictions = read_predictions(run)
+    groups = result.get("class_groups") or {}
+    classes = Classes.grouped(predictions.class_names, predictions.class_counts, groups)
+    scores = predictions.scores(
+        many=groups.get("many", 100), few=groups.get("few", 20), groups=groups.get("kind", "fixed")
+    )
+    content = Content(
+        title=_title(result, run),
+        predictions=predictions,
+        scores=scores,
+        classes=classes,
+        result=result,
+        config=_read_text(run / "config.yaml"),
+        log=_read_log(run / "log.jsonl"),
+        thumbnails=thumbnails,
+    )
+    return _write(run / "report.html", page(content))
+
+
+def write_report_for(
+    predictions: Predictions,
+    scores: Scores,
+    target: str | Path,
+    title: str,
+    *,
+    class_groups: Mapping[str, Any] | None = None,
+    thumbnails: Thumbnails | None = None,
+) -> Path:
+    """Write the same page for predictions of any other tool.
+
+    Args:
+        predictions: of N test images.
+        scores: of those predictions.
+        target: the file to write.
+        title: of the page.
+        class_groups: how `scores` was grouped: "kind" ("fixed" or "quantile"), "many" and "few"; by default as
+            `evaluate_logits` does.
+        thumbnails: as for `write_report`.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    classes = Classes.grouped(predictions.class_names, predictions.class_counts, class_groups)
+    content = Content(title, predictions, scores, classes, thumbnails=thumbnails)
+    return _write(Path(target), page(content))
+
+
+def page(content: Content) -> str:
+    """The whole page as text."""
+    parts = [
+        groups_section(content),
+        classes_section(content),
+        confidence_section(content),
+        weakest_section(content),
+        training_section(content),
+        class_table_section(content),
+        about_section(content),
+    ]
+    summary = section("summary", "In short", verdict(content), cards(content))
+    main = tag("main", summary, *parts)
+    script = Html(_asset("page.js"))
+    body = tag("body", _masthead(content), main, _footer(content), tag("script", script))
+    return f"<!doctype html>\n{tag('html', _head(content, script), body, lang='en')}\n"
+
+
+def _head(content: Content, script: str) -> Html:
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    return tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name_="color-scheme", content="light dark"),
+        tag("title", content.title),
+        tag("style", Html(_asset("page.css"))),
+    )
+
+
+def _masthead(content: Content) -> Html:
+    warning = content.warning
+    flag = tag("p", f"{warning.capitalize()}: these numbers flatter the model.", class_="warning", role="note")
+    links = {
+        "groups": "Groups",
+        "classes": "Classes",
+        "confidence": "Confidence",
+        "weakest": "Weakest classes",
+        "every": "Every class",
+        "about": "About",
+    }
+    nav = tag("nav", *(tag("a", text, href=f"#{key}") for key, text in links.items()), aria_label="Sections")
+    return tag(
+        "header",
+        tag("p", "Long-tailed classification report", class_="kicker"),
+        tag("h1", content.title),
+        tag("p", join(_subtitle(content), " · "), class_="subtitle"),
+        flag if warning else None,
+        nav,
+    )
+
+
+def _subtitle(content: Content) -> Iterator[str]:
+    """What sets this result apart from others at a glance."""
+    result = content.result
+    backbone, split = result.get("backbone") or {}, result.get("split") or {}
+    if "name" in backbone:
+        size = f" ({backbone['parameters'] / 1e6:.2f} M parameters)" if "parameters" in backbone else ""
+        yield f"{backbone['name']}{size}"
+    if "recipe" in result:
+        yield f"recipe {result['recipe']}"
+    yield several(len(content.classes), "class", "classes")
+    yield several(int(split.get("images", content.classes.counts.sum())), "training image")
+    counts = content.classes.counts
+    yield f"imbalance {int(counts.max()) / max(1, int(counts[counts > 0].min())):,.0f} to 1"
+    if "seed" in result:
+        yield f"seed {result['seed']}"
+
+
+def _footer(content: Content) -> Html:
+    versions = content.result.get("versions") or {}
+    version = f" {versions['longtail']}" if "longtail" in versions else ""
+    return tag("footer", f"Written by longtail{version}. Percentages run from 0 to 100; “–” stands where there is nothing to measure.")
+
+
+def _title(result: Mapping[str, Any], run: Path) -> str:
+    if "method" not in result or "data" not in result:
+        return run.resolve().name
+    return f"{result['method']} on {Path(str(result['data'])).name or result['data']}"
+
+
+def _asset(name: str) -> str:
+    return (files("longtail.report") / name).read_text("utf-8")
+
+
+def _read_result(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"no result at {path}; give the folder of a finished run")
+    try:
+        result = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; run it again, or `longtail evaluate` its predictions") from error
+    if not isinstance(result, dict):
+        raise InputError(f"{path} must hold a JSON object, not a {type(result).__name__}")
+    return result
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The epochs in order; of one that ran twice, before and after an interruption, the second time."""
+    epochs: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in _read_text(path).splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:  # cut short when a run was killed
+            continue
+        if isinstance(entry, dict):
+            epochs[str(entry.get("stage")), str(entry.get("epoch", len(epochs)))] = entry
+    return list(epochs.values())
+
+
+def _write(target: Path, text: str) -> Path:
+    """Replace `target` in one step, so that a reader never meets half a page."""
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        part.write_text(text, "utf-8")
+        os.replace(part, target)
+    except OSError as error:
+        raise InputError(f"cannot write the report to {target}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink()
+    return target

@@ -1,0 +1,46 @@
+import math
+
+import pytest
+import torch
+
+from longtail.data import ClassCounts
+from longtail.errors import InputError
+from longtail.losses import CrossEntropy
+from longtail.losses.base import MASKED, cross_entropy, pick
+
+
+def test_counts_come_as_list_tensor_or_class_counts() -> None:
+    given = [[3, 1], torch.tensor([3, 1]), ClassCounts([3, 1])]
+    for counts in given:
+        assert CrossEntropy(counts).counts_C.tolist() == [3.0, 1.0]
+
+
+def test_mean_is_over_the_rows_that_are_not_ignored() -> None:
+    # -log(1/2) and -log(1/4); the third row is ignored
+    logits = torch.tensor([[0.0, 0.0], [0.0, math.log(3)], [9.0, 0.0]])
+    loss = CrossEntropy([1, 1])(logits, torch.tensor([0, 0, -100]))
+    assert float(loss) == pytest.approx((math.log(2) + math.log(4)) / 2)
+
+
+def test_soft_targets_may_sum_to_anything() -> None:
+    logits = torch.tensor([[0.0, 0.0]])
+    assert float(CrossEntropy([1, 1])(logits, torch.tensor([[2.0, 1.0]]))) == pytest.approx(3 * math.log(2))
+
+
+def test_masked_logit_has_no_probability_and_a_finite_logarithm() -> None:
+    log_p = torch.log_softmax(torch.tensor([0.0, MASKED]), dim=0)
+    assert log_p[1].exp() == 0
+    assert log_p[1].isfinite()
+    assert log_p[1] * 0.0 == 0
+
+
+def test_pick_and_cross_entropy_by_hand() -> None:
+    values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert pick(values, torch.tensor([0, 1])).tolist() == [1.0, 4.0]
+    assert pick(values, torch.tensor([[0.5, 0.5], [0.0, 2.0]])).tolist() == [1.5, 8.0]
+    assert cross_entropy(torch.zeros(1, 4), torch.tensor([2])).tolist() == pytest.approx([math.log(4)])
+
+
+def test_all_absent_classes_are_listed_up_to_ten() -> None:
+    with pytest.raises(InputError, match=r"(?s)12 of 14 classes.*\n  9\n  ... and 2 more"):
+        CrossEntropy([0] * 12 + [1, 1])

@@ -1,0 +1,91 @@
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from longtail.errors import InputError
+from longtail.losses import LDAMLoss
+from longtail.losses.ldam import ldam_margins, logsumexp_of_others
+from tests.conformance import COUNTS, batch, value_and_gradient
+from tests.losses.reference import assert_equals_reference, own_gradient
+
+
+def ldam_eqs_12_and_13(z: list[float], y: int) -> float:
+    """The margin is C / n_y^(1/4), with C such that the largest is 0.5; then a softmax of 30 times the cosines."""
+    margin = 0.5 * (min(COUNTS) / COUNTS[y]) ** 0.25
+    own = math.exp(30 * (z[y] - margin))
+    return -math.log(own / (own + sum(math.exp(30 * value) for j, value in enumerate(z) if j != y)))
+
+
+def test_equals_equations_12_and_13() -> None:
+    assert_equals_reference(LDAMLoss(COUNTS, reduction="none"), ldam_eqs_12_and_13, scale=0.4)
+
+
+def test_value_by_hand() -> None:
+    """Counts 16 and 1: margins 0.25 and 0.5. Cosines 0.5 and 0, scale 2, label 0: log(1 + e^(2 (0 - 0.25)))."""
+    value = LDAMLoss([16, 1], scale=2)(torch.tensor([[0.5, 0.0]]), torch.tensor([0]))
+    assert float(value) == pytest.approx(math.log1p(math.exp(-0.5)))
+
+
+def test_rarest_class_has_the_largest_margin() -> None:
+    margins = ldam_margins(torch.tensor(COUNTS).float(), 0.5)
+    assert margins[-1] == 0.5
+    assert (margins[:-1] < margins[1:]).all()
+    assert float(margins[0] / margins[4]) == pytest.approx((1 / 5000) ** 0.25)
+
+
+def test_absent_class_does_not_set_the_scale_of_the_margins() -> None:
+    assert ldam_margins(torch.tensor([16.0, 0.0, 4.0]), 0.5).tolist() == pytest.approx([0.5 / 2**0.5, 0, 0.5])
+
+
+def test_no_margin_is_scaled_cross_entropy() -> None:
+    logits, targets = batch()
+    expected = value_and_gradient(lambda z, y: F.cross_entropy(30 * z, y), logits, targets)
+    for actual, one in zip(value_and_gradient(LDAMLoss(COUNTS, max_margin=0), logits, targets), expected, strict=True):
+        torch.testing.assert_close(actual, one)
+
+
+def test_rarer_class_pulls_harder() -> None:
+    pulls = [own_gradient(LDAMLoss(COUNTS, scale=2), label) for label in range(5)]
+    assert pulls == sorted(pulls)
+    assert pulls[4] > pulls[0]
+
+
+def test_confident_and_right_example_is_exact_in_float32() -> None:
+    """Where the softmax rounds to 1 the margin still costs: log(1 + e^(30 (-0.9 - 0.4)))."""
+    value, gradient = value_and_gradient(LDAMLoss([1, 1]), torch.tensor([[0.9, -0.9]]), torch.tensor([0]))
+    assert float(value) == pytest.approx(math.exp(-39), rel=1e-4)
+    assert gradient[0].tolist() == pytest.approx([-30 * math.exp(-39), 30 * math.exp(-39)], rel=1e-4)
+
+
+def test_logsumexp_of_others_leaves_each_class_out_in_turn() -> None:
+    logits = 20 * torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[0] = 1.0  # all equal: whichever leads
+    for c in range(5):
+        kept = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
+        torch.testing.assert_close(logsumexp_of_others(logits)[:, c], kept.logsumexp(dim=1))
+
+
+def test_reweighting_on_the_training_proportions_is_the_authors_weighted_mean() -> None:
+    """Their DRW: `cross_entropy(weight=(1 - beta) / (1 - beta^n))`, which divides by the weights in the batch."""
+    counts = (12, 6, 2)
+    targets = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
+    logits = 0.3 * torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    shifted = 30 * (logits - F.one_hot(targets, 3) * ldam_margins(torch.tensor(counts).float(), 0.5))
+    weights = torch.tensor([(1 - 0.9) / (1 - 0.9**n) for n in counts])
+    expected = F.cross_entropy(shifted, targets, weight=weights)
+    torch.testing.assert_close(LDAMLoss(counts, reweight_beta=0.9)(logits, targets), expected)
+
+
+def test_no_reweighting_leaves_all_classes_at_one() -> None:
+    for beta in (None, 0.0):
+        assert LDAMLoss(COUNTS, reweight_beta=beta).weights_C.tolist() == [1.0] * 5
+
+
+def test_bad_options_are_refused() -> None:
+    for options in ({"max_margin": -0.1}, {"scale": 0.0}, {"scale": float("nan")}):
+        with pytest.raises(InputError, match="max_margin must be >= 0 and scale positive"):
+            LDAMLoss(COUNTS, **options)
+    with pytest.raises(InputError, match=r"beta must lie in \[0, 1\)"):
+        LDAMLoss(COUNTS, reweight_beta=1.0)

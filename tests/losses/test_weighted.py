@@ -1,0 +1,57 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional as F
+
+from longtail.losses import WeightedCrossEntropy
+from longtail.losses.weighted import mean_one_over_images
+from tests.conformance import COUNTS
+from tests.losses.reference import TOTAL, assert_equals_reference, own_gradient, softmax
+
+
+def inverse_frequency(z: list[float], y: int) -> float:
+    return TOTAL / (len(COUNTS) * COUNTS[y]) * -math.log(softmax(z)[y])
+
+
+def test_equals_its_definition() -> None:
+    assert_equals_reference(WeightedCrossEntropy(COUNTS, reduction="none"), inverse_frequency)
+
+
+def test_weights_are_those_scikit_learn_calls_balanced() -> None:
+    labels = [c for c, n in enumerate(COUNTS) for _ in range(n)]
+    expected = compute_class_weight("balanced", classes=np.arange(5), y=labels)
+    assert WeightedCrossEntropy(COUNTS).weights_C.tolist() == pytest.approx(list(expected))
+
+
+def test_value_by_hand() -> None:
+    """90 and 10 images: weights 100/180 and 5."""
+    values = WeightedCrossEntropy([90, 10], reduction="none")(torch.zeros(2, 2), torch.tensor([0, 1]))
+    assert values.tolist() == pytest.approx([math.log(2) / 1.8, math.log(2) * 5])
+
+
+def test_on_the_training_proportions_the_mean_is_torchs_weighted_mean() -> None:
+    """PyTorch divides by the weights in the batch; ours average to one over the training images."""
+    counts = (6, 3, 1)
+    targets = torch.tensor([0] * 6 + [1] * 3 + [2])
+    logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))
+    expected = F.cross_entropy(logits, targets, weight=1 / torch.tensor(counts))
+    torch.testing.assert_close(WeightedCrossEntropy(counts)(logits, targets), expected)
+
+
+def test_each_class_pulls_in_proportion_to_one_over_its_count() -> None:
+    pulls = [own_gradient(WeightedCrossEntropy(COUNTS), label) * n for label, n in enumerate(COUNTS)]
+    assert pulls == pytest.approx([pulls[0]] * 5)
+
+
+def test_absent_class_has_no_weight() -> None:
+    assert WeightedCrossEntropy([4, 0, 1], absent="mask").weights_C.tolist() == pytest.approx([5 / 8, 0, 5 / 2])
+
+
+def test_mean_one_over_images() -> None:
+    counts = torch.tensor([5.0, 3.0, 2.0])
+    weights = mean_one_over_images(torch.tensor([7.0, 11.0, 13.0]), counts)
+    assert float((weights * counts).sum() / counts.sum()) == pytest.approx(1)
+    assert float(weights[2] / weights[0]) == pytest.approx(13 / 7)
