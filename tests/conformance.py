@@ -1,7 +1,7 @@
-"""What every loss must do. `tests/losses/test_conformance.py` runs each check on each public loss; nothing is collected here.
+"""What every loss must do: `tests/losses/test_conformance.py` runs each check on each public loss.
 
-A check takes a `LossCase` and asserts. Losses that draw random numbers say how to switch that off (`deterministic`), and
-are then held to the same checks as the others.
+A check takes a `LossCase` and asserts. A loss that draws random numbers says how to switch that off (`deterministic`),
+and is then held to the same checks as the others.
 Shapes: B = batch, C = classes.
 """
 

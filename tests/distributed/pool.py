@@ -1,4 +1,4 @@
-"""Two processes that stand ready as ranks 0 and 1 of a gloo group: importing torch takes seconds, so they start once."""
+"""Two processes that stand ready as ranks 0 and 1 of a gloo group, and start once: importing torch takes seconds."""
 
 import multiprocessing
 import pickle
@@ -44,11 +44,13 @@ class Pool:
         message = pickle.dumps((function, arguments))
         for pipe in self._pipes:
             pipe.send_bytes(message)
-        answers = [pickle.loads(pipe.recv_bytes()) if pipe.poll(PATIENCE) else "no answer" for pipe in self._pipes]
-        failed = [f"rank {rank}: {answer}" for rank, answer in enumerate(answers) if isinstance(answer, str)]
+        answers = [
+            pickle.loads(pipe.recv_bytes()) if pipe.poll(PATIENCE) else (False, "no answer") for pipe in self._pipes
+        ]
+        failed = [f"rank {rank}: {value}" for rank, (succeeded, value) in enumerate(answers) if not succeeded]
         if failed:
             raise AssertionError("\n".join(failed))
-        return [value for (value,) in answers]
+        return [value for _, value in answers]
 
     def close(self) -> None:
         """End the processes."""
@@ -67,8 +69,8 @@ def _serve(rank: int, meeting_point: str, pipe: Connection) -> None:
         except EOFError:  # the other end is closed: done
             break
         try:
-            answer: tuple[Any] | str = (function(rank, *arguments),)
+            answer = (True, function(rank, *arguments))
         except Exception:
-            answer = traceback.format_exc()
+            answer = (False, traceback.format_exc())
         pipe.send_bytes(pickle.dumps(answer))
     distributed.destroy_process_group()

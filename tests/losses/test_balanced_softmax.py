@@ -58,12 +58,13 @@ def test_rarer_class_pulls_harder() -> None:
     assert pulls[0] < 0.2 < 0.8 < pulls[4]
 
 
-def test_unbiased_logits_give_the_training_posterior() -> None:
-    """Two classes with 9:1 images and no evidence: logits that agree with a uniform prior minimise the expected loss."""
+def test_expected_loss_is_least_at_logits_without_bias() -> None:
+    """9:1 images and nothing to tell the classes apart: equal logits minimise the expected loss."""
     loss = BalancedSoftmax([90, 10])
     shares = torch.tensor([[0.9, 0.1]])
     gap = torch.zeros(1, requires_grad=True)
     loss(torch.stack([gap, -gap], dim=1), shares).backward()
+    assert gap.grad is not None
     assert float(gap.grad) == pytest.approx(0, abs=1e-6)
 
 

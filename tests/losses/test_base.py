@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from longtail.data import ClassCounts
+from longtail.data.counts import Countable
 from longtail.errors import InputError
 from longtail.losses import CrossEntropy
 from longtail.losses.base import MASKED, cross_entropy, pick
 
 
 def test_counts_come_as_list_tensor_or_class_counts() -> None:
-    given = [[3, 1], torch.tensor([3, 1]), ClassCounts([3, 1])]
+    given: list[Countable] = [[3, 1], torch.tensor([3, 1]), ClassCounts([3, 1])]
     for counts in given:
         assert CrossEntropy(counts).counts_C.tolist() == [3.0, 1.0]
 

@@ -47,7 +47,8 @@ def test_equals_the_paper(kind: Kind, beta: float) -> None:
 def test_values_by_hand() -> None:
     """2 and 1 images at beta 1/2 are worth 1.5 and 1: weights 0.8 and 1.2. All logits 0: every p is 1/2."""
     logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
-    for kind, unweighted in (("softmax", math.log(2)), ("sigmoid", 2 * math.log(2)), ("focal", math.log(2) / 2)):
+    unweighted_of: dict[Kind, float] = {"softmax": math.log(2), "sigmoid": 2 * math.log(2), "focal": math.log(2) / 2}
+    for kind, unweighted in unweighted_of.items():
         loss = ClassBalancedLoss([2, 1], beta=0.5, kind=kind, gamma=2, reduction="none")
         assert loss(logits, labels).tolist() == pytest.approx([0.8 * unweighted, 1.2 * unweighted])
 

@@ -11,7 +11,7 @@ from tests.losses.reference import assert_equals_reference, examples, softmax
 
 def focal_eq_4(gamma: float, z: list[float], y: int) -> float:
     p = softmax(z)[y]
-    return -((1 - p) ** gamma) * math.log(p)
+    return -math.pow(1 - p, gamma) * math.log(p)
 
 
 @pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])

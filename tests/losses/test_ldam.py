@@ -86,6 +86,6 @@ def test_no_reweighting_leaves_all_classes_at_one() -> None:
 def test_bad_options_are_refused() -> None:
     for options in ({"max_margin": -0.1}, {"scale": 0.0}, {"scale": float("nan")}):
         with pytest.raises(InputError, match="max_margin must be >= 0 and scale positive"):
-            LDAMLoss(COUNTS, **options)
+            LDAMLoss(COUNTS, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"beta must lie in \[0, 1\)"):
         LDAMLoss(COUNTS, reweight_beta=1.0)

@@ -10,7 +10,7 @@ from tests.losses.reference import assert_equals_reference, examples, softmax
 
 
 def seesaw_from_the_paper(seen: list[float], p: float, q: float, z: list[float], y: int) -> float:
-    """e^z_y over itself plus the M C e^z of the others, with the authors' floor of 0.01 under the score of the true class."""
+    """e^z_y over itself plus M C e^z of the others, with the authors' floor of 0.01 under the true class's score."""
     scores = softmax(z)
     total = math.exp(z[y])
     for j in range(len(z)):
@@ -34,7 +34,7 @@ def test_equals_the_paper(p: float, q: float) -> None:
 
 
 def test_values_by_hand() -> None:
-    """Counts 100 and 1, p = 1/2: class 1 weighs 1/10 under label 0, class 0 weighs 1 under label 1; scores are equal."""
+    """Counts 100 and 1, p = 1/2, equal scores: class 1 weighs 1/10 under label 0, class 0 weighs 1 under label 1."""
     loss = SeesawLoss([100, 1], p=0.5, q=2, reduction="none").eval()
     loss.seen_C.copy_(torch.tensor([100.0, 1.0]))
     values = loss(torch.zeros(2, 2), torch.tensor([0, 1]))
@@ -101,4 +101,4 @@ def test_soft_target_counts_as_a_class_with_averaged_count_and_score() -> None:
 def test_negative_exponents_are_refused() -> None:
     for options in ({"p": -0.1}, {"q": -1.0}, {"q": float("nan")}):
         with pytest.raises(InputError, match="p and q must be >= 0"):
-            SeesawLoss(COUNTS, **options)
+            SeesawLoss(COUNTS, **options)  # type: ignore[arg-type]

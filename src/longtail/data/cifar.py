@@ -16,6 +16,7 @@ from longtail.config import DataConfig
 from longtail.data.cifar_files import CIFARS, CifarFiles, detect_cifar, find_cifar
 from longtail.data.cifar_records import Bytes, is_official, read_cifar
 from longtail.data.dataset import Account, Dataset, Part, Split, balanced_holdout
+from longtail.data.divide import quota_for_val
 from longtail.data.profiles import indices_sha256, long_tailed_counts, long_tailed_indices
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.errors import InputError, unknown_name
@@ -134,12 +135,10 @@ def _check_origin(files: CifarFiles, records: list[Bytes], train_NR: Bytes, indi
 
 
 def _hold_out(targets_N: Tensor, files: CifarFiles, config: DataConfig) -> tuple[Tensor, Tensor]:
-    """Positions to train on and positions held out: of each class its share, at least one image of five, never all."""
+    """Positions to train on and positions held out for choices."""
     num_classes = len(files.cifar.class_names)
     counts_C = torch.bincount(targets_N, minlength=num_classes)
-    wanted_C = (counts_C * config.val_share).round().long().maximum((counts_C >= 5).long())
-    per_class_C = wanted_C.minimum((counts_C - 1).clamp(min=0)) if config.val_share > 0 else torch.zeros_like(counts_C)
-    return balanced_holdout(targets_N, num_classes, per_class_C, config.seed)
+    return balanced_holdout(targets_N, num_classes, quota_for_val(counts_C, config.val_share), config.seed)
 
 
 def _targets(records_NR: Bytes, files: CifarFiles) -> Tensor:

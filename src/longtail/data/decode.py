@@ -21,7 +21,7 @@ from torchvision.transforms.v2 import functional as transforms
 from longtail.errors import InputError
 
 # named one by one: among Pillow's other readers is one that runs Ghostscript on what it is given
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".webp")
 )
@@ -84,7 +84,7 @@ def decode_image(path: Path) -> Tensor:
             except RuntimeError:
                 pass  # Pillow reads some rarer kinds of JPEG, and says in plain words what is wrong with the others
         pixels = np.array(_as_rgb(image))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def check_image(path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longtail.config import DataConfig
 from longtail.data.dataset import Dataset, Part, Split, balanced_holdout
-from longtail.data.holdout import val_quota
+from longtail.data.divide import quota_for_val
 from longtail.data.profiles import indices_sha256, long_tailed_counts, long_tailed_indices
 from longtail.data.resident import ResidentImages, channel_statistics
 
@@ -39,7 +39,7 @@ def load_digits_lt(config: DataConfig, device: torch.device) -> Dataset:
     factor = config.imbalance_factor or IMBALANCE_FACTOR
     counts = long_tailed_counts(NUM_MAX, 10, factor, config.profile)
     kept = pool[long_tailed_indices(labels[pool], counts, config.seed)]
-    train, val = balanced_holdout(labels[kept], 10, val_quota(counts, config.val_share), config.seed)
+    train, val = balanced_holdout(labels[kept], 10, quota_for_val(counts, config.val_share), config.seed)
     images = ResidentImages(pixels, device)
     mean, std = channel_statistics(pixels[kept[train]])
     return Dataset(

@@ -28,13 +28,14 @@ def divide(rows: Rows, targets_N: Tensor, class_names: tuple[str, ...], config: 
         rows: the parts that the data bring, "train" among them.
         targets_N: labels of all images.
         class_names: C names.
-        config: `test_per_class`, `imbalance_factor`, `profile`, `val_share` and `seed` are used.
+        config: `test_per_class`, `imbalance_factor`, `profile`, `val_share` and `seed` are used; `check_division` has
+            passed.
 
     Returns:
         The rows of all parts, and a sentence on each thing done to them.
 
     Raises:
-        InputError: if a setting is out of range or the classes are too small for it.
+        InputError: if the classes are too small for what is asked.
     """
     notes: list[str] = []
     if "test" not in rows:
@@ -61,6 +62,26 @@ def divide(rows: Rows, targets_N: Tensor, class_names: tuple[str, ...], config: 
     return rows, notes
 
 
+def check_division(config: DataConfig) -> None:
+    """Refuse settings that cannot be met, before any image is read.
+
+    Raises:
+        InputError: if `test_per_class`, `val_share` or `imbalance_factor` is out of range.
+
+    Example:
+        >>> check_division(DataConfig(val_share=1.0))
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: data.val_share must be at least 0 and less than 1, not 1.0
+    """
+    if config.test_per_class is not None and config.test_per_class < 1:
+        raise InputError(f"data.test_per_class must be at least 1, not {config.test_per_class}")
+    if not 0 <= config.val_share < 1:
+        raise InputError(f"data.val_share must be at least 0 and less than 1, not {config.val_share}")
+    if config.imbalance_factor is not None and config.imbalance_factor < 1:
+        raise InputError(f"data.imbalance_factor must be at least 1, not {config.imbalance_factor}")
+
+
 def quota_for_test(counts_C: Tensor, per_class: int | None) -> Tensor:
     """Images of each class to hold out for a balanced test part.
 
@@ -70,20 +91,18 @@ def quota_for_test(counts_C: Tensor, per_class: int | None) -> Tensor:
 
     Args:
         counts_C: images of each class.
-        per_class: how many to hold out instead; None chooses.
+        per_class: how many to hold out instead, >= 1; None chooses.
 
     Returns:
         int64 (C,).
 
     Raises:
-        InputError: if `per_class` is less than one, or nothing can be held out.
+        InputError: if no class has more than one image.
 
     Example:
         >>> quota_for_test(torch.tensor([500, 50, 30]), None), quota_for_test(torch.tensor([500, 50, 9, 1]), None)
         (tensor([10, 10, 10]), tensor([1, 1, 1, 0]))
     """
-    if per_class is not None and per_class < 1:
-        raise InputError(f"data.test_per_class must be at least 1, not {per_class}")
     if int(counts_C.max()) < 2:
         raise InputError("every class has a single image, so that no test part can be held out; give a test part")
     chosen = min(int(TEST_SHARE * int(counts_C.median())), int(LARGEST_SHARE * int(counts_C.min())))
@@ -101,15 +120,10 @@ def quota_for_val(counts_C: Tensor, share: float) -> Tensor:
     Returns:
         int64 (C,).
 
-    Raises:
-        InputError: if `share` is out of range.
-
     Example:
         >>> quota_for_val(torch.tensor([100, 5, 4]), 0.1)
         tensor([10,  1,  0])
     """
-    if not 0 <= share < 1:
-        raise InputError(f"data.val_share must be at least 0 and less than 1, not {share}")
     if share == 0:
         return torch.zeros_like(counts_C)
     wanted_C = (counts_C * share).round().long().maximum((counts_C >= ENOUGH_FOR_ONE).long())

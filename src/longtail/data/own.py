@@ -13,7 +13,7 @@ from torch import Tensor
 from longtail.config import DataConfig
 from longtail.data.dataset import Account, Dataset, Images, Part, Split
 from longtail.data.decode import SMALL, BadImage
-from longtail.data.divide import Rows, divide, first_few
+from longtail.data.divide import Rows, check_division, divide, first_few
 from longtail.data.duplicates import Matches, equal_files, equal_pixels
 from longtail.data.folder import read_folder
 from longtail.data.intake import Intake, Progress, check_all, decode_all, natural_size
@@ -44,7 +44,7 @@ def load_own(config: DataConfig, device: torch.device | str = "cpu", on_progress
         >>> load_own(DataConfig(name="photos"))
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: there is no file or folder 'photos'; give a folder with a folder per class, ...
+        longtail.errors.InputError: 'photos' is no file or folder; give a folder with a folder per class, a table ...
     """
     return dataset_from_listing(find_listing(config), config, device, on_progress)
 
@@ -60,13 +60,10 @@ def find_listing(config: DataConfig) -> Listing:
         return read_table(config.name, config.root)
     if path.suffix.lower() == ".txt":
         return read_lists(config.name, config.root)
-    problem = (
-        f"{config.name!r} is no kind of data that can be read"
-        if path.exists()
-        else (f"there is no file or folder {config.name!r}")
-    )
+    problem = "is no kind of data that can be read" if path.exists() else "is no file or folder"
     raise InputError(
-        f"{problem}; give a folder with a folder per class, a table ({', '.join(TABLE_SUFFIXES)}), or a list (.txt)"
+        f"{config.name!r} {problem}; give a folder with a folder per class, a table ({', '.join(TABLE_SUFFIXES)}), or "
+        "a list (.txt)"
     )
 
 
@@ -120,6 +117,7 @@ def dataset_from_listing(
 
 
 def _check_settings(config: DataConfig) -> None:
+    check_division(config)
     if config.image_size is not None and config.image_size < 1:
         raise InputError(f"data.image_size must be at least 1 pixel, not {config.image_size}")
 

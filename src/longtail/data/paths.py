@@ -63,7 +63,7 @@ def check_files(root: Path, paths: Sequence[str]) -> None:
     outside: list[str] = []
     for folder, names in names_by_folder.items():
         is_link = _files(root / folder)
-        leaves = not _within(home, os.path.realpath(root / folder))
+        leaves = bool(is_link) and not _within(home, os.path.realpath(root / folder))
         for name in names:
             path = f"{folder}/{name}" if folder else name
             if name not in is_link:

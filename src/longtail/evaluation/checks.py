@@ -10,11 +10,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longtail.data.counts import ClassCounts
 from longtail.errors import InputError
 
 Array = Tensor | npt.NDArray[Any]
-Counts = ClassCounts | Tensor | Sequence[int]
 
 
 def example(index: int) -> str:
@@ -38,7 +36,7 @@ def checked_labels(labels: Array, num_classes: int, what: str, place: Callable[[
         >>> checked_labels(torch.tensor([0, 2]), 2, "targets")
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: example 1 (counted from 0): 2 is out of range, for the targets of 2 classes start at 0
+        longtail.errors.InputError: example 1 (counted from 0): 2 is out of range: the targets of 2 classes start at 0
         and end at 1
     """
     labels_N = as_tensor(labels, what).detach().cpu()
@@ -53,8 +51,8 @@ def checked_labels(labels: Array, num_classes: int, what: str, place: Callable[[
     if outside_N.any():
         index = int(outside_N.nonzero()[0])
         raise InputError(
-            f"{place(index)}: {int(labels_N[index])} is out of range, for the {what} of {num_classes} classes start at "
-            f"0 and end at {num_classes - 1}"
+            f"{place(index)}: {int(labels_N[index])} is out of range: the {what} of {num_classes} classes "
+            f"start at 0 and end at {num_classes - 1}"
         )
     return labels_N
 

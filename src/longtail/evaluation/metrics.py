@@ -12,9 +12,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from longtail.data.counts import ClassCounts
+from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import unknown_name
-from longtail.evaluation.checks import Counts
 
 Groups = Literal["fixed", "quantile"]
 
@@ -170,7 +169,7 @@ def confusion_matrix(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -
     return pairs.view(num_classes, num_classes)
 
 
-def shot_groups(class_counts: Counts, many: int = 100, few: int = 20, groups: Groups = "fixed") -> dict[str, Tensor]:
+def shot_groups(class_counts: Countable, many: int = 100, few: int = 20, groups: Groups = "fixed") -> dict[str, Tensor]:
     """Which classes are "many", "medium" and "few": masks of shape (C,).
 
     Args:

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longtail.data.counts import ClassCounts
+from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name
-from longtail.evaluation.checks import Array, Counts, as_tensor, check_lengths, checked_labels, checked_logits
+from longtail.evaluation.checks import Array, as_tensor, check_lengths, checked_labels, checked_logits
 from longtail.evaluation.metrics import Groups
 from longtail.evaluation.priors import Prior
 from longtail.evaluation.reading import RawPredictions, read_csv, read_npz
@@ -61,7 +61,7 @@ class Predictions:
     def __init__(
         self,
         targets: Array,
-        class_counts: Counts,
+        class_counts: Countable,
         *,
         logits: Array | None = None,
         predicted: Array | None = None,
@@ -162,9 +162,7 @@ def _to_arrays(predictions: Predictions) -> dict[str, Any]:
     return arrays
 
 
-def read_predictions(
-    path: str | Path, counts: str | Path | ClassCounts | Tensor | Sequence[int] | None = None
-) -> Predictions:
+def read_predictions(path: str | Path, counts: str | Path | Countable | None = None) -> Predictions:
     r"""Read predictions: of a run, or of any other tool.
 
     Args:
@@ -264,8 +262,8 @@ def _labels(values: npt.NDArray[Any], names: tuple[str, ...] | None, place: Call
             continue
         if names is None:
             raise InputError(
-                f"{place(index)}: the label {text!r} is no whole number, and nothing names the classes; give their names "
-                "with the training images per class (--counts), a CSV file with the columns class,count"
+                f"{place(index)}: the label {text!r} is no whole number, and nothing names the classes; "
+                "name them with the training images per class (--counts), a CSV file with the columns class,count"
             )
         raise InputError(f"{place(index)}: {unknown_name('class', text, names)}")
     return torch.tensor([label_of[text] for text in texts], dtype=torch.int64)

@@ -15,15 +15,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from longtail.data.counts import ClassCounts
+from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, unknown_name
-from longtail.evaluation.checks import Array, Counts, as_tensor
+from longtail.evaluation.checks import Array, as_tensor
 
 Direction = Literal["forward", "backward"]
 Prior = ClassCounts | Array | Sequence[float]
 
 
-def long_tailed_prior(classes: int | Counts, imbalance_factor: float, direction: Direction = "forward") -> Tensor:
+def long_tailed_prior(classes: int | Countable, imbalance_factor: float, direction: Direction = "forward") -> Tensor:
     """A test prior that falls geometrically, along the training classes or against them.
 
     Args:

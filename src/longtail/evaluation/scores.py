@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from longtail.data.counts import ClassCounts
+from longtail.data.counts import ClassCounts, Countable
 from longtail.evaluation import metrics
 from longtail.evaluation.calibration import confidences, reliability_by_group
-from longtail.evaluation.checks import Array, Counts, check_lengths, checked_labels, checked_logits
+from longtail.evaluation.checks import Array, check_lengths, checked_labels, checked_logits
 from longtail.evaluation.metrics import Groups
 from longtail.evaluation.priors import Prior, example_weights
 
@@ -70,7 +70,7 @@ class Scores:
 def evaluate_logits(
     logits: Array,
     targets: Array,
-    class_counts: Counts,
+    class_counts: Countable,
     *,
     many: int = 100,
     few: int = 20,
@@ -111,7 +111,7 @@ def evaluate_logits(
 def evaluate_predictions(
     predicted: Array,
     targets: Array,
-    class_counts: Counts,
+    class_counts: Countable,
     *,
     many: int = 100,
     few: int = 20,

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from longtail.data.counts import ClassCounts
+from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 
 HOW_TO_GIVE_COUNTS = (
@@ -34,7 +32,7 @@ class NamedCounts:
     names: tuple[str, ...] | None = None
 
 
-def read_training_counts(source: str | Path | ClassCounts | Tensor | Sequence[int]) -> NamedCounts:
+def read_training_counts(source: str | Path | Countable) -> NamedCounts:
     """Read counts from wherever the user has them.
 
     Args:
@@ -88,7 +86,7 @@ def _from_table(path: Path, text: str) -> NamedCounts:
     if numbered and not is_whole_number(numbered[0][1][-1]):
         del numbered[0]  # a header
     widths = {len(row) for _, row in numbered}
-    if not numbered or len(widths) > 1 or widths > {1, 2}:
+    if not numbered or widths not in ({1}, {2}):
         raise InputError(
             f"{path} must have one column (count) or two (class,count) on every line, not {sorted(widths)}"
         )
@@ -117,7 +115,7 @@ def _checked(path: Path, counts: list[int], names: list[str] | None) -> NamedCou
         counts, names = [count for _, count in sorted(zip(map(int, names), counts, strict=True))], None
     try:
         return NamedCounts(ClassCounts(counts), None if names is None else tuple(names))
-    except (InputError, RuntimeError) as error:  # torch refuses what does not fit 64 bits
+    except (ValueError, RuntimeError) as error:  # torch refuses what does not fit 64 bits
         raise InputError(f"{path}: {error}") from error
 
 

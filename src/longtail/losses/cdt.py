@@ -1,7 +1,7 @@
 """Class-dependent temperatures (Ye et al., "Identifying and Compensating for Feature Deviation", 2020).
 
-https://arxiv.org/abs/2001.01385: logits are divided by a temperature that is higher for rarer classes. At test time they
-are used as they are.
+https://arxiv.org/abs/2001.01385: in training the logits are divided by a temperature that is higher for rarer classes;
+at test time they are used as they are.
 Shapes: B = batch, C = classes.
 """
 

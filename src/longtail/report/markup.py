@@ -34,7 +34,7 @@ def escape(value: object) -> Html:
     return value if isinstance(value, Html) else Html(html.escape(clean(str(value)), quote=True))
 
 
-def tag(name: str, *children: object, **attributes: object) -> Html:
+def tag(name: str, /, *children: object, **attributes: object) -> Html:
     """An element with its children and attributes, all escaped.
 
     Args:

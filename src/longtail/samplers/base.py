@@ -43,7 +43,7 @@ class Sampler(TorchSampler[int]):
     """
 
     def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
-        self.targets_N = _checked(targets)
+        self.targets_N = checked_labels(targets)
         self.num_samples = contract.get("num_samples", len(self.targets_N))
         self.seed = contract.get("seed", 0)
         self.rank, self.num_ranks = contract.get("rank", 0), contract.get("num_ranks", 1)
@@ -105,8 +105,16 @@ class Sampler(TorchSampler[int]):
         self.progress = float(state["progress"])
 
 
-def _checked(targets: Tensor | Sequence[int]) -> Tensor:
-    """Labels as int64 on the CPU, shape (N,)."""
+def checked_labels(targets: Tensor | Sequence[int]) -> Tensor:
+    """Labels as int64 on the CPU, shape (N,), N >= 1.
+
+    Raises:
+        InputError: if they are not whole numbers >= 0.
+
+    Example:
+        >>> checked_labels([2, 0])
+        tensor([2, 0])
+    """
     try:
         labels = torch.as_tensor(targets).cpu()
     except (TypeError, ValueError, RuntimeError) as error:  # names, or lists of different lengths

@@ -32,17 +32,17 @@ class ClassAwareSampler(Sampler):
 
     Example:
         >>> targets = torch.tensor([0] * 90 + [1] * 10)
-        >>> order = ClassAwareSampler(targets, num_samples=20).order(seed=0, epoch=0)
-        >>> targets[order]
-        tensor([1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1])
-        >>> targets[order.unique()].sum()  # all ten images of the rare class among its twelve draws
+        >>> order = ClassAwareSampler(targets, num_samples=24).order(seed=0, epoch=0)
+        >>> targets[order].view(6, 4).sum(dim=1).sort().values  # six turns of four images, three for each class
+        tensor([0, 0, 0, 4, 4, 4])
+        >>> targets[order.unique()].sum()  # twelve draws of the rare class show all its ten images
         tensor(10)
     """
 
     def __init__(self, targets: Tensor | Sequence[int], *, per_class: int = 4, **contract: Unpack[Contract]) -> None:
         super().__init__(targets, **contract)
-        if per_class < 1:
-            raise InputError(f"per_class must be at least 1 (4 in the authors' code), not {per_class}")
+        if not isinstance(per_class, int) or per_class < 1:
+            raise InputError(f"per_class must be a whole number, at least 1 (4 in the authors' code), not {per_class}")
         self.per_class = per_class
         self.groups = ByClass(self.targets_N)
 

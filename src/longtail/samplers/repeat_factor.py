@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from longtail.errors import InputError
-from longtail.samplers.base import Contract, Sampler
+from longtail.samplers.base import Contract, Sampler, checked_labels
 
 Labels = Tensor | Sequence[int] | Sequence[Collection[int]]
 
@@ -40,26 +40,25 @@ class RepeatFactorSampler(Sampler):
 
     Example:
         >>> targets = torch.tensor([0] * 90 + [1] * 10)
-        >>> sampler = RepeatFactorSampler(targets)  # factors 1 and sqrt(0.5 / 0.1)
-        >>> len(sampler), targets[list(sampler)].sum()
-        (113, tensor(23))
+        >>> sampler = RepeatFactorSampler(targets)
+        >>> sampler.factors_N[[0, 99]]  # 1, and sqrt(0.5 / 0.1)
+        tensor([1.0000, 2.2361], dtype=torch.float64)
+        >>> len(sampler)  # 90 + 22.361, rounded up
+        113
     """
 
     def __init__(self, targets: Labels, *, threshold: float | None = None, **contract: Unpack[Contract]) -> None:
         if threshold is not None and not 0 < threshold <= 1:
             raise InputError(f"threshold is a share of the images, in (0, 1], not {threshold}")
-        if _has_sets(targets):
-            sets = [set(labels) for labels in cast(Sequence[Collection[int]], targets)]
-            if not any(sets):
-                raise InputError("none of the images has a label; repeat factor sampling needs some")
-            beyond = 1 + max(chain.from_iterable(sets))
-            # one label stands for an image in the contract; the factors see them all
-            super().__init__([min(labels, default=beyond) for labels in sets], **contract)
-            images_P = torch.repeat_interleave(torch.tensor([len(labels) for labels in sets]))
-            labels_P = torch.tensor(list(chain.from_iterable(sets)))
-        else:
+        sets = _label_sets(targets)
+        if sets is None:
             super().__init__(cast(Tensor | Sequence[int], targets), **contract)
             images_P, labels_P = torch.arange(len(self.targets_N)), self.targets_N
+        else:
+            labels_P = checked_labels(list(chain.from_iterable(sets)))
+            images_P = torch.repeat_interleave(torch.tensor([len(labels) for labels in sets]))
+            # one label stands for an image in the contract; the factors see them all
+            super().__init__([min(labels, default=int(labels_P.max()) + 1) for labels in sets], **contract)
         self.factors_N = repeat_factors(images_P, labels_P, len(self.targets_N), threshold)
         if "num_samples" not in contract:
             # the sum of many square roots may miss a whole number by a few last bits
@@ -104,5 +103,14 @@ def repeat_factors(images_P: Tensor, labels_P: Tensor, num_images: int, threshol
     return factors_N.scatter_reduce(0, images_P, factors_C[classes_P], "amax")
 
 
-def _has_sets(targets: Labels) -> bool:
-    return isinstance(targets, (list, tuple)) and any(isinstance(t, (list, tuple, set, frozenset)) for t in targets[:1])
+def _label_sets(targets: Labels) -> list[set[int]] | None:
+    """The set of labels of each image, if that is what was given; None for one label each."""
+    kinds = (list, tuple, set, frozenset)
+    if not isinstance(targets, (list, tuple)) or not any(isinstance(labels, kinds) for labels in targets):
+        return None
+    if not all(isinstance(labels, kinds) for labels in targets):
+        raise InputError("give either one label for each image, or a list of labels for each; not both kinds at once")
+    sets = [set(labels) for labels in cast(Sequence[Collection[int]], targets)]
+    if not any(sets):
+        raise InputError("none of the images has a label; repeat factor sampling needs some")
+    return sets

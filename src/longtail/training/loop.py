@@ -55,7 +55,7 @@ def train(
     """
     _prepare(step, settings, context)
     state = TrainState(step, settings, context)
-    augment = policy(settings.augment)
+    augment = policy(settings.augment, (0.0,) * 3, (1 / 255,) * 3).to(context.device)
     batch = min(settings.batch_size, sampler.num_samples)
     steps = -(-sampler.num_samples // batch)
     total, done = settings.epochs * steps, state.epoch * steps + state.step

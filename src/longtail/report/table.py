@@ -1,0 +1,96 @@
+"""Tables for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from longtail.evaluation import Scores
+from longtail.report.classes import Classes
+from longtail.report.wording import DASH, number
+
+# field of Scores, heading, digits
+_COLUMNS = (
+    ("top1", "all", 1),
+    ("balanced", "balanced", 1),
+    ("many", "many", 1),
+    ("medium", "medium", 1),
+    ("few", "few", 1),
+    ("mcc", "MCC", 1),
+    ("ece", "ECE", 2),
+)
+_LOWER_IS_BETTER = frozenset({"ece"})
+
+
+def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
+    """Results side by side, in percent; with two or more, the best of each column is marked.
+
+    Args:
+        rows: by the name to show (the method; with recipe and backbone, where they differ): `Scores`, or the
+            "test" mapping of a `result.json`. What is None or missing is shown as a dash.
+
+    Example:
+        >>> from rich.console import Console
+        >>> rows = {"ce": {"top1": 70.0, "few": 10.0}, "balanced-softmax": {"top1": 69.0, "few": 31.25}}
+        >>> Console(width=90).print(scores_table(rows))
+                                all   balanced   many   medium     few   MCC   ECE
+        ────────────────────────────────────────────────────────────────────────────
+          ce                 70.0 *          –      –        –    10.0     –     –
+          balanced-softmax     69.0          –      –        –  31.2 *     –     –
+                                                            * best of its column
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    columns = []
+    for key, heading, digits in _COLUMNS:
+        table.add_column(heading, justify="right", no_wrap=True)
+        columns.append(_column([_value(scores, key) for scores in rows.values()], digits, key in _LOWER_IS_BETTER))
+    for index, name in enumerate(rows):
+        table.add_row(Text(name), *(column[index] for column in columns))
+    if len(rows) > 1:
+        table.caption, table.caption_justify = "* best of its column", "right"
+    return table
+
+
+def groups_table(classes: Classes) -> Table:
+    """The shot groups of a data set: their limits, classes and training images.
+
+    Args:
+        classes: grouped by their training images.
+
+    Example:
+        >>> import torch
+        >>> from rich.console import Console
+        >>> classes = Classes.grouped(("cat", "dog", "eel"), torch.tensor([5, 300, 400]))
+        >>> Console(width=90).print(groups_table(classes))
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, justify in (("group", "left"), ("a class has", "left"), ("classes", "right"), ("images", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table.add_column("share", justify="right")
+    total = int(classes.counts.sum())
+    for name, mask_C in classes.masks.items():
+        images = int(classes.counts[mask_C].sum())
+        numbers = f"{int(mask_C.sum()):,}", f"{images:,}", f"{100 * images / total:.1f} %"
+        table.add_row(name, classes.limits[name], *numbers)
+    return table
+
+
+def _value(scores: Scores | Mapping[str, Any], key: str) -> float | None:
+    value = scores.get(key) if isinstance(scores, Mapping) else getattr(scores, key)
+    return None if value is None else float(value)
+
+
+def _column(values: Sequence[float | None], digits: int, lower_is_better: bool) -> list[Text]:
+    """Cells of one column; what reads the same as the best is marked like it."""
+    known = [value for value in values if value is not None]
+    best = number((min if lower_is_better else max)(known), digits) if known and len(values) > 1 else DASH
+    cells = []
+    for value in values:
+        text = number(value, digits)
+        marked = text == best and text != DASH
+        # a star too, as bold is lost in a file
+        cells.append(Text(f"{text} *" if marked else text, style="bold" if marked else ""))
+    return cells

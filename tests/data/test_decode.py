@@ -1,0 +1,288 @@
+import math
+import pickle
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_files import noise, save
+from PIL import Image
+from torchvision.transforms import v2
+
+from longtail.data.decode import (
+    BadImage,
+    check_image,
+    crop_box,
+    decode_image,
+    fit_image,
+    image_sides,
+    random_resized_crop,
+)
+from longtail.errors import InputError
+
+
+def as_array(pixels: torch.Tensor) -> np.ndarray:
+    assert pixels.dtype == torch.uint8
+    return pixels.permute(1, 2, 0).numpy()
+
+
+def test_png_keeps_every_bit(tmp_path: Path) -> None:
+    image = noise(0, 7, 5)
+    np.testing.assert_array_equal(as_array(decode_image(save(tmp_path / "a.png", image))), np.array(image))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"quality": 30}])
+def test_jpeg_agrees_with_pillow(tmp_path: Path, mode: str, options: dict) -> None:
+    path = save(tmp_path / "a.jpg", noise(1, 40, 24).convert(mode), **options)
+    expected = np.array(Image.open(path).convert("RGB")).astype(int)
+    assert np.abs(as_array(decode_image(path)).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".webp", ".tif", ".ppm"])
+def test_other_lossless_formats(tmp_path: Path, suffix: str) -> None:
+    options = {"lossless": True} if suffix == ".webp" else {}
+    path = save(tmp_path / f"a{suffix}", noise(2), **options)
+    np.testing.assert_array_equal(as_array(decode_image(path)), np.array(noise(2)))
+
+
+def test_grey_becomes_three_equal_channels(tmp_path: Path) -> None:
+    grey = noise(3).convert("L")
+    pixels = decode_image(save(tmp_path / "a.png", grey))
+    for channel in pixels:
+        np.testing.assert_array_equal(channel.numpy(), np.array(grey))
+
+
+def test_black_and_white(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(np.array([[0, 255]], dtype=np.uint8)).convert("1"))
+    assert decode_image(path).tolist() == [[[0, 255]]] * 3
+
+
+def test_transparent_pixels_show_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (3, 1))
+    image.putpixel((0, 0), (200, 100, 0, 255))
+    image.putpixel((1, 0), (200, 100, 0, 0))
+    image.putpixel((2, 0), (200, 100, 0, 51))  # a fifth: 0.2 * colour + 0.8 * 255
+    pixels = decode_image(save(tmp_path / "a.png", image))
+    assert pixels[:, 0, 0].tolist() == [200, 100, 0]
+    assert pixels[:, 0, 1].tolist() == [255, 255, 255]
+    assert pixels[:, 0, 2].tolist() == [244, 224, 204]
+
+
+def test_grey_with_alpha(tmp_path: Path) -> None:
+    image = Image.new("LA", (2, 1), (10, 255))
+    image.putpixel((1, 0), (10, 0))
+    assert decode_image(save(tmp_path / "a.png", image)).tolist() == [[[10, 255]]] * 3
+
+
+def test_palette_with_and_without_transparency(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([9, 8, 7, 90, 80, 70])
+    image.putpixel((1, 0), 1)
+    assert decode_image(save(tmp_path / "a.png", image))[:, 0].tolist() == [[9, 90], [8, 80], [7, 70]]
+    path = save(tmp_path / "b.png", image, transparency=1)
+    assert decode_image(path)[:, 0].tolist() == [[9, 255], [8, 255], [7, 255]]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
+def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path: Path, suffix: str) -> None:
+    values = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
+    path = save(tmp_path / f"a{suffix}", Image.fromarray(values))
+    assert decode_image(path).tolist() == [[[0, 0, 1, 128, 255]]] * 3
+
+
+def test_more_than_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[70000]], dtype=np.int32)))
+    with pytest.raises(BadImage, match="more than 16 bits; save it with 8 or 16 bits"):
+        decode_image(path)
+
+
+def test_floating_point_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0.5]], dtype=np.float32)))
+    with pytest.raises(BadImage, match="floating-point numbers of unknown range"):
+        decode_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+def test_cmyk(tmp_path: Path, suffix: str) -> None:
+    ink = Image.new("CMYK", (8, 8), (0, 255, 255, 0))  # magenta and yellow give red
+    red, green, blue = decode_image(save(tmp_path / f"a{suffix}", ink))[:, 4, 4].tolist()
+    assert red > 240
+    assert max(green, blue) < 15
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize(
+    ("orientation", "corner"), [(1, "top left"), (3, "bottom right"), (6, "top right"), (8, "bottom left")]
+)
+def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, orientation: int, corner: str) -> None:
+    image = Image.new("RGB", (32, 16), "black")
+    image.paste("white", (0, 0, 8, 8))  # a mark in the stored image's top left corner
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode_image(save(tmp_path / f"a{suffix}", image, exif=exif))
+    assert tuple(pixels.shape[1:]) == ((16, 32) if orientation in (1, 3) else (32, 16))
+    corners = {"top left": (2, 2), "top right": (2, -3), "bottom left": (-3, 2), "bottom right": (-3, -3)}
+    bright = [name for name, (row, column) in corners.items() if pixels[0, row, column] > 128]
+    assert bright == [corner]
+
+
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    path = save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert decode_image(path)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def with_sides(png: bytes, side: int) -> bytes:
+    """The file with another size in its head, the checksum made good."""
+    head = png[12:16] + struct.pack(">II", side, side) + png[24:29]
+    return png[:12] + head + struct.pack(">I", zlib.crc32(head)) + png[33:]
+
+
+def test_a_phone_picture_with_a_second_image_inside(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", noise(8, 16, 16), format="MPO", save_all=True, append_images=[noise(9, 16, 16)])
+    expected = np.array(Image.open(path).convert("RGB"))
+    np.testing.assert_array_equal(as_array(decode_image(path)), expected)
+
+
+def damaged(tmp_path: Path, kind: str) -> Path:
+    path = tmp_path / f"{kind}.png"
+    whole = save(tmp_path / "whole.png", noise(4, 50, 50)).read_bytes()
+    jpeg = save(tmp_path / "whole.jpg", noise(4, 50, 50)).read_bytes()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "text": b"<html>404</html>",
+            "truncated png": whole[: len(whole) // 2],
+            "truncated jpeg": jpeg[: len(jpeg) // 2],
+            "jpeg without its last byte": jpeg[:-1],
+            "head only": whole[:20],
+            "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+            "huge": with_sides(whole, 10**5),
+        }[kind]
+    )
+    return path
+
+
+REASONS = {
+    "empty": "the file is empty",
+    "text": "no image of a kind that can be read",
+    "truncated png": "truncated",
+    "truncated jpeg": "truncated",
+    "jpeg without its last byte": "truncated",
+    "head only": "Truncated|no image of a kind",
+    "postscript": "no image of a kind that can be read",
+    "huge": "exceeds limit",
+}
+
+
+@pytest.mark.parametrize("read", [decode_image, check_image])
+@pytest.mark.parametrize(("kind", "reason"), REASONS.items())
+def test_damaged_files_are_named_with_the_reason(tmp_path: Path, kind: str, reason: str, read) -> None:
+    path = damaged(tmp_path, kind)
+    with pytest.raises(BadImage, match=reason) as caught:
+        read(path)
+    assert caught.value.path == path
+    assert str(path) in str(caught.value)
+    assert "--on-bad-image skip" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadImage, match="No such file"):
+        decode_image(tmp_path / "nowhere.png")
+    with pytest.raises(BadImage, match="Is a directory"):
+        decode_image(tmp_path)
+
+
+def test_bad_image_survives_the_way_between_processes() -> None:
+    bad = pickle.loads(pickle.dumps(BadImage(Path("a.png"), "the file is empty")))
+    assert isinstance(bad, InputError)
+    assert (bad.path, bad.reason) == (Path("a.png"), "the file is empty")
+
+
+def test_check_passes_what_decode_reads(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a.gif", "a.webp"):
+        check_image(save(tmp_path / name, noise(5, 30, 20)))
+
+
+def test_sides_come_from_the_head(tmp_path: Path) -> None:
+    whole = save(tmp_path / "a.png", noise(6, 30, 20))
+    assert image_sides(whole) == (20, 30)
+    whole.write_bytes(whole.read_bytes()[:60])
+    assert image_sides(whole) == (20, 30)
+
+
+def test_fit_leaves_an_image_of_the_right_size_alone() -> None:
+    for side in (8, 224):
+        pixels = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
+        assert torch.equal(fit_image(pixels, side), pixels)
+
+
+@pytest.mark.parametrize(("height", "width"), [(300, 500), (500, 300), (256, 256), (90, 120)])
+@pytest.mark.parametrize("size", [224, 96])
+def test_fit_is_the_usual_resize_and_centre_crop(height: int, width: int, size: int) -> None:
+    pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+    usual = v2.Compose([v2.Resize(int(size * 256 / 224 + 0.5)), v2.CenterCrop(size)])
+    assert torch.equal(fit_image(pixels, size), usual(pixels))
+
+
+def test_fit_of_small_sizes_keeps_the_shorter_side_whole() -> None:
+    pixels = torch.zeros(3, 32, 64, dtype=torch.uint8)
+    pixels[:, 0], pixels[:, -1] = 255, 255
+    view = fit_image(pixels, 32)
+    assert torch.equal(view, pixels[:, :, 16:48])
+
+
+def test_fit_is_antialiased_as_pillow_is() -> None:
+    image = noise(7, 96, 96)
+    expected = np.array(image.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
+    view = as_array(fit_image(torch.from_numpy(np.array(image)).permute(2, 0, 1), 32))
+    assert np.abs(view.astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (3, 7)])
+def test_fit_of_extreme_shapes(shape: tuple[int, int]) -> None:
+    assert fit_image(torch.full((3, *shape), 9, dtype=torch.uint8), 224).unique().tolist() == [9]
+
+
+def test_crop_boxes_lie_inside_and_keep_their_range() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((100, 100), (60, 200), (500, 375)):
+        boxes = [crop_box(height, width, row) for row in torch.rand(400, 4, generator=generator).tolist()]
+        for top, left, rows, columns in boxes:
+            assert 0 <= top <= top + rows <= height
+            assert 0 <= left <= left + columns <= width
+            assert 0.72 < columns / rows < 1.39  # 3/4 to 4/3, but for rounding
+            assert rows * columns > 0.07 * height * width
+
+
+def test_crop_box_follows_its_four_numbers() -> None:
+    def area(u: float) -> float:
+        _, _, rows, columns = crop_box(1000, 1000, [u, 0.5, 0, 0])
+        return rows * columns / 1e6
+
+    assert area(0.0) == pytest.approx(0.08, abs=1e-3)
+    assert area(0.5) == pytest.approx(0.54, abs=1e-3)
+    _, _, rows, columns = crop_box(1000, 1000, [0.2, 0.0, 0, 0])
+    assert columns / rows == pytest.approx(3 / 4, abs=2e-3)
+    _, _, rows, columns = crop_box(1000, 1000, [0.2, math.nextafter(1, 0), 0, 0])
+    assert columns / rows == pytest.approx(4 / 3, abs=4e-3)
+    assert crop_box(1000, 1000, [0.2, 0.5, 0, 0])[:2] == (0, 0)
+    top, left, rows, columns = crop_box(1000, 1000, [0.2, 0.5, math.nextafter(1, 0), math.nextafter(1, 0)])
+    assert (top + rows, left + columns) == (1000, 1000)
+
+
+def test_a_crop_that_does_not_fit_is_shrunk_to_the_border() -> None:
+    top, left, rows, columns = crop_box(50, 200, [0.99, 0.5, 0.7, 0.0])
+    assert (top, left, rows, columns) == (0, 0, 50, 50)
+
+
+def test_random_crop_resizes_the_box() -> None:
+    pixels = torch.randint(0, 256, (3, 120, 90), dtype=torch.uint8)
+    uniforms = torch.tensor([0.3, 0.6, 0.2, 0.9, 0.123])
+    top, left, rows, columns = crop_box(120, 90, uniforms[:4].tolist())
+    expected = v2.functional.resized_crop(pixels, top, left, rows, columns, [32, 32], antialias=True)
+    assert torch.equal(random_resized_crop(pixels, uniforms, 32), expected)
