@@ -50,10 +50,12 @@ class LossCase:
 
 
 def batch(seed: int = 0, size: int = BATCH, classes: int = NUM_CLASSES) -> tuple[Tensor, Tensor]:
-    """Logits (B, C) within [-1, 1], as cosines are, and labels (B,) in which every class occurs."""
+    """Logits (B, C) within [-1, 1], as cosines are, and uneven labels (B,) in which every class occurs."""
     generator = torch.Generator().manual_seed(seed)
     logits_BC = 2 * torch.rand(size, classes, generator=generator) - 1
-    return logits_BC, torch.arange(size)[torch.randperm(size, generator=generator)] % classes
+    uneven_B = (classes * torch.rand(size, generator=generator) ** 2).long()
+    uneven_B[:classes] = torch.arange(classes)
+    return logits_BC, uneven_B[torch.randperm(size, generator=generator)]
 
 
 def one_hot(targets_B: Tensor, classes: int = NUM_CLASSES) -> Tensor:
@@ -155,9 +157,9 @@ def check_masked_class_is_dropped(case: LossCase) -> None:
     logits_BC, targets_B = batch(classes=4)
     with_BC = torch.cat([logits_BC[:, :2], torch.full((BATCH, 1), 0.9), logits_BC[:, 2:]], dim=1)
     with_B = targets_B + (targets_B >= 2)
-    expected = value_and_gradient(case.build((5000, 600, 8, 1)), logits_BC, targets_B)
+    expected = value_and_gradient(case.build((5000, 600, 8, 3)), logits_BC, targets_B)
     for targets in (with_B, one_hot(with_B)):
-        loss = case.build((5000, 600, 0, 8, 1), absent="mask")
+        loss = case.build((5000, 600, 0, 8, 3), absent="mask")
         value, gradient_BC = value_and_gradient(loss, with_BC, targets)
         assert not gradient_BC[:, 2].any()
         assert_same((value, gradient_BC[:, [0, 1, 3, 4]]), expected)

@@ -16,6 +16,19 @@ from jsonargparse import ArgumentParser, Namespace
 from longtail.errors import InputError
 from longtail.version import __version__
 
+USAGE = {
+    "": "longtail COMMAND ...",
+    "train": "longtail train [DATA] [options]",
+    "evaluate": "longtail evaluate RUN_OR_FILE [options]",
+    "predict": "longtail predict RUN IMAGE [IMAGE ...] [options]",
+    "report": "longtail report RUN_OR_FILE [options]",
+    "inspect": "longtail inspect [DATA] [options]",
+    "list": "longtail list [KIND]",
+    "show": "longtail show [DATA] [options]",
+    "data": "longtail data ACTION ...",
+    "data get": "longtail data get NAME [--root ROOT]",
+    "data export": "longtail data export [DATA] --target FOLDER [options]",
+}
 EXAMPLES = {
     "": """examples:
   longtail train                       the embedded example: uneven digits, in under a minute
@@ -69,7 +82,8 @@ class Parser(ArgumentParser):  # type: ignore[misc]
             if near and near[0] not in message:
                 message += f"; did you mean {near[0]}?"
                 break
-        sys.stderr.write(f"longtail: {message.strip()}\n{self.prog} --help lists the options\n")
+        command = self.prog.replace("[options] ", "")
+        sys.stderr.write(f"longtail: {message.strip()}\n{command} --help lists the options\n")
         raise SystemExit(2)
 
 
@@ -117,16 +131,21 @@ def build_parser() -> Parser:
     show = _parser("show", "Print the resolved configuration of a run, as YAML.")
     _add_run_arguments(show)
     commands.add_subcommand("show", show, help="the resolved configuration of a run")
-    commands.add_subcommand("data", _data_parser(), help="download a data set, or export one as a folder")
+    data = _parser("data", "Download a data set, or export one as a folder of PNGs.")
+    commands.add_subcommand("data", data, help="download a data set, or export one as a folder")
+    _add_data_actions(data)  # once its parent stands, or jsonargparse refuses
     return parser
 
 
 def _parser(command: str, description: str) -> Parser:
     from argparse import RawDescriptionHelpFormatter
 
-    prog = f"longtail {command}".strip()
     return Parser(
-        prog=prog, description=description, epilog=EXAMPLES.get(command), formatter_class=RawDescriptionHelpFormatter
+        prog=f"longtail {command}".strip(),
+        usage=USAGE[command],
+        description=description,
+        epilog=EXAMPLES.get(command),
+        formatter_class=RawDescriptionHelpFormatter,
     )
 
 
@@ -222,8 +241,7 @@ def _report_parser() -> Parser:
     return parser
 
 
-def _data_parser() -> Parser:
-    parser = _parser("data", "Download a data set, or export one as a folder of PNGs.")
+def _add_data_actions(parser: Parser) -> None:
     actions = parser.add_subcommands(dest="action", metavar="ACTION")
     get = _parser("data get", "Download a data set into $LONGTAIL_DATA, or ~/.cache/longtail.")
     get.add_argument("name", help="cifar10 or cifar100")
@@ -235,7 +253,6 @@ def _data_parser() -> Parser:
         "--target", type=Path, required=True, help="the folder to write, which must not hold anything yet"
     )
     actions.add_subcommand("export", export, help="write as a folder of PNGs")
-    return parser
 
 
 def _dispatch(arguments: Namespace, command: str) -> None:

@@ -26,6 +26,10 @@ def test_the_prior_follows_the_order_of_the_training_counts() -> None:
     assert float(forward.sum()) == pytest.approx(1)
 
 
+def test_equal_counts_keep_the_order_of_the_classes() -> None:
+    torch.testing.assert_close(long_tailed_prior([7] * 300, 8), long_tailed_prior(300, 8))
+
+
 def test_factor_one_is_the_uniform_prior() -> None:
     torch.testing.assert_close(long_tailed_prior(4, 1, "backward"), torch.full((4,), 0.25, dtype=torch.float64))
 

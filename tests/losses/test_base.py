@@ -2,12 +2,14 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 from longtail.data import ClassCounts
 from longtail.data.counts import Countable
 from longtail.errors import InputError
 from longtail.losses import CrossEntropy
-from longtail.losses.base import MASKED, cross_entropy, pick
+from longtail.losses.base import MASKED, cross_entropy, logsumexp_of_others, pick, rival_cross_entropy
+from tests.conformance import value_and_gradient
 
 
 def test_counts_come_as_list_tensor_or_class_counts() -> None:
@@ -45,3 +47,30 @@ def test_pick_and_cross_entropy_by_hand() -> None:
 def test_all_absent_classes_are_listed_up_to_ten() -> None:
     with pytest.raises(InputError, match=r"(?s)12 of 14 classes.*\n  9\n  ... and 2 more"):
         CrossEntropy([0] * 12 + [1, 1])
+
+
+def test_rival_cross_entropy_by_hand() -> None:
+    """Own logits 1 and 2, rival logits 3 and 4: label 0 meets 1 against 4, label 1 meets 2 against 3."""
+    own, rival = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
+    values = [math.log1p(math.exp(3)), math.log1p(math.exp(1))]
+    for label in (0, 1):
+        assert float(rival_cross_entropy(own, rival, torch.tensor([label]))) == pytest.approx(values[label])
+    soft = rival_cross_entropy(own, rival, torch.tensor([[0.3, 0.9]]))
+    assert float(soft) == pytest.approx(0.3 * values[0] + 0.9 * values[1])
+
+
+def test_rival_cross_entropy_of_soft_targets_is_exact_where_the_softmax_rounds_to_one() -> None:
+    def with_margin(logits: Tensor, targets: Tensor) -> Tensor:
+        return rival_cross_entropy(logits - 15, logits, targets)
+
+    value, gradient = value_and_gradient(with_margin, torch.tensor([[27.0, -27.0]]), torch.tensor([[1.0, 0.0]]))
+    assert float(value) == pytest.approx(math.exp(-39), rel=1e-4)
+    assert gradient[0].tolist() == pytest.approx([-math.exp(-39), math.exp(-39)], rel=1e-4)
+
+
+def test_logsumexp_of_others_leaves_each_class_out_in_turn() -> None:
+    logits = 20 * torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits[0] = 1.0  # all equal: whichever leads
+    for c in range(5):
+        kept = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
+        torch.testing.assert_close(logsumexp_of_others(logits)[:, c], kept.logsumexp(dim=1))

@@ -33,7 +33,10 @@ class Transform(Protocol):
 
 
 def _whole(uniform_B: Tensor, count: int) -> Tensor:
-    """Numbers from [0, 1) as whole numbers from 0 to count - 1, all equally likely."""
+    """Numbers from [0, 1) as whole numbers from 0 to count - 1, all equally likely.
+
+    In single precision too the product stays below `count`.
+    """
     return (uniform_B * count).long()
 
 

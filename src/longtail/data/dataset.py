@@ -140,9 +140,12 @@ def balanced_holdout(targets: Tensor, num_classes: int, per_class: Tensor, seed:
         (3, 2)
     """
     order = torch.randperm(len(targets), generator=torch.Generator().manual_seed(seed))
+    by_class = order[torch.argsort(targets[order], stable=True)]
+    counts_C = torch.bincount(targets, minlength=num_classes)
+    first_C = counts_C.cumsum(0) - counts_C
+    labels = targets[by_class]
+    place_in_class = torch.arange(len(targets)) - first_C[labels]
     held = torch.zeros(len(targets), dtype=torch.bool)
-    for label in range(num_classes):
-        members = order[targets[order] == label]
-        held[members[: int(per_class[label])]] = True
+    held[by_class[place_in_class < per_class[labels]]] = True
     everything = torch.arange(len(targets))
     return everything[~held], everything[held]

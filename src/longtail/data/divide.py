@@ -156,10 +156,14 @@ def _test_notes(images: int, quota_C: Tensor, class_names: tuple[str, ...]) -> l
 
 
 def _long_tailed(rows: Rows, targets_N: Tensor, class_names: tuple[str, ...], config: DataConfig) -> Rows:
+    """Keep the largest long tail that the classes, which are fullest first by their labels, can give."""
     assert config.imbalance_factor is not None
-    fullest = int(_counts(rows["train"], targets_N, class_names).max())
-    counts_C = long_tailed_counts(fullest, len(class_names), config.imbalance_factor, config.profile)
-    return {**rows, "train": rows["train"][long_tailed_indices(targets_N[rows["train"]], counts_C)]}
+    available_C = _counts(rows["train"], targets_N, class_names)
+    for fullest in range(int(available_C.max()), 0, -1):
+        wanted_C = long_tailed_counts(fullest, len(class_names), config.imbalance_factor, config.profile)
+        if bool((wanted_C <= available_C).all()):
+            break
+    return {**rows, "train": rows["train"][long_tailed_indices(targets_N[rows["train"]], wanted_C)]}
 
 
 def _named(class_names: tuple[str, ...], mask_C: Tensor) -> str:

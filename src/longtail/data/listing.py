@@ -173,7 +173,7 @@ def numbered_labels(name: str, labels: Sequence[str]) -> tuple[tuple[str, ...], 
         labels: one a row, none empty.
 
     Raises:
-        InputError: if the labels are numbers, but not whole, or negative, or too large for the number of images.
+        InputError: if the labels are numbers, but not whole, or negative, or with gaps.
 
     Example:
         >>> numbered_labels("t.csv", ["dog", "cat", "dog"])
@@ -193,6 +193,12 @@ def numbered_labels(name: str, labels: Sequence[str]) -> tuple[tuple[str, ...], 
         raise InputError(
             f"label {lowest if lowest < 0 else highest} in {name!r} is out of range: whole numbers are labels, and go "
             "from 0 to the number of classes less one, each with training images; use names if they are none"
+        )
+    absent = sorted(set(range(first, highest + 1)) - set(value_of.values()))
+    if absent:
+        raise InputError(
+            f"{len(absent):,} of {highest + 1 - first:,} classes of {name!r} have no training image: whole numbers are "
+            f"labels, which leave none out; use names if they are none, such as 'c{highest}':\n{first_ten(absent)}"
         )
     return tuple(map(str, range(first, highest + 1))), [value_of[label] - first for label in labels]
 

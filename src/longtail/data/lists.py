@@ -129,7 +129,7 @@ def _read(name: str, train: Path, root: Path) -> Listing:
         notes = [INAT_NOTE]
     class_names = _class_names(train.parent)
     if class_names is None:
-        class_names = _numbers(name, {part: labels for part, (_, labels) in parts.items()})
+        class_names = _numbers(name, [label for _, labels in parts.values() for label in labels])
     return make_listing(name, root, "list", class_names, parts, notes)
 
 
@@ -165,12 +165,13 @@ def _read_text(path: Path) -> str:
         raise InputError(f"cannot read {str(path)!r} as text: {error}") from error
 
 
-def _numbers(name: str, labels: dict[str, list[int]]) -> list[str]:
-    highest = max((label for these in labels.values() for label in these), default=-1)
-    if highest >= sum(map(len, labels.values())):
+def _numbers(name: str, labels: list[int]) -> list[str]:
+    """Names for classes that have only numbers."""
+    lowest, highest = min(labels, default=0), max(labels, default=-1)
+    if lowest < 0 or highest >= len(labels):
         raise InputError(
-            f"label {highest} in {name!r} is out of range: labels go from 0 to the number of classes less one, each "
-            "with training images"
+            f"label {lowest if lowest < 0 else highest} in {name!r} is out of range: labels go from 0 to the number of "
+            "classes less one, each with training images"
         )
     return [str(label) for label in range(highest + 1)]
 

@@ -105,7 +105,11 @@ def _roles(header: Sequence[str], file: Path) -> dict[str, str]:
                 f"{str(file)!r} has no column {role!r} (or {', '.join(COLUMNS[role][1:])}); its columns are: "
                 f"{', '.join(header) or 'none, the file is empty'}"
             )
-    return {role: names[0] for role, names in found.items() if names}
+    chosen = {role: names[0] for role, names in found.items() if names}
+    for name in chosen.values():
+        if header.count(name) > 1:
+            raise InputError(f"{str(file)!r} has more than one column {name!r}; rename all but one")
+    return chosen
 
 
 def _read(file: Path, names: list[str]) -> pa.Table:

@@ -56,7 +56,7 @@ def confidences(logits_NC: Tensor) -> tuple[Tensor, Tensor]:
     top_N, predicted_N = logits_NC.max(1)
     confidence_N = (top_N - logits_NC.logsumexp(1)).double().exp()
     # on the CPU from here: weighted counting is not deterministic on an accelerator
-    return confidence_N.clamp(max=1.0).cpu(), predicted_N.cpu()
+    return confidence_N.cpu(), predicted_N.cpu()
 
 
 def _at_least_float32(values: Tensor) -> Tensor:

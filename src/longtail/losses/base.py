@@ -46,6 +46,9 @@ class Loss(nn.Module):
 
     counts_C: Tensor
     absent_C: Tensor
+    # the label that stands for an ignored one on its way through `per_example`; a loss that compares the examples of a
+    # batch takes C, which is no class
+    stand_in: int = 0
 
     def __init__(self, class_counts: Countable, **contract: Unpack[Contract]) -> None:
         super().__init__()
@@ -75,16 +78,17 @@ class Loss(nn.Module):
         """Hook of losses with running statistics: sees the targets of each training batch before its loss is taken.
 
         Args:
-            targets: labels of shape (B,), 0 where ignored, or weights over the classes of shape (B, C).
+            targets: labels of shape (B,), `stand_in` where ignored, or weights over the classes of shape (B, C).
             kept_B: which labels are not ignored; None with weights.
         """
 
-    def forward(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, logits_BC: Tensor, targets: Tensor, *extra: Tensor) -> Tensor:
         """Loss of a batch.
 
         Args:
             logits_BC: shape (B, C), any float type; computed in at least float32, also under autocast.
             targets: labels of shape (B,), or weights over the classes of shape (B, C).
+            extra: what `per_example` takes beside these; most losses take nothing.
 
         Returns:
             A scalar, or shape (B,) with `reduction="none"`. Where every label is ignored, the mean is 0.
@@ -101,10 +105,10 @@ class Loss(nn.Module):
             targets = targets.to(wide_BC.dtype)
         else:
             kept_B = targets != self.ignore_index
-            targets = torch.where(kept_B, targets, 0)
+            targets = torch.where(kept_B, targets, self.stand_in)
         if self.training:
             self.observe(targets, kept_B)
-        return _reduce(self.per_example(wide_BC, targets), kept_B, self.reduction)
+        return _reduce(self.per_example(wide_BC, targets, *extra), kept_B, self.reduction)
 
     def _check_shapes(self, logits_BC: Tensor, targets: Tensor) -> None:
         num_classes, given = len(self.counts_C), tuple(logits_BC.shape)
@@ -135,6 +139,45 @@ def pick(values_BC: Tensor, targets: Tensor) -> Tensor:
 def cross_entropy(logits_BC: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of each example, shape (B,), for hard (B,) or soft (B, C) targets."""
     return F.cross_entropy(logits_BC, targets, reduction="none")
+
+
+def rival_cross_entropy(own_BC: Tensor, rival_BC: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy in which a class has one logit as the true class and another as a rival of the true class.
+
+    Args:
+        own_BC: logits of the classes where they are true, shape (B, C).
+        rival_BC: logits of the classes where another one is true, shape (B, C).
+        targets: labels (B,), or weights (B, C), for which the loss is the expectation over the classes.
+
+    Returns:
+        Loss of each example, shape (B,).
+
+    Example:
+        >>> own, rival = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]])
+        >>> rival_cross_entropy(own, rival, torch.tensor([0]))
+        tensor([3.0486])
+        >>> cross_entropy(torch.tensor([[1.0, 4.0]]), torch.tensor([0]))
+        tensor([3.0486])
+    """
+    if targets.ndim == 2:
+        return pick(-F.logsigmoid(own_BC - logsumexp_of_others(rival_BC)), targets)
+    is_true_BC = F.one_hot(targets, own_BC.shape[1]).bool()
+    return cross_entropy(torch.where(is_true_BC, own_BC, rival_BC), targets)
+
+
+def logsumexp_of_others(logits_BC: Tensor) -> Tensor:
+    """For each class, the logarithm of the summed exponentials of all *other* classes, shape (B, C).
+
+    Exact also for the leading class, where subtracting from the full sum would cancel.
+
+    Example:
+        >>> logsumexp_of_others(torch.tensor([[3.0, 50.0]]))
+        tensor([[50., 3.]])
+    """
+    leads_BC = F.one_hot(logits_BC.argmax(dim=1), logits_BC.shape[1]).bool()
+    without_lead_B1 = logits_BC.masked_fill(leads_BC, MASKED).logsumexp(dim=1, keepdim=True)
+    p_BC = F.softmax(logits_BC, dim=1).masked_fill(leads_BC, 0.0)  # at most 1/2
+    return torch.where(leads_BC, without_lead_B1, logits_BC.logsumexp(dim=1, keepdim=True) + torch.log1p(-p_BC))
 
 
 def _reduce(losses_B: Tensor, kept_B: Tensor | None, reduction: Reduction) -> Tensor:

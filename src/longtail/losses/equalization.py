@@ -14,7 +14,7 @@ from torch import Tensor
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import MASKED, Contract, Loss, pick
+from longtail.losses.base import MASKED, Contract, Loss, rival_cross_entropy
 
 
 class EqualizationLoss(Loss):
@@ -56,7 +56,4 @@ class EqualizationLoss(Loss):
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Loss of each example, shape (B,)."""
         spared_BC = self.rare_C & (torch.rand_like(logits_BC) < self.gamma)
-        kept_B1 = logits_BC.masked_fill(spared_BC, MASKED).logsumexp(dim=1, keepdim=True)
-        # column c: the denominator if c were the true class, which is itself never spared
-        total_BC = torch.where(spared_BC, torch.logaddexp(kept_B1, logits_BC), kept_B1)
-        return pick(total_BC - logits_BC, targets)
+        return rival_cross_entropy(logits_BC, logits_BC.masked_fill(spared_BC, MASKED), targets)

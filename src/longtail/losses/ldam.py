@@ -1,6 +1,6 @@
 """Label-distribution-aware margin loss (Cao et al., "Learning Imbalanced Datasets with LDAM", NeurIPS 2019).
 
-https://arxiv.org/abs/1906.07413, Eqs. 12 and 13. Takes cosine similarities: use it on a `CosineHead`, without a scale.
+https://arxiv.org/abs/1906.07413, Eqs. 12 and 13. Takes cosine similarities: use it on a `CosineHead(scale=1)`.
 Deferred re-weighting (DRW) is a second stage with `reweight_beta=0.9999` (in their code the last 40 of 200 epochs).
 The scale of 30 is in the authors' code (`kaidic/LDAM-DRW`), not in the paper. Their code divides a batch by the sum of
 its weights; ours have mean 1 over the training images instead (see `mean_one_over_images`).
@@ -11,11 +11,10 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import MASKED, Contract, Loss, pick
+from longtail.losses.base import Contract, Loss, rival_cross_entropy
 from longtail.losses.class_balanced import effective_number_weights
 from longtail.losses.weighted import mean_one_over_images
 
@@ -29,21 +28,6 @@ def ldam_margins(counts_C: Tensor, max_margin: float) -> Tensor:
     """
     margins_C = torch.where(counts_C > 0, counts_C.clamp(min=1) ** -0.25, 0.0)
     return margins_C * (max_margin / margins_C.max())
-
-
-def logsumexp_of_others(logits_BC: Tensor) -> Tensor:
-    """For each class, the logarithm of the summed exponentials of all *other* classes, shape (B, C).
-
-    Exact also for the leading class, where subtracting from the full sum would cancel.
-
-    Example:
-        >>> logsumexp_of_others(torch.tensor([[3.0, 50.0]]))
-        tensor([[50., 3.]])
-    """
-    leads_BC = F.one_hot(logits_BC.argmax(dim=1), logits_BC.shape[1]).bool()
-    without_lead_B1 = logits_BC.masked_fill(leads_BC, MASKED).logsumexp(dim=1, keepdim=True)
-    p_BC = F.softmax(logits_BC, dim=1).masked_fill(leads_BC, 0.0)  # at most 1/2
-    return torch.where(leads_BC, without_lead_B1, logits_BC.logsumexp(dim=1, keepdim=True) + torch.log1p(-p_BC))
 
 
 class LDAMLoss(Loss):
@@ -91,5 +75,7 @@ class LDAMLoss(Loss):
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Loss of each example, shape (B,), from cosine similarities."""
         own_BC = self.scale * (logits_BC - self.margins_C)
-        others_BC = logsumexp_of_others(self.scale * logits_BC)
-        return pick(self.weights_C * -F.logsigmoid(own_BC - others_BC), targets)
+        rival_BC = self.scale * logits_BC
+        if targets.ndim == 2:
+            return rival_cross_entropy(own_BC, rival_BC, self.weights_C * targets)
+        return self.weights_C[targets] * rival_cross_entropy(own_BC, rival_BC, targets)

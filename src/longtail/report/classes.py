@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from longtail.errors import InputError
 from longtail.evaluation.metrics import shot_groups
 
 
@@ -38,18 +39,21 @@ class Classes:
     limits: Mapping[str, str]
 
     @classmethod
-    def grouped(
-        cls, names: tuple[str, ...], counts: Tensor, groups: Mapping[str, Any] | None = None
-    ) -> "Classes":
+    def grouped(cls, names: tuple[str, ...], counts: Tensor, groups: Mapping[str, Any] | None = None) -> "Classes":
         """Put the classes into their groups.
 
         Args:
             names: C names.
             counts: training images of each class, shape (C,).
             groups: how, as a result's "class_groups" says: kind ("fixed" or "quantile"), many, few.
+
+        Raises:
+            InputError: for an unknown kind, or limits that are none.
         """
         groups = groups or {}
         kind, many, few = groups.get("kind", "fixed"), groups.get("many", 100), groups.get("few", 20)
+        if not (isinstance(many, int) and isinstance(few, int)):
+            raise InputError(f"the limits of the groups must be whole numbers of images, not {many!r} and {few!r}")
         masks = shot_groups(counts, many, few, kind)
         if kind == "quantile":
             return cls(names, counts, masks, _THIRDS)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from longtail.errors import InputError
 from longtail.evaluation import Predictions, Reliability, Scores, confidences, logit_margins, reliability_by_group
 from longtail.report.classes import Classes
 from longtail.report.mistakes import Mixup, group_flow, main_mixups, mixups
@@ -41,10 +42,23 @@ class Content:
     log: Sequence[Mapping[str, Any]] = ()
     thumbnails: Thumbnails | None = None
 
+    def __post_init__(self) -> None:
+        for name in self.classes.masks:
+            if getattr(self.scores, name) is not None and not self.test_images(name):
+                raise InputError(
+                    f"the scores have {name}-shot classes and the report has none; pass the `class_groups` (kind, "
+                    "many, few) that the scores were computed with"
+                )
+
+    def about(self, key: str) -> Mapping[str, Any]:
+        """A part of the result, such as "split"; empty where there is none."""
+        part = self.result.get(key)
+        return part if isinstance(part, Mapping) else {}
+
     @property
     def warning(self) -> str:
         """What must stand beside every number and figure: that the test set chose the checkpoint. "" otherwise."""
-        protocol = self.result.get("protocol") or {}
+        protocol = self.about("protocol")
         chosen = f"{protocol.get('selected_on') or ''} {protocol.get('checkpoint') or ''}".lower()
         return "checkpoint chosen on the test set" if "test" in chosen else ""
 
@@ -93,4 +107,6 @@ class Content:
 
     def test_images(self, group: str) -> int:
         """Test images of the classes of a group."""
-        return sum(count for count, name in zip(self.test_counts, self.classes.group_names, strict=True) if name == group)
+        return sum(
+            count for count, name in zip(self.test_counts, self.classes.group_names, strict=True) if name == group
+        )

@@ -3,6 +3,7 @@
 Shapes: M = test images of a group, E = epochs, K = bins.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,22 +16,24 @@ from longtail.evaluation.calibration import Reliability
 from longtail.report.palette import GROUP_DASHES, GROUP_MARKERS, INK, MUTED
 from longtail.report.style import Array, drawing, group_colour, percent_axis, to_svg
 
+FEWEST = 5  # images of a bin that is drawn: of fewer, the accuracy is chance
+
 
 def reliability_figure(bins: Mapping[str, Reliability], note: str = "") -> str:
     """What share of the images is recognised at each level of confidence, overall and for each group.
 
     Args:
-        bins: by "all" and the names of the groups; those without images are left out.
+        bins: by "all" and the names of the groups; groups without images are left out, and bins with fewer than 5.
         note: a warning to write below.
 
     Example:
         >>> import torch
         >>> from longtail.evaluation.calibration import reliability
-        >>> found = reliability(torch.tensor([0.9, 0.6]), torch.tensor([True, False]))
-        >>> "ECE 35.0 %" in reliability_figure({"all": found})
+        >>> found = reliability(torch.tensor([0.9] * 6), torch.tensor([True, False] * 3))
+        >>> "ECE 40.00 %" in reliability_figure({"all": found})
         True
     """
-    with drawing(height=5.0) as figure:
+    with drawing(height=4.8) as figure:
         axes = figure.subplots()
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1)
         for name, found in bins.items():
@@ -47,12 +50,12 @@ def reliability_figure(bins: Mapping[str, Reliability], note: str = "") -> str:
 
 
 def _draw_reliability(axes: Axes, name: str, found: Reliability, ece: float) -> None:
-    filled_K = found.count > 0
+    filled_K = found.count >= FEWEST
     x, y = found.confidence[filled_K].numpy(), found.accuracy[filled_K].numpy()
     colour, dash = group_colour(name), GROUP_DASHES.get(name, "-")
     label = f"{name}-shot" if name in GROUP_DASHES else "all images"
     marker = GROUP_MARKERS.get(name, "D")
-    axes.plot(x, y, dash, color=colour, linewidth=1.6, marker=marker, ms=0, label=f"{label}, ECE {ece:.1f} %")
+    axes.plot(x, y, dash, color=colour, linewidth=1.6, marker=marker, ms=0, label=f"{label}, ECE {ece:.2f} %")
     # a bin of three images says little: let its mark be small
     sizes = 90 * (found.count[filled_K] / found.count.sum()).sqrt().numpy()
     axes.scatter(x, y, sizes, color=colour, marker=marker, linewidths=0, zorder=3, clip_on=False)
@@ -71,8 +74,9 @@ def margins_figure(margins: Mapping[str, Array], note: str = "") -> str:
     """
     everything = np.concatenate(list(margins.values()))
     low, high = np.quantile(everything[np.isfinite(everything)], (0.002, 0.998))
-    # zero is an edge, so that no bar mixes right and wrong
-    step = max(high - low, 1e-3) / 60
+    smallest = min(map(len, margins.values()))
+    # few images make a ragged picture in many bins; zero is an edge, so that no bar mixes right and wrong
+    step = max(high - low, 1e-3) / min(60, max(12, 2 * math.isqrt(smallest)))
     edges = step * np.arange(min(math.floor(low / step), -1), max(math.ceil(high / step), 1) + 1)
     with drawing(height=0.8 + 1.1 * len(margins)) as figure:
         rows = figure.subplots(len(margins), 1, sharex=True, squeeze=False)[:, 0]
@@ -89,7 +93,7 @@ def _draw_margins(axes: Axes, name: str, shares_K: Array, edges: Array, right: f
     axes.stairs(shares_K, edges, fill=True, color=colour, alpha=0.3)
     axes.stairs(shares_K, edges, color=colour, linewidth=1.4)
     axes.axvline(0, color=INK, linewidth=1)
-    axes.set(yticks=[], xlim=(edges[0], edges[-1]))
+    axes.set(yticks=[], xlim=(edges[0], edges[-1]), ylim=(0, 1.3 * max(shares_K)))
     axes.spines["left"].set_visible(False)
     axes.set_title(f"{name}-shot" if name in GROUP_DASHES else name, color=INK)
     axes.text(0.995, 0.95, f"{100 * right:.0f} % right", ha="right", va="top", transform=axes.transAxes)
@@ -113,32 +117,31 @@ def training_figure(log: Sequence[Mapping[str, Any]], note: str = "") -> str:
     panels = {"training loss": {"loss": _series(log, "loss")}}
     panels |= {"accuracy on the held-out part (%)": measured} if measured else {}
     panels |= {"learning rate": {"rate": _series(log, "lr")}}
-    with drawing(height=0.6 + 1.5 * len(panels)) as figure:
+    stages = [line.get("stage") for line in log]
+    starts = [epoch for epoch in range(1, len(log)) if stages[epoch] != stages[epoch - 1]]
+    with drawing(height=0.6 + 1.4 * len(panels)) as figure:
         rows = figure.subplots(len(panels), 1, sharex=True)
         for axes, (title, curves) in zip(rows, panels.items(), strict=True):
-            _draw_curves(axes, curves)
-            axes.set_title(title)
-        _mark_stages(rows, [str(line.get("stage", "")) for line in log])
+            _draw_curves(axes, curves, [0, *starts, len(log)])
+            axes.set(title=title, xlim=(0.5, len(log) + 0.5))
+            for start in starts:
+                axes.axvline(start + 0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         rows[-1].set_xlabel("epoch")
         rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         return to_svg(figure, "training", note)
 
 
-def _draw_curves(axes: Axes, curves: Mapping[str, Array]) -> None:
+def _draw_curves(axes: Axes, curves: Mapping[str, Array], limits: Sequence[int]) -> None:
+    """Lines that are broken between stages, whose losses are not the same quantity."""
     for (name, values_E), dash in zip(curves.items(), ("-", "--"), strict=False):
-        epochs = np.flatnonzero(~np.isnan(values_E))
-        marker = "o" if len(epochs) < max(3, len(values_E)) else ""
-        axes.plot(epochs + 1, values_E[epochs], dash, marker=marker, markersize=4, color=INK, label=name)
+        for start, end in itertools.pairwise(limits):
+            epochs = start + np.flatnonzero(~np.isnan(values_E[start:end]))
+            marker = "o" if len(epochs) < max(3, end - start) else ""
+            label = name if start == 0 else None
+            axes.plot(epochs + 1, values_E[epochs], dash, marker=marker, markersize=4, color=INK, label=label)
     axes.set_ylim(bottom=0)
     if len(curves) > 1:
         axes.legend(loc="lower right")
-
-
-def _mark_stages(rows: Sequence[Axes], stages: Sequence[str]) -> None:
-    starts = [epoch for epoch in range(1, len(stages)) if stages[epoch] != stages[epoch - 1]]
-    for axes in rows:
-        for start in starts:
-            axes.axvline(start + 0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
 
 
 def _series(log: Sequence[Mapping[str, Any]], *path: str) -> Array:

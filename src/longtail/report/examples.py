@@ -16,7 +16,7 @@ from longtail.report.sections import section
 from longtail.report.wording import percent, several
 
 CLASSES_SHOWN = 6
-IMAGES_SHOWN = 6
+IMAGES_SHOWN = 4
 LARGEST = 112  # pixels a side of an embedded image
 TINY = 64  # an image up to this size shows its pixels instead of a blur
 
@@ -26,19 +26,25 @@ def weakest_section(content: Content) -> Html:
     labels = weakest_classes(content.scores.per_class, content.classes.counts, CLASSES_SHOWN)
     if not labels:
         return section("weakest", "Weakest classes", tag("p", "No class has a mistake in this test."))
-    note = None
     if content.thumbnails is None:
-        note = tag("p", "No images were at hand, so there are no examples.")
-    elif content.confidence is not None:
-        note = tag("p", "Mistakes the model is surest of come first; “sure” is its confidence.")
-    return section("weakest", "Weakest classes", note, *(_weak_class(content, label) for label in labels))
+        note = "No images were at hand, so there are no examples."
+    elif content.confidence is None:
+        note = "Below each image stands what it was taken for."
+    else:
+        note = (
+            "Below each image stands what it was taken for, and how sure the model was; the surest mistakes come first."
+        )
+    articles = tag("div", *(_weak_class(content, label) for label in labels), class_="pair")
+    return section("weakest", "Weakest classes", tag("p", note), articles)
 
 
 def _weak_class(content: Content, label: int) -> Html:
     classes, images = content.classes, content.test_counts[label]
     value = content.scores.per_class[label]
     right = round(images * (value or 0.0) / 100)
-    facts = f"{several(int(classes.counts[label]), 'training image')}, {right:,} of {several(images, 'test image')} right"
+    facts = (
+        f"{several(int(classes.counts[label]), 'training image')}, {right:,} of {several(images, 'test image')} right"
+    )
     main = content.main_mixups[label]
     taken_for = join(["; mostly taken for ", tag("bdi", classes.names[main.taken_for]), f" ({main.images:,})"])
     heading = tag("h3", tag("bdi", classes.names[label]), class_=classes.group_names[label])
@@ -63,7 +69,11 @@ def _example(content: Content, index: int) -> Html:
     names, predictions = content.classes.names, content.predictions
     true, taken_for = (names[int(labels[index])] for labels in (predictions.targets, predictions.predicted))
     image_3hw = content.thumbnails(index)
-    sure = None if content.confidence is None else f", {percent(100 * float(content.confidence[index]), 0)} sure"
+    sure = (
+        None
+        if content.confidence is None
+        else tag("span", f"{percent(100 * float(content.confidence[index]), 0)} sure")
+    )
     picture = tag(
         "img",
         src=png_uri(image_3hw),

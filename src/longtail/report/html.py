@@ -31,7 +31,7 @@ from longtail.report.sections import (
     training_section,
 )
 from longtail.report.verdict import verdict
-from longtail.report.wording import several
+from longtail.report.wording import DASH, several
 
 
 def write_report(run: str | Path, thumbnails: Thumbnails | None = None) -> Path:
@@ -98,7 +98,14 @@ def write_report_for(
         Path of the page.
 
     Raises:
-        InputError: if the file cannot be written.
+        InputError: if the file cannot be written, or `scores` was grouped otherwise.
+
+    Example:
+        >>> import tempfile, torch
+        >>> found = Predictions(torch.tensor([0, 1]), [500, 5], predicted=torch.tensor([0, 0]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report_for(found, found.scores(), Path(folder) / "other.html", "another tool").name
+        'other.html'
     """
     classes = Classes.grouped(predictions.class_names, predictions.class_counts, class_groups)
     content = Content(title, predictions, scores, classes, thumbnails=thumbnails)
@@ -161,25 +168,24 @@ def _masthead(content: Content) -> Html:
 
 def _subtitle(content: Content) -> Iterator[str]:
     """What sets this result apart from others at a glance."""
-    result = content.result
-    backbone, split = result.get("backbone") or {}, result.get("split") or {}
+    result, backbone = content.result, content.about("backbone")
     if "name" in backbone:
-        size = f" ({backbone['parameters'] / 1e6:.2f} M parameters)" if "parameters" in backbone else ""
-        yield f"{backbone['name']}{size}"
+        size = backbone.get("parameters")
+        yield f"{backbone['name']} ({size / 1e6:.2f} M parameters)" if isinstance(size, int) else str(backbone["name"])
     if "recipe" in result:
         yield f"recipe {result['recipe']}"
     yield several(len(content.classes), "class", "classes")
-    yield several(int(split.get("images", content.classes.counts.sum())), "training image")
     counts = content.classes.counts
+    yield several(int(counts.sum()), "training image")
     yield f"imbalance {int(counts.max()) / max(1, int(counts[counts > 0].min())):,.0f} to 1"
     if "seed" in result:
         yield f"seed {result['seed']}"
 
 
 def _footer(content: Content) -> Html:
-    versions = content.result.get("versions") or {}
-    version = f" {versions['longtail']}" if "longtail" in versions else ""
-    return tag("footer", f"Written by longtail{version}. Percentages run from 0 to 100; “–” stands where there is nothing to measure.")
+    version = content.about("versions").get("longtail", "")
+    dash = f"“{DASH}” stands where there is nothing to measure."
+    return tag("footer", f"Written by {f'longtail {version}'.strip()}. Percentages run from 0 to 100; {dash}")
 
 
 def _title(result: Mapping[str, Any], run: Path) -> str:
@@ -198,7 +204,9 @@ def _read_result(path: Path) -> dict[str, Any]:
     try:
         result = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; run it again, or `longtail evaluate` its predictions") from error
+        raise InputError(
+            f"cannot read {path}: {error}; run it again, or `longtail evaluate` its predictions"
+        ) from error
     if not isinstance(result, dict):
         raise InputError(f"{path} must hold a JSON object, not a {type(result).__name__}")
     return result

@@ -35,7 +35,7 @@ def mixups(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -> list[Mix
     wrong_N = predicted_N != targets_N
     # one number a pair: a matrix of 8,142 x 8,142 classes would hold 66 million, nearly all zero
     codes = targets_N[wrong_N] * num_classes + predicted_N[wrong_N]
-    codes_P, images_P = codes.unique(return_counts=True)
+    codes_P, images_P = torch.unique(codes, return_counts=True)
     order_P = images_P.argsort(descending=True, stable=True)
     pairs = zip(codes_P[order_P].tolist(), images_P[order_P].tolist(), strict=True)
     return [Mixup(code // num_classes, code % num_classes, images) for code, images in pairs]
@@ -112,4 +112,3 @@ def precision(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -> list[
     claimed_C = torch.bincount(predicted_N, minlength=num_classes).tolist()
     right_C = torch.bincount(predicted_N[predicted_N == targets_N], minlength=num_classes).tolist()
     return [100 * right / claimed if claimed else None for right, claimed in zip(right_C, claimed_C, strict=True)]
-

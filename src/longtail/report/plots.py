@@ -16,8 +16,17 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from longtail.report.classes import Classes
-from longtail.report.palette import GROUP_MARKERS, INK, MUTED
-from longtail.report.style import Array, drawing, group_colour, percent_axis, plain_log, shortened, to_svg
+from longtail.report.palette import GROUP_COLOURS, GROUP_MARKERS, INK, MUTED
+from longtail.report.style import (
+    Array,
+    drawing,
+    group_colour,
+    percent_axis,
+    plain_log,
+    plain_numbers,
+    shortened,
+    to_svg,
+)
 
 NAMED_CLASSES = 20  # with more, an axis shows ranks instead of names
 MAX_CELLS = 200  # side of the largest confusion matrix that is drawn class by class
@@ -53,16 +62,15 @@ def counts_figure(classes: Classes, per_class: Sequence[float | None], note: str
 
 def _draw_counts(axes: Axes, counts_C: Array, groups_C: Array) -> None:
     ranks_C = np.arange(1, len(counts_C) + 1)
-    plain_log(axes)
     floor = 0.7 * max(1, counts_C[counts_C > 0].min())
+    plain_log(axes, floor, 1.3 * counts_C.max())
     for name in dict.fromkeys(groups_C):
         own_C = groups_C == name
-        width = 0.75 if len(counts_C) <= NAMED_CLASSES else 1.0
-        if len(counts_C) <= MAX_POINTS:
-            axes.bar(ranks_C[own_C], counts_C[own_C], width, color=group_colour(name))
+        if len(counts_C) <= NAMED_CLASSES:
+            axes.bar(ranks_C[own_C], counts_C[own_C], 0.75, color=group_colour(name))
         else:
-            axes.fill_between(ranks_C[own_C], counts_C[own_C], floor, color=group_colour(name), linewidth=0)
-    axes.set_ylim(floor, 1.3 * counts_C.max())
+            edges = np.append(ranks_C[own_C], ranks_C[own_C][-1] + 1) - 0.5
+            axes.stairs(counts_C[own_C], edges, baseline=floor, fill=True, color=group_colour(name))
     axes.set_ylabel("training images")
 
 
@@ -95,7 +103,8 @@ def _smoothed(values_C: Array) -> Array:
     middle = slice(len(reach) // 2, len(reach) // 2 + len(values_C))
     weight_C = np.convolve(known_C, kernel)[middle]
     total_C = np.convolve(np.where(known_C, values_C, 0.0), kernel)[middle]
-    return np.divide(total_C, weight_C, out=np.full(len(values_C), np.nan), where=weight_C > 1e-9)
+    smoothed_C: Array = np.divide(total_C, weight_C, out=np.full(len(values_C), np.nan), where=weight_C > 1e-9)
+    return smoothed_C
 
 
 def _class_axis(axes: Axes, classes: Classes) -> None:
@@ -107,6 +116,7 @@ def _class_axis(axes: Axes, classes: Classes) -> None:
         axes.tick_params(axis="x", length=0)
     else:
         axes.set_xlabel("class, by number of training images (rank)")
+        axes.xaxis.set_major_formatter(plain_numbers())
 
 
 def _group_handle(name: str) -> Line2D:
@@ -129,15 +139,13 @@ def groups_figure(classes: Classes, values: Mapping[str, float | None], note: st
     """
     labels = {"top1": "all images", "balanced": "mean of classes"}
     labels |= {name: f"{name}-shot" for name in classes.masks}
-    with drawing(height=2.9) as figure:
+    with drawing(height=2.7) as figure:
         axes = figure.subplots()
         for row, key in enumerate(labels):
             value = values.get(key)
-            axes.barh(row, value or 0.0, 0.68, color=group_colour(key))
+            axes.barh(row, value or 0.0, 0.68, color=GROUP_COLOURS.get(key, MUTED))
             text = "no class" if value is None else f"{value:.1f}"
-            axes.annotate(text, (value or 0.0, row), (5, 0), textcoords="offset points", va="center", fontweight="bold")
-        if values.get("balanced") is not None:
-            axes.axvline(values["balanced"] or 0.0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+            axes.text(102, row, text, va="center", fontweight="bold")
         axes.set_yticks(range(len(labels)), list(labels.values()))
         axes.invert_yaxis()
         axes.tick_params(axis="y", length=0)
@@ -165,7 +173,7 @@ def confusion_figure(classes: Classes, predicted_N: Tensor, targets_N: Tensor, n
     """
     side = min(len(classes), MAX_CELLS)
     shares_SS = confusion_shares(classes, predicted_N, targets_N, side)
-    with drawing(height=5.4) as figure:
+    with drawing(height=4.8) as figure:
         axes = figure.subplots()
         pixels = -(-_CELL_PIXELS // side)
         image = np.kron(np.nan_to_num(shares_SS), np.ones((pixels, pixels)))
@@ -212,12 +220,17 @@ def _confusion_axes(axes: Axes, classes: Classes) -> None:
         axes.set_xticks(range(1, len(names) + 1), names, rotation=90 if max(map(len, names)) > 3 else 0)
         axes.set_yticks(range(1, len(names) + 1), names)
         axes.tick_params(length=0)
+    else:
+        axes.xaxis.set_major_formatter(plain_numbers())
+        axes.yaxis.set_major_formatter(plain_numbers())
     start = 0
     for name in classes.filled:
         end = start + int(classes.masks[name].sum())
         middle = (start + end) / 2 + 0.5
         if end - start >= len(classes) / 12:  # else the word is longer than its span
-            axes.annotate(name, (middle, 1), (0, 4), ("data", "axes fraction"), "offset points", ha="center", color=MUTED)
+            axes.annotate(
+                name, (middle, 1), (0, 4), ("data", "axes fraction"), "offset points", ha="center", color=MUTED
+            )
         if end < len(classes):
             axes.axhline(end + 0.5, color=INK, linewidth=0.8)
             axes.axvline(end + 0.5, color=INK, linewidth=0.8)

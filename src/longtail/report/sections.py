@@ -16,19 +16,17 @@ def section(key: str, title: str, *parts: object) -> Html:
     return tag("section", tag("h2", title, id=f"{key}-title"), body, id=key, aria_labelledby=f"{key}-title")
 
 
-def figure(svg: str, alt: str, caption: object, warning: str = "") -> Html:
+def figure(svg: str, alt: str, caption: str) -> Html:
     """A plot in the page: what it shows as text, and how to read it below.
 
     Args:
         svg: from `longtail.report.plots` or `curves`.
         alt: its message for those who cannot see it.
         caption: for everyone.
-        warning: put in front of the caption.
     """
     from longtail.report.style import themed  # matplotlib takes most of a second to import
 
-    note = tag("strong", warning.capitalize() + ". ") if warning else None
-    return tag("figure", Html(themed(svg, escape(alt))), tag("figcaption", note, caption), class_="plot")
+    return tag("figure", Html(themed(svg, escape(alt))), tag("figcaption", caption), class_="plot")
 
 
 def cards(content: Content) -> Html:
@@ -41,13 +39,17 @@ def cards(content: Content) -> Html:
     for name, mask_C in classes.masks.items():
         size = f"{several(int(mask_C.sum()), 'class', 'classes')}, {several(content.test_images(name), 'test image')}"
         large.append(_card(f"{name.capitalize()}-shot", percent(getattr(scores, name)), size, name))
+    rare = next(name for name in reversed(list(classes.masks)) if getattr(scores, name) is not None)
+    never = several(sum(value == 0 for value in scores.per_class), "class", "classes")
+    large.append(_card("Worst class", percent(scores.worst), f"{never} at zero", "all"))
+    calibration = "needs probabilities" if scores.ece is None else "calibration error"
     small = [
-        _card("Worst class", percent(scores.worst), "accuracy"),
-        _card("G-mean", percent(scores.g_mean), "geometric mean over classes"),
+        _card("MCC", number(scores.mcc), "scale \N{MINUS SIGN}100 to 100"),
+        _card("NMI", number(scores.nmi), "scale 0 to 100"),
         _card("Macro F1", percent(scores.macro_f1), "mean over classes"),
-        _card("MCC", number(scores.mcc), "Matthews correlation × 100"),
-        _card("NMI", number(scores.nmi), "mutual information × 100"),
-        _card("ECE", percent(scores.ece, 2), "calibration error" if scores.ece is not None else "needs probabilities"),
+        _card("G-mean", percent(scores.g_mean), "geometric, over classes"),
+        _card("ECE", percent(scores.ece, 2), calibration),
+        _card(f"ECE, {rare}-shot", percent(getattr(scores, f"ece_{rare}"), 2), calibration),
     ]
     return join([tag("dl", *large, class_="cards large"), tag("dl", *small, class_="cards")])
 
@@ -67,8 +69,7 @@ def groups_section(content: Content) -> Html:
     bars = figure(
         plots.groups_figure(content.classes, values, warning),
         f"Accuracy: {alt}.",
-        f"Accuracy by shot group. {limits}. The dashed line is the mean over all classes.",
-        warning,
+        f"Accuracy by shot group; {limits}.",
     )
     return section("groups", "By group", tag("div", bars, _flow_table(content), class_="pair"))
 
@@ -107,7 +108,6 @@ def classes_section(content: Content) -> Html:
         plots.counts_figure(classes, content.scores.per_class, warning),
         f"Training images and accuracy of {len(classes):,} classes, from the fullest class to the rarest.",
         _counts_caption(content),
-        warning,
     )
     binned = f" Each cell gathers about {len(classes) / plots.MAX_CELLS:.0f} neighbouring classes a side."
     confusion = figure(
@@ -116,7 +116,6 @@ def classes_section(content: Content) -> Html:
         "Confusion matrix, in percent of each true class, the class with the most training images first. Entries to "
         "the left of the diagonal are images given to fuller classes."
         + (binned if len(classes) > plots.MAX_CELLS else ""),
-        warning,
     )
     return section("classes", "By class", tag("div", counts, confusion, class_="pair"), _mixup_table(content))
 
@@ -161,8 +160,8 @@ def confidence_section(content: Content) -> Html:
         curves.reliability_figure(content.reliability, content.warning),
         "Expected calibration error: " + "; ".join(f"{name} {percent(ece, 2)}" for name, ece in errors.items()) + ".",
         "Reliability: of the images given a confidence, the share that is right, in 15 bins. On the diagonal, "
-        "confidence can be taken at its word. The larger the mark, the more images.",
-        content.warning,
+        "confidence can be taken at its word. The larger the mark, the more images; bins with fewer than "
+        f"{curves.FEWEST} are not drawn.",
     )
     right = "; ".join(f"{name} {percent(float((m > 0).double().mean()) * 100)}" for name, m in content.margins.items())
     margins = figure(
@@ -170,7 +169,6 @@ def confidence_section(content: Content) -> Html:
         f"Share of images with a positive margin: {right}.",
         "Margins of the test images: how far the logit of the true class lies above the best other one. Left of zero "
         "the model is wrong; close to zero it could as well have been.",
-        content.warning,
     )
     return section("confidence", "Confidence", tag("div", reliability, margins, class_="pair"))
 
@@ -181,14 +179,12 @@ def training_section(content: Content) -> Html | None:
         return None
     from longtail.report import curves
 
-    last = content.log[-1]
+    length = several(len(content.log), "epoch")
     stages = list(dict.fromkeys(str(line["stage"]) for line in content.log if "stage" in line))
-    caption = f"{several(len(content.log), 'epoch')}." + (f" Stages: {', then '.join(stages)}." if stages else "")
     plot = figure(
         curves.training_figure(content.log, content.warning),
-        f"Training curve over {several(len(content.log), 'epoch')}, ending at a loss of {last.get('loss')}.",
-        caption,
-        content.warning,
+        f"Training curve over {length}.",
+        f"{length} in {several(len(stages), 'stage')}: {', then '.join(stages)}." if len(stages) > 1 else f"{length}.",
     )
     return section("training", "Training", tag("div", plot, class_="pair"))
 
@@ -225,11 +221,12 @@ def _notes(content: Content) -> Iterator[str]:
             "The checkpoint was chosen on the test set, as much published code does: the numbers flatter the model and "
             "must not stand beside honest ones."
         )
-    elif "protocol" in result:
-        chosen_on = (result["protocol"] or {}).get("selected_on")
-        checkpoint = (result["protocol"] or {}).get("checkpoint")
+    elif "checkpoint" in content.about("protocol"):
+        chosen_on, checkpoint = content.about("protocol").get("selected_on"), content.about("protocol")["checkpoint"]
         yield f"Scored: the {checkpoint} checkpoint, " + (
-            f"chosen on {chosen_on}; the test set was read once." if chosen_on else "not chosen on any test; it was read once."
+            f"chosen on {chosen_on}; the test set was read once."
+            if chosen_on
+            else "not chosen on any test; it was read once."
         )
     yield "Groups: " + "; ".join(f"{name}-shot, {limit}" for name, limit in content.classes.limits.items()) + "."
 
@@ -249,4 +246,7 @@ def _facts(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
 
 
 def _fact(value: str | int | float) -> str:
-    return f"{value:,.1f}" if isinstance(value, float) and abs(value) >= 10 else str(value)
+    if isinstance(value, float) and abs(value) >= 10:
+        return number(value)
+    # a seed or a year of four digits reads better without a comma
+    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

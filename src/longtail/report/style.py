@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-import numpy.typing as npt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from longtail.report.markup import clean
 from longtail.report.palette import GROUP_COLOURS, INK, MUTED, RULE, THEME_NAMES
 
 Array = npt.NDArray[Any]
 
-WIDTH = 6.4  # inches
+WIDTH = 5.6  # inches
 LONGEST_NAME = 16  # characters of a class name on an axis
 
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 11,
@@ -125,8 +125,15 @@ def percent_axis(axes: Axes, label: str, which: str = "y") -> None:
     axes.set(**{f"{which}lim": (0, 100), f"{which}ticks": range(0, 101, 20), f"{which}label": label})
 
 
-def plain_log(axes: Axes) -> None:
-    """A logarithmic vertical axis with plain numbers: 1, 10, 100, 1,000."""
+def plain_numbers() -> FuncFormatter:
+    """Ticks as 1, 10, 1,000."""  # an own one for each axis, which keeps it
+    return FuncFormatter(lambda value, _: f"{value:,.0f}")
+
+
+def plain_log(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic vertical axis from `low` to `high` with plain numbers: 1, 10, 100, 1,000."""
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(plain_numbers())
+    axes.yaxis.set_minor_formatter(NullFormatter())

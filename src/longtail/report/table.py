@@ -9,7 +9,7 @@ from rich.text import Text
 
 from longtail.evaluation import Scores
 from longtail.report.classes import Classes
-from longtail.report.wording import DASH, number
+from longtail.report.wording import number
 
 # field of Scores, heading, digits
 _COLUMNS = (
@@ -33,15 +33,18 @@ def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
 
     Example:
         >>> from rich.console import Console
-        >>> rows = {"ce": {"top1": 70.0, "few": 10.0}, "balanced-softmax": {"top1": 69.0, "few": 31.25}}
-        >>> Console(width=90).print(scores_table(rows))
-                                all   balanced   many   medium     few   MCC   ECE
-        ────────────────────────────────────────────────────────────────────────────
-          ce                 70.0 *          –      –        –    10.0     –     –
-          balanced-softmax     69.0          –      –        –  31.2 *     –     –
-                                                            * best of its column
+        >>> ce = {"top1": 70, "balanced": 50, "many": 90, "medium": 50, "few": 10, "mcc": 52, "ece": 9.5}
+        >>> bs = {"top1": 69, "balanced": 63, "many": 80, "medium": 60, "few": 49, "mcc": 61, "ece": 4.25}
+        >>> Console(width=90).print(scores_table({"ce": ce, "balanced-softmax": bs}))
+        <BLANKLINE>
+                               all   balanced    many   medium     few     MCC     ECE
+         ──────────────────────────────────────────────────────────────────────────────
+          ce                 70.0*       50.0   90.0*     50.0    10.0    52.0    9.50
+          balanced-softmax    69.0      63.0*    80.0    60.0*   49.0*   61.0*   4.25*
+        <BLANKLINE>
+                                                                    * best of its column
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     columns = []
     for key, heading, digits in _COLUMNS:
@@ -65,15 +68,22 @@ def groups_table(classes: Classes) -> Table:
         >>> from rich.console import Console
         >>> classes = Classes.grouped(("cat", "dog", "eel"), torch.tensor([5, 300, 400]))
         >>> Console(width=90).print(groups_table(classes))
+        <BLANKLINE>
+          group    a class has                     classes   images   share (%)
+         ───────────────────────────────────────────────────────────────────────
+          many     more than 100 training images         2      700        99.3
+          medium   20 to 100 training images             0        0         0.0
+          few      fewer than 20 training images         1        5         0.7
+        <BLANKLINE>
     """
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD)
     for heading, justify in (("group", "left"), ("a class has", "left"), ("classes", "right"), ("images", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]
-    table.add_column("share", justify="right")
+    table.add_column("share (%)", justify="right")
     total = int(classes.counts.sum())
     for name, mask_C in classes.masks.items():
         images = int(classes.counts[mask_C].sum())
-        numbers = f"{int(mask_C.sum()):,}", f"{images:,}", f"{100 * images / total:.1f} %"
+        numbers = f"{int(mask_C.sum()):,}", f"{images:,}", f"{100 * images / total:.1f}"
         table.add_row(name, classes.limits[name], *numbers)
     return table
 
@@ -84,13 +94,11 @@ def _value(scores: Scores | Mapping[str, Any], key: str) -> float | None:
 
 
 def _column(values: Sequence[float | None], digits: int, lower_is_better: bool) -> list[Text]:
-    """Cells of one column; what reads the same as the best is marked like it."""
+    """Cells of one column; what reads the same as the best is marked like it, and nothing where there is no choice."""
+    texts = [number(value, digits) for value in values]
     known = [value for value in values if value is not None]
-    best = number((min if lower_is_better else max)(known), digits) if known and len(values) > 1 else DASH
-    cells = []
-    for value in values:
-        text = number(value, digits)
-        marked = text == best and text != DASH
-        # a star too, as bold is lost in a file
-        cells.append(Text(f"{text} *" if marked else text, style="bold" if marked else ""))
-    return cells
+    if len(known) < 2:
+        return [Text(text) for text in texts]
+    best = number((min if lower_is_better else max)(known), digits)
+    # a star too, as bold is lost in a file
+    return [Text(f"{text}*", style="bold") if text == best else Text(f"{text} ") for text in texts]

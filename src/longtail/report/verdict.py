@@ -5,7 +5,7 @@ from longtail.report.markup import Html, join, tag
 from longtail.report.mistakes import Mixup, weakest_classes
 from longtail.report.wording import percent, several
 
-_CLASSES = {"many": "classes with many training images", "medium": "classes in between", "few": "rare classes"}
+_CLASSES = {"many": "classes with many", "medium": "classes in between", "few": "rare classes"}
 SMALL_TEST = 100  # on fewer images, chance alone moves an accuracy by several percent
 CALIBRATED = 5.0  # percent by which confidence and accuracy may differ and still be called about right
 
@@ -41,13 +41,13 @@ def _groups(content: Content) -> list[Html]:
     full, rare = names[0], names[-1]
     right, behind = getattr(content.scores, rare), getattr(content.scores, full) - getattr(content.scores, rare)
     subject = f"{_CLASSES[rare].capitalize()} ({content.classes.limits[rare]}): "
-    rival = f"{_CLASSES[full]} ({content.classes.limits[full]}), {percent(getattr(content.scores, full))} of which"
+    rival = f"{_CLASSES[full]} ({content.classes.limits[full]}), which reach {percent(getattr(content.scores, full))}"
     if behind > 5:
-        comparison = f", {behind:.0f} points behind {rival} are recognised."
+        comparison = f", {behind:.0f} points behind {rival}."
     elif behind >= -5:
-        comparison = f", on a par with {rival} are recognised."
+        comparison = f", on a par with {rival}."
     else:
-        comparison = f", {-behind:.0f} points ahead of {rival} are recognised."
+        comparison = f", {-behind:.0f} points ahead of {rival}."
     sentences = [join([subject, tag("strong", percent(right), " right"), comparison])]
     if content.test_images(rare) < SMALL_TEST:
         images = several(content.test_images(rare), "test image")
@@ -64,7 +64,7 @@ def _confusion(content: Content) -> Html | None:
     share = 100 * wrong[taken_for] / sum(wrong.values())
     others = f"other {_CLASSES[taken_for]}" if taken_for == rare else _CLASSES[taken_for]
     pair = next(pair for pair in content.mixups if content.classes.group_names[pair.true] == rare)
-    start = f"When such an image is missed, it is taken for one of the {others} in {percent(share, 0)} of the cases"
+    start = f"What is missed there goes to {others} in {percent(share, 0)} of the cases"
     return join([start, "; the most frequent mistake is ", _described(content, pair), "."])
 
 

@@ -1,14 +1,14 @@
 """Numbers as people read them."""
 
-DASH = "–"  # what stands where there is nothing to measure
+DASH = "\N{EN DASH}"  # what stands where there is nothing to measure
 
 
 def number(value: float | None, digits: int = 1) -> str:
     """A number with thousands separated; a dash for None.
 
     Example:
-        >>> number(61.26), number(None), number(1234.5, 0)
-        ('61.3', '–', '1,234')
+        >>> number(61.26), number(1234.5, 0), number(None) == DASH
+        ('61.3', '1,234', True)
     """
     return DASH if value is None else f"{value:,.{digits}f}"
 

@@ -1,0 +1,88 @@
+"""Label-aware smoothing (Zhong et al., "Improving Calibration for Long-Tailed Recognition", CVPR 2021; MiSLAS).
+
+https://arxiv.org/abs/2104.00466: label smoothing by an epsilon that grows with the number of images of the true class,
+since the fuller classes are the over-confident ones. As in the text, epsilon is spread over the *other* classes; the
+authors' code (`JIA-Lab-research/MiSLAS`, issue 4) spreads it over all, which smooths by epsilon (C - 1) / C. The paper
+uses the loss in its second stage, on a class-balanced sampler.
+Shapes: B = batch, C = classes.
+"""
+
+import math
+from typing import Literal, Unpack, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from longtail.data.counts import Countable
+from longtail.errors import InputError, unknown_name
+from longtail.losses.base import Contract, Loss, pick
+
+Shape = Literal["concave", "linear", "convex"]
+
+
+def smoothing_of_classes(counts_C: Tensor, head: float, tail: float, shape: Shape) -> Tensor:
+    """Epsilon of each class, from `tail` at the rarest to `head` at the fullest. Shape (C,).
+
+    Where all classes have equally many images, none is fuller, and each has `tail`.
+
+    Example:
+        >>> smoothing_of_classes(torch.tensor([101, 51, 1]), head=0.4, tail=0.0, shape="linear")
+        tensor([0.4000, 0.2000, 0.0000], dtype=torch.float64)
+    """
+    rarest = counts_C[counts_C > 0].min()
+    share_C = (counts_C - rarest).clamp(min=0).double() / (counts_C.max() - rarest).clamp(min=1)
+    if shape == "concave":
+        share_C = torch.sin(share_C * math.pi / 2)
+    elif shape == "convex":
+        share_C = 1 - torch.cos(share_C * math.pi / 2)
+    return tail + (head - tail) * share_C
+
+
+class LabelAwareSmoothing(Loss):
+    """Cross-entropy that asks for less than full confidence, the less the fuller the true class is.
+
+    Soft targets give the expectation of the loss over the classes.
+
+    Args:
+        class_counts: training images per class, shape (C,).
+        head: smoothing of the fullest class; the authors take 0.3 for most data and 0.4 for CIFAR-100-LT.
+        tail: smoothing of the rarest class; they take 0 for most data and 0.1 for CIFAR-100-LT.
+        shape: how smoothing grows with the number of images in between; the paper prefers "concave".
+        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+
+    Raises:
+        InputError: if a class has no training image (see `absent`), or an option is out of its range.
+
+    Example:
+        >>> import torch
+        >>> logits = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+        >>> LabelAwareSmoothing([100, 1], head=0.1, reduction="none")(logits, torch.tensor([0, 1]))
+        tensor([0.3269, 0.1269])
+    """
+
+    smoothing_C: Tensor
+
+    def __init__(
+        self,
+        class_counts: Countable,
+        *,
+        head: float = 0.3,
+        tail: float = 0.0,
+        shape: Shape = "concave",
+        **contract: Unpack[Contract],
+    ) -> None:
+        super().__init__(class_counts, **contract)
+        if not (0 <= head < 1 and 0 <= tail < 1):
+            raise InputError(f"the smoothing of head and tail must lie in [0, 1), not {head} and {tail}")
+        if shape not in get_args(Shape):
+            raise unknown_name("shape of the smoothing", shape, get_args(Shape))
+        smoothing_C = smoothing_of_classes(self.counts_C, head, tail, shape)
+        self.register_buffer("smoothing_C", smoothing_C.float(), persistent=False)
+        self.num_present = int((self.counts_C > 0).sum())
+
+    def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each example, shape (B,)."""
+        costs_BC = -F.log_softmax(logits_BC, dim=1).masked_fill(self.absent_C, 0.0)
+        others_BC = (costs_BC.sum(dim=1, keepdim=True) - costs_BC) / max(self.num_present - 1, 1)
+        return pick(torch.lerp(costs_BC, others_BC, self.smoothing_C.to(costs_BC.dtype)), targets)

@@ -1,0 +1,252 @@
+import csv
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+import pytest
+import torch
+from image_files import make_classes, noise, save
+from PIL import Image
+
+from longtail.config import DataConfig
+from longtail.data import own
+from longtail.data.dataset import Dataset
+from longtail.data.decode import BadImage, decode_image, fit_image
+from longtail.data.own import dataset_from_listing, find_listing, load_own
+from longtail.data.resident import ResidentImages
+from longtail.data.stream import StreamedImages
+from longtail.errors import InputError
+
+
+def pixels_of(dataset: Dataset) -> torch.Tensor:
+    assert isinstance(dataset.train.images, ResidentImages)
+    return dataset.train.images.pixels
+
+
+def export(root: Path, table: Path) -> None:
+    """The table that a user would write of a folder: every image with the name of its class."""
+    images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    with table.open("w", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["path", "label"])
+        writer.writerows([image, image.split("/")[0]] for image in images)
+
+
+@pytest.mark.parametrize("class_names", [("cat", "dog", "owl"), ("1", "2", "3"), ("0", "1", "2"), ("x10", "x2", "x9")])
+@pytest.mark.parametrize("settings", [{}, {"val_share": 0.2}, {"imbalance_factor": 2.0, "test_per_class": 2}])
+def test_a_folder_and_a_table_of_it_give_the_same_bits(
+    tmp_path: Path, class_names: tuple[str, ...], settings: dict
+) -> None:
+    root = make_classes(tmp_path / "images", dict(zip(class_names, (12, 9, 8), strict=True)))
+    export(root, tmp_path / "images.csv")
+    folder = load_own(DataConfig(name=str(root), **settings))
+    table = load_own(DataConfig(name=str(tmp_path / "images.csv"), root=str(root), **settings))
+    assert folder.class_names == table.class_names == class_names
+    for part in ("train", "val", "test"):
+        ours, theirs = getattr(folder, part), getattr(table, part)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert torch.equal(ours.images.pixels, theirs.images.pixels)
+            assert torch.equal(ours.targets, theirs.targets)
+    assert (folder.mean, folder.std, folder.account) == (table.mean, table.std, table.account)
+    assert folder.split.sha256 == table.split.sha256
+    assert (folder.split.name, table.split.name) == ("folder", "table")
+
+
+def test_parquet_gives_the_same_as_csv(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"cat": 6, "dog": 6})
+    export(root, tmp_path / "images.csv")
+    rows = list(csv.DictReader((tmp_path / "images.csv").open()))
+    columns = {key: [row[key] for row in rows] for key in ("path", "label")}
+    pa_parquet.write_table(pa.table(columns), tmp_path / "images.parquet")
+    one, other = (load_own(DataConfig(name=str(tmp_path / f"images.{kind}"))) for kind in ("csv", "parquet"))
+    assert torch.equal(pixels_of(one), pixels_of(other))
+    assert one.split == other.split
+
+
+def test_pixels_targets_and_identity(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"cat": 2, "dog": 1})
+    make_classes(tmp_path / "test", {"cat": 1, "dog": 1})
+    dataset = load_own(DataConfig(name=str(tmp_path)))
+    files = [tmp_path / "train/cat/000.png", tmp_path / "train/cat/001.png", tmp_path / "train/dog/000.png"]
+    expected = np.stack([np.array(Image.open(file)).transpose(2, 0, 1) for file in files])
+    np.testing.assert_array_equal(pixels_of(dataset).numpy(), expected)
+    assert dataset.train.targets.tolist() == [0, 0, 1]
+    assert (len(dataset.test), dataset.val, dataset.imbalance_factor) == (2, None, None)
+    lines = "train/cat/000.png\t0\ntrain/cat/001.png\t0\ntrain/dog/000.png\t1\n"
+    assert dataset.split.sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    assert (dataset.split.name, dataset.split.images) == ("folder", 3)
+    np.testing.assert_allclose(dataset.mean, expected.mean((0, 2, 3)) / 255, atol=1e-9)
+    np.testing.assert_allclose(dataset.std, expected.std((0, 2, 3)) / 255, atol=1e-9)
+    assert (dataset.account.notes, dataset.account.skipped, dataset.account.duplicates) == ((), 0, 0)
+
+
+def test_lists_are_found_by_the_folder_or_the_file(tmp_path: Path) -> None:
+    make_classes(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "a_train.txt").write_text("cat/000.png 0\ndog/000.png 1\n")
+    (tmp_path / "a_test.txt").write_text("cat/001.png 0\ndog/001.png 1\n")
+    for name in (tmp_path, tmp_path / "a_train.txt"):
+        dataset = load_own(DataConfig(name=str(name)))
+        assert (dataset.split.name, len(dataset.train), len(dataset.test)) == ("list", 2, 2)
+
+
+def test_named_lists_use_the_root(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="places-lt needs its lists"):
+        load_own(DataConfig(name="places-lt", root=str(tmp_path)))
+
+
+def test_names_that_are_no_data(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is no file or folder; give a folder with a folder per class, a table"):
+        load_own(DataConfig(name=str(tmp_path / "nowhere")))
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is no kind of data that can be read"):
+        load_own(DataConfig(name=str(tmp_path / "images.zip")))
+
+
+def test_a_held_out_test_part_is_noted(tmp_path: Path) -> None:
+    dataset = load_own(DataConfig(name=str(make_classes(tmp_path, {"cat": 20, "dog": 10})), val_share=0.1))
+    assert torch.bincount(dataset.test.targets).tolist() == [2, 2]
+    assert dataset.val is not None
+    assert torch.bincount(dataset.val.targets).tolist() == [2, 1]
+    assert dataset.account.notes[0].startswith("The data bring no test part: a balanced one of 4 images, 2 per class")
+
+
+@pytest.mark.parametrize(
+    ("side", "settings", "kind", "size"),
+    [
+        (32, {}, ResidentImages, 32),
+        (64, {}, ResidentImages, 64),
+        (65, {}, StreamedImages, 224),
+        (80, {"image_size": 48}, ResidentImages, 48),
+        (80, {"image_size": 96}, StreamedImages, 96),
+        (80, {"image_size": 96, "storage": "resident"}, ResidentImages, 96),
+        (32, {"storage": "stream"}, StreamedImages, 32),
+    ],
+)
+def test_storage_and_size(tmp_path: Path, side: int, settings: dict, kind: type, size: int) -> None:
+    root = make_classes(tmp_path, {"cat": 4, "dog": 4}, side)
+    dataset = load_own(DataConfig(name=str(root), workers=0, **settings))
+    for part in (dataset.train, dataset.test):
+        assert isinstance(part.images, kind)
+        assert part.images.size == size
+    (batch,) = dataset.train.images.batches(torch.tensor([[2, 0]]), None)
+    first = next(path for path in sorted(root.rglob("*.png")) if torch.equal(view(path, size), batch[1]))
+    assert first.parent.name == dataset.class_names[dataset.train.targets[0]]
+
+
+def view(path: Path, size: int) -> torch.Tensor:
+    return fit_image(decode_image(path), size)
+
+
+def test_streamed_and_resident_hold_the_same_images(tmp_path: Path) -> None:
+    name = str(make_classes(tmp_path, {"cat": 9, "dog": 7}))
+    resident, streamed = (load_own(DataConfig(name=name, storage=kind, workers=0)) for kind in ("resident", "stream"))
+    assert resident.split == streamed.split
+    assert torch.equal(resident.train.targets, streamed.train.targets)
+    order = torch.arange(len(resident.train))[None]
+    (theirs,) = streamed.train.images.batches(order, None)
+    assert torch.equal(pixels_of(resident), theirs)
+    assert streamed.mean == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_images_of_another_size_are_counted(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"cat": 4, "dog": 4})
+    save(root / "cat/wide.png", noise(1, 12, 8))
+    dataset = load_own(DataConfig(name=str(root)))
+    assert "1 of 9 images were not 8 x 8 pixels and were resized." in dataset.account.notes
+
+
+@pytest.mark.parametrize("storage", ["resident", "stream"])
+def test_unreadable_images(tmp_path: Path, storage: str) -> None:
+    root = make_classes(tmp_path, {"cat": 6, "dog": 6})
+    (root / "cat/003.png").write_bytes(b"")
+    (root / "dog/001.png").write_bytes((root / "dog/001.png").read_bytes()[:-60])
+    config = {"name": str(root), "storage": storage, "workers": 0}
+    with pytest.raises(BadImage, match=r"cannot read the image .*cat/003.png: the file is empty"):
+        load_own(DataConfig(**config))
+    dataset = load_own(DataConfig(**config, on_bad_image="skip"))
+    assert dataset.account.skipped == 2
+    assert dataset.account.notes[0].startswith(
+        "2 unreadable images were left out: 003.png (the file is empty), 001.png"
+    )
+    assert len(dataset.train) + len(dataset.test) == 10
+    order = torch.arange(len(dataset.train))[None]
+    assert len(next(dataset.train.images.batches(order, None))) == len(dataset.train)
+
+
+def test_skipping_must_not_empty_a_class_or_a_part(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"cat": 2, "dog": 1})
+    make_classes(tmp_path / "test", {"cat": 1})
+    image = tmp_path / "train/dog/000.png"
+    whole = image.read_bytes()
+    image.write_bytes(b"")
+    config = DataConfig(name=str(tmp_path), on_bad_image="skip")
+    with pytest.raises(InputError, match=r"without its 1 unreadable images' have no training image.*\n  dog"):
+        load_own(config)
+    image.write_bytes(whole)
+    (tmp_path / "test/cat/000.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"no image of the test part of .* can be read"):
+        load_own(config)
+
+
+@pytest.mark.parametrize("storage", ["resident", "stream"])
+def test_duplicates_are_counted_and_named(tmp_path: Path, storage: str) -> None:
+    make_classes(tmp_path / "train", {"cat": 3, "dog": 3})
+    make_classes(tmp_path / "test", {"cat": 2, "dog": 2})
+    shutil.copy(tmp_path / "train/dog/002.png", tmp_path / "test/cat/copy.png")
+    dataset = load_own(DataConfig(name=str(tmp_path), storage=storage, workers=0))
+    assert dataset.account.duplicates == 1
+    assert dataset.account.notes == (
+        "1 of 5 test images are in the training part too: test/cat/copy.png = train/dog/002.png.",
+    )
+
+
+def test_many_streamed_images_are_not_read_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_classes(tmp_path, {"cat": 4, "dog": 4})
+    (root / "cat/001.png").write_bytes(b"")
+    monkeypatch.setattr(own, "CHECK_LIMIT", 7)
+    dataset = load_own(DataConfig(name=str(root), storage="stream", workers=0))
+    assert "Duplicates were not looked for among more than 7 streamed images." in dataset.account.notes
+    held_it = dataset.train if "cat/001.png" in str(dataset.train.images.paths) else dataset.test
+    with pytest.raises(BadImage, match=r"cat/001\.png"):
+        list(held_it.images.batches(torch.arange(len(held_it))[None], None))
+
+
+def test_classes_without_test_images_are_noted(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"cat": 2, "dog": 2})
+    make_classes(tmp_path / "test", {"cat": 2})
+    dataset = load_own(DataConfig(name=str(tmp_path)))
+    assert dataset.account.notes == ("1 of 2 classes have no test image: dog.",)
+
+
+def test_a_long_tail_cut_from_own_images(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"cat": 10, "dog": 10, "owl": 10})
+    dataset = load_own(DataConfig(name=str(root), imbalance_factor=4, test_per_class=2))
+    assert dataset.class_counts.counts.tolist() == [8, 4, 2]
+    assert dataset.imbalance_factor == 4
+    assert torch.bincount(dataset.test.targets).tolist() == [2, 2, 2]
+
+
+def test_progress_counts_every_image(tmp_path: Path) -> None:
+    config = DataConfig(name=str(make_classes(tmp_path, {"cat": 3, "dog": 3})))
+    calls: list[tuple[int, int]] = []
+    dataset_from_listing(find_listing(config), config, "cpu", lambda done, of: calls.append((done, of)))
+    assert calls == [(6, 6)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 0}, "image_size must be at least 1 pixel, not 0"),
+        ({"val_share": 1.0}, "val_share must be at least 0 and less than 1"),
+        ({"test_per_class": 0}, "test_per_class must be at least 1"),
+    ],
+)
+def test_settings_are_refused_before_an_image_is_read(tmp_path: Path, settings: dict, message: str) -> None:
+    root = make_classes(tmp_path, {"cat": 2, "dog": 2})
+    (root / "cat/000.png").write_bytes(b"")
+    with pytest.raises(InputError, match=message):
+        load_own(DataConfig(name=str(root), **settings))

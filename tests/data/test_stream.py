@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_files import noise, save
+from PIL import Image
+
+from longtail.data.decode import BadImage, crop_box, decode_image, fit_image, random_resized_crop
+from longtail.data.stream import StreamedImages, default_workers
+from longtail.errors import InputError
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    names = ["a.png", "b.jpg", "näher.png", "d.webp", "e.png", "f.png"]
+    return [save(tmp_path / name, noise(k, 20 + 3 * k, 30)) for k, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_plain_views_in_the_order_asked_for(paths: list[Path], workers: int) -> None:
+    images = StreamedImages(paths, 16, workers=workers)
+    order_SB = torch.tensor([[5, 0], [3, 3], [1, 2], [4, 5]])
+    batches = list(images.batches(order_SB, None))
+    assert len(batches) == 4
+    for batch, row in zip(batches, order_SB.tolist(), strict=True):
+        assert (batch.dtype, batch.shape) == (torch.uint8, (2, 3, 16, 16))
+        assert torch.equal(batch, torch.stack([fit_image(decode_image(paths[index]), 16) for index in row]))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_crops_follow_the_numbers_of_each_image(paths: list[Path], workers: int) -> None:
+    order_SB = torch.tensor([[0, 1, 2], [2, 1, 0]])
+    uniforms_SBR = torch.rand(2, 3, 7, generator=torch.Generator().manual_seed(0))
+    batches = torch.stack(list(StreamedImages(paths, 16, workers=workers).batches(order_SB, uniforms_SBR)))
+    for step in range(2):
+        for b in range(3):
+            expected = random_resized_crop(decode_image(paths[order_SB[step, b]]), uniforms_SBR[step, b], 16)
+            assert torch.equal(batches[step, b], expected)
+    assert not torch.equal(batches[0, 0], batches[1, 2])  # image 0 twice, with other numbers
+
+
+def test_a_crop_shows_its_box_as_pillow_would(tmp_path: Path) -> None:
+    image = noise(3, 60, 40)
+    path = save(tmp_path / "a.png", image)
+    uniforms = [0.4, 0.3, 0.8, 0.6]
+    top, left, rows, columns = crop_box(40, 60, uniforms)
+    box = image.crop((left, top, left + columns, top + rows)).resize((16, 16), Image.Resampling.BILINEAR)
+    (batch,) = StreamedImages([path], 16, workers=0).batches(torch.tensor([[0]]), torch.tensor([[uniforms]]))
+    assert np.abs(batch[0].permute(1, 2, 0).numpy().astype(int) - np.array(box).astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_raised_here_by_name(paths: list[Path], workers: int) -> None:
+    paths[3].write_bytes(b"")
+    batches = StreamedImages(paths, 16, workers=workers).batches(torch.tensor([[0, 1], [2, 3], [4, 5]]), None)
+    assert next(batches).shape == (2, 3, 16, 16)
+    with pytest.raises(BadImage) as caught:
+        next(batches)
+    assert caught.value.path == paths[3]
+    assert "Traceback" not in str(caught.value)
+
+
+def test_an_epoch_may_be_left_early(paths: list[Path]) -> None:
+    images = StreamedImages(paths, 16, workers=2)
+    for _ in images.batches(torch.zeros(50, 1, dtype=torch.int64), None):
+        break
+    assert len(list(images.batches(torch.tensor([[1]]), None))) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_random_state_of_the_run_is_left_alone(paths: list[Path], workers: int) -> None:
+    before = torch.get_rng_state()
+    images = StreamedImages(paths, 16, workers=workers)
+    list(images.batches(torch.tensor([[0], [1]]), torch.zeros(2, 1, 4)))
+    list(images.batches(torch.tensor([[0], [1]]), None))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_subset_and_thumbnail(paths: list[Path]) -> None:
+    images = StreamedImages(paths, 16, workers=0)
+    part = images.subset(torch.tensor([4, 2, 2]))
+    assert part.paths == [paths[4], paths[2], paths[2]]
+    assert (len(part), part.size, part.workers) == (3, 16, 0)
+    assert torch.equal(part.thumbnail(1), fit_image(decode_image(paths[2]), 16))
+    assert len(images) == 6
+
+
+def test_no_batches_of_an_empty_order(paths: list[Path]) -> None:
+    assert list(StreamedImages(paths, 16).batches(torch.zeros(0, 4, dtype=torch.int64), None)) == []
+
+
+def test_refusals(paths: list[Path]) -> None:
+    with pytest.raises(InputError, match="size >= 1 and workers >= 0, not 0 and None"):
+        StreamedImages(paths, 0)
+    with pytest.raises(InputError, match="not 8 and -1"):
+        StreamedImages(paths, 8, workers=-1)
+    with pytest.raises(InputError, match="a random crop takes 4 random numbers an image, not 3"):
+        list(StreamedImages(paths, 8, workers=0).batches(torch.tensor([[0]]), torch.rand(1, 1, 3)))
+
+
+def test_workers_by_default() -> None:
+    assert 1 <= default_workers() <= 8
+    assert StreamedImages([], 8).workers == default_workers()

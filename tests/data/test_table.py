@@ -1,0 +1,148 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+import pytest
+from image_files import make_classes
+
+from longtail.data.table import read_table
+from longtail.errors import InputError
+
+ROWS = ["cat/000.png,cat", "dog/000.png,dog", "cat/001.png,cat"]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_classes(tmp_path, {"cat": 2, "dog": 2})
+
+
+def write(root: Path, *lines: str, name: str = "images.csv") -> Path:
+    path = root / name
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_rows_keep_their_order(root: Path) -> None:
+    listing = read_table(write(root, "path,label", *ROWS))
+    assert (listing.root, listing.source, listing.class_names) == (root, "table", ("cat", "dog"))
+    assert listing.parts["train"].paths == ("cat/000.png", "dog/000.png", "cat/001.png")
+    assert listing.parts["train"].targets.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("path", ["path", "file", "filename", "image", "image_path", "filepath", " Path"])
+@pytest.mark.parametrize("label", ["label", "class", "target", "category", "Label"])
+def test_column_names(root: Path, path: str, label: str) -> None:
+    listing = read_table(write(root, f"id,{label},{path}", "1, dog ,dog/000.png", "2,cat,cat/000.png"))
+    assert listing.parts["train"].paths == ("dog/000.png", "cat/000.png")
+    assert listing.parts["train"].targets.tolist() == [1, 0]
+
+
+def test_split_column(root: Path) -> None:
+    rows = ["cat/000.png,cat,train", "dog/000.png,dog,Train", "cat/001.png,cat,validation", "dog/001.png,dog,test"]
+    listing = read_table(write(root, "path,label,split", *rows))
+    assert {part: examples.paths for part, examples in listing.parts.items()} == {
+        "train": ("cat/000.png", "dog/000.png"),
+        "val": ("cat/001.png",),
+        "test": ("dog/001.png",),
+    }
+
+
+def test_tabs_quotes_and_a_byte_order_mark(root: Path) -> None:
+    tabs = write(root, "path\tlabel", "cat/000.png\tbig, cat", "dog/000.png\tdog", name="images.tsv")
+    assert read_table(tabs).class_names == ("big, cat", "dog")
+    marked = write(root, "\ufeffpath,label,caption", 'cat/000.png,"big, cat","two\nlines"', "dog/000.png,dog,")
+    assert read_table(marked).class_names == ("big, cat", "dog")
+
+
+def test_leading_zeros_are_kept(root: Path) -> None:
+    assert read_table(write(root, "path,label", "cat/000.png,007", "dog/000.png,010")).class_names == ("007", "010")
+
+
+def test_whole_numbers_are_labels(root: Path) -> None:
+    listing = read_table(write(root, "path,label", "dog/000.png,1", "cat/000.png,0"))
+    assert (listing.class_names, listing.parts["train"].targets.tolist()) == (("0", "1"), [1, 0])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array(["cat", "dog", "cat"]),
+        pa.array(["cat", "dog", "cat"], pa.large_string()),
+        pa.array(["cat", "dog", "cat"]).dictionary_encode(),
+        pa.array([0, 1, 0], pa.int8()),
+        pa.array([0.0, 1.0, 0.0]),
+    ],
+)
+def test_parquet(root: Path, labels: pa.Array) -> None:
+    table = pa.table({"path": ["cat/000.png", "dog/000.png", "cat/001.png"], "label": labels, "other": [1, 2, 3]})
+    pa_parquet.write_table(table, root / "images.parquet")
+    listing = read_table(root / "images.parquet")
+    assert listing.class_names in (("cat", "dog"), ("0", "1"))
+    assert listing.parts["train"].targets.tolist() == [0, 1, 0]
+
+
+def test_paths_start_from_the_root_given(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    table = write(tmp_path_factory.mktemp("tables"), "path,label", *ROWS)
+    assert read_table(table, root).root == root
+    with pytest.raises(InputError, match=r"3 of 3 image files are missing .* as data\.root"):
+        read_table(table)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["name,label", *ROWS], r"has no column 'path' \(or file, .*\); its columns are: name, label"),
+        (["path,sort", *ROWS], r"has no column 'label' \(or class, target, category\); its columns are: path, sort"),
+        (["path;label", "cat/000.png;cat"], "its columns are: path;label"),
+        (ROWS, "the first line of .* is an image, not a header; name the columns: path,label"),
+        ([""], "its columns are: none, the file is empty"),
+        (["path,label"], "has no rows; give a row per image"),
+        (["path,label", *ROWS, "cat/000.png,"], "row 4 of .* has no label"),
+        (["path,label", *ROWS, ",cat"], "row 4 of .* has no path"),
+        (["path,label", *ROWS, "cat/000.png"], "cannot read the table .*columns"),
+        (["path,label,path", "a,b,c"], "has more than one column 'path'"),
+        (
+            ["path,label,split", "cat/000.png,cat,tset"],
+            "column 'split' of .*: there is no split 'tset'; did you mean test",
+        ),
+        (["path,label,split", "cat/000.png,cat,test", "dog/000.png,dog,test"], "has no training image"),
+        (
+            ["path,label,split", "cat/000.png,cat,train", "cat/001.png,cat,train", "dog/000.png,dog,test"],
+            "1 of 2 classes are seen only in the test part",
+        ),
+        (["path,label", "cat/000.png,0", "dog/000.png,2", "cat/001.png,0"], "no training image.*\n  1"),
+        (["path,label", "cat/000.png,0", "dog/000.png,1.5"], r"label 1\.5 .* is no integer"),
+        (["path,label", "cat/000.png,0", "dog/000.png,-1"], "label -1 .* is out of range"),
+        (["path,label", *ROWS, "owl/000.png,dog"], "1 of 4 image files are missing"),
+        (["path,label", *ROWS, "../a.png,dog"], "1 path leads out of the data root"),
+        (["path,label", "cat/000.png,cat"], "fewer than two classes, 'cat'"),
+    ],
+)
+def test_refusals(root: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_table(write(root, *lines))
+
+
+def test_files_that_are_no_tables(root: Path) -> None:
+    with pytest.raises(InputError, match=r"no table that can be read; save it as \.csv"):
+        read_table(root / "images.xlsx")
+    with pytest.raises(InputError, match="no table at"):
+        read_table(root / "nowhere.csv")
+    (root / "bad.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match="cannot read the table"):
+        read_table(root / "bad.parquet")
+    (root / "bad.csv").write_bytes(b"path,label\n\xff\xfe.png,cat\n")
+    with pytest.raises(InputError, match="cannot read the table"):
+        read_table(root / "bad.csv")
+
+
+def test_images_inside_a_parquet_table(root: Path) -> None:
+    table = pa.table({"image": pa.array([{"bytes": b"x"}, {"bytes": b"y"}]), "label": [0, 1]})
+    pa_parquet.write_table(table, root / "hub.parquet")
+    with pytest.raises(
+        InputError, match=r"column 'image' of .* holds struct<.*>, not text or numbers; write the images"
+    ):
+        read_table(root / "hub.parquet")
+    pa_parquet.write_table(pa.table({"path": ["cat/000.png", None], "label": [0, 1]}), root / "null.parquet")
+    with pytest.raises(InputError, match=r"row 2 of .* has no path"):
+        read_table(root / "null.parquet")
