@@ -40,7 +40,7 @@ def test_the_folder_holds_what_the_design_says(finished):
 def test_the_result_says_what_was_done_and_what_came_of_it(finished):
     result = json.loads((finished.folder / "result.json").read_text())
     assert result == finished.result
-    assert result["split"]["images"] == 378
+    assert result["split"]["images"] == 376
     assert len(result["split"]["sha256"]) == 64
     assert result["protocol"] == {"checkpoint": "last", "selected_on": None}
     assert result["backbone"]["name"] == "small_net"

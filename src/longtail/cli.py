@@ -66,7 +66,7 @@ EXAMPLES = {
 }
 
 
-class Parser(ArgumentParser):  # type: ignore[misc]
+class Parser(ArgumentParser):
     """An argument parser whose errors are short, and name the nearest option."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

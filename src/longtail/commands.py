@@ -158,9 +158,25 @@ def inspect(*, data: DataConfig, as_json: bool) -> None:
     if as_json:
         out.print_json(json.dumps({**to_mapping(asdict(inspection)), "recommended": to_mapping(asdict(advice))}))
         return
-    from longtail.report import inspection_table
+    from longtail.report import Classes, groups_table
 
-    out.print(inspection_table(inspection))
+    out.print(f"{data.name}: {inspection.images:,} training images of {inspection.classes:,} classes")
+    out.print(
+        f"imbalance factor {inspection.imbalance_factor:.1f}, Gini {inspection.gini:.2f}; "
+        f"fullest class {max(inspection.counts):,}, emptiest {min(inspection.counts):,}"
+    )
+    out.print(groups_table(Classes.grouped(loaded.class_names, loaded.class_counts.counts)))
+    out.print(
+        f"test: {inspection.test_images:,} images, {'' if inspection.test_balanced else 'not '}balanced; "
+        f"held out for choices: {inspection.val_images:,}; in both train and test: {inspection.duplicates:,}; "
+        f"unreadable, left out: {inspection.skipped:,}"
+    )
+    for label, names in (
+        ("without a training image", inspection.zero_shot),
+        ("with a single one", inspection.one_shot),
+    ):
+        if names:
+            out.print(f"{len(names)} classes {label}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
     for note in inspection.notes:
         out.print(f"note: {note}")
     for reason in advice.reasons:
@@ -270,7 +286,7 @@ def _prior(name: str, predictions: Predictions) -> Any:
     if name == "train":
         return counts.prior
     if direction in ("forward", "backward") and factor.replace(".", "", 1).isdigit():
-        return long_tailed_prior(counts, float(factor), direction)
+        return long_tailed_prior(counts, float(factor), "forward" if direction == "forward" else "backward")
     raise InputError(f"a test prior is uniform, train, forward-K or backward-K (forward-50, say), not {name!r}")
 
 

@@ -71,7 +71,7 @@ def fit(
         >>> config = recipes.compose("digits-lt", "ce", changes=[{"training": {"epochs": 1}}])
         >>> run = fit(config, tempfile.mkdtemp())
         >>> run.result["split"]["images"]
-        378
+        376
     """
     folder = Path(folder)
     device = choose_device(config.device)

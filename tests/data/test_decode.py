@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_files import noise, save
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
@@ -21,6 +20,7 @@ from longtail.data.decode import (
     random_resized_crop,
 )
 from longtail.errors import InputError
+from tests.data.image_files import noise, save
 
 
 def as_array(pixels: torch.Tensor) -> np.ndarray:

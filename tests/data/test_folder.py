@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from image_files import make_classes, noise, save
 
 from longtail.data.folder import read_folder
 from longtail.errors import InputError
+from tests.data.image_files import make_classes, noise, save
 
 
 def test_a_folder_per_class(tmp_path: Path) -> None:

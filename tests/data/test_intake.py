@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from image_files import noise, save
 
 from longtail.data import intake
 from longtail.data.decode import BadImage, decode_image, fit_image
 from longtail.data.intake import check_all, decode_all, natural_size
+from tests.data.image_files import noise, save
 
 
 @pytest.fixture

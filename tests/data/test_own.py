@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 import torch
-from image_files import make_classes, noise, save
 from PIL import Image
 
 from longtail.config import DataConfig
@@ -19,6 +18,7 @@ from longtail.data.own import dataset_from_listing, find_listing, load_own
 from longtail.data.resident import ResidentImages
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
+from tests.data.image_files import make_classes, noise, save
 
 
 def pixels_of(dataset: Dataset) -> torch.Tensor:

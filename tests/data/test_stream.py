@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from image_files import noise, save
 from PIL import Image
 
 from longtail.data.decode import BadImage, crop_box, decode_image, fit_image, random_resized_crop
 from longtail.data.stream import StreamedImages, default_workers
 from longtail.errors import InputError
+from tests.data.image_files import noise, save
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
-from image_files import make_classes
 
 from longtail.data.table import read_table
 from longtail.errors import InputError
+from tests.data.image_files import make_classes
 
 ROWS = ["cat/000.png,cat", "dog/000.png,dog", "cat/001.png,cat"]
 

@@ -67,6 +67,21 @@ def test_fractions_are_rounded_at_random_to_the_right_mean() -> None:
     torch.testing.assert_close(times.double().mean(dim=0), expected, atol=0.05, rtol=0)
 
 
+def test_fractions_have_the_right_mean_among_few_images() -> None:
+    """Factors 1, 1 and sqrt(1.5), stretched to a sum of 4: the marks must begin anywhere, not always in the middle."""
+    sampler = RepeatFactorSampler([0, 0, 1])
+    times = torch.stack([torch.bincount(sampler.order(0, epoch), minlength=3) for epoch in range(2000)]).double()
+    torch.testing.assert_close(times.mean(dim=0), 4 / (2 + math.sqrt(1.5)) * sampler.factors_N, atol=0.05, rtol=0)
+
+
+def test_neighbours_are_not_rounded_in_step() -> None:
+    """Twenty images of which half are shown twice: without a shuffled line it would be every other one."""
+    sampler = RepeatFactorSampler([0] * 20, num_samples=30)
+    twice = torch.stack([torch.bincount(sampler.order(0, epoch)) == 2 for epoch in range(500)])
+    both = (twice[:, :-1] & twice[:, 1:]).double().mean()
+    assert abs(float(both) - 0.5 * 9 / 19) < 0.02
+
+
 def test_no_image_is_left_out() -> None:
     sampler = RepeatFactorSampler(TARGETS)
     assert all(len(sampler.order(0, epoch).unique()) == 100 for epoch in range(20))

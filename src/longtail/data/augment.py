@@ -164,53 +164,18 @@ class ColorJitter:
         return blend(images_BCHW, grey(images_BCHW), 1 + self.saturation * saturation)
 
 
-class Normalize(nn.Module):
-    """Pixels (0 to 255) to the float32 numbers a net sees: (pixel / 255 - mean) / std.
-
-    Args:
-        mean: of each colour channel, in [0, 1].
-        std: likewise, positive.
-
-    Raises:
-        InputError: if a standard deviation is not positive.
-
-    Example:
-        >>> normalize = Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-        >>> normalize(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1))[:, 0, 0, 0]
-        tensor([-2.,  2.])
-    """
-
-    num_uniforms: ClassVar[int] = 0
-    scale_C11: Tensor
-    shift_C11: Tensor
-
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        super().__init__()
-        if not all(deviation > 0 for deviation in std):
-            raise InputError(f"the standard deviation of every colour channel must be positive, not {tuple(std)}")
-        scale = torch.tensor([1 / (255 * deviation) for deviation in std])
-        shift = torch.tensor([-centre / deviation for centre, deviation in zip(mean, std, strict=True)])
-        self.register_buffer("scale_C11", scale[:, None, None], persistent=False)
-        self.register_buffer("shift_C11", shift[:, None, None], persistent=False)
-
-    def forward(self, images_BCHW: Tensor, uniforms_BR: Tensor | None = None) -> Tensor:
-        """Normalise uint8 or float images; needs no random numbers."""
-        del uniforms_BR
-        return (images_BCHW * self.scale_C11).add_(self.shift_C11)
-
-
 class Augment(nn.Module):
     """Transforms one after the other, each with its share of every image's random numbers.
 
     Move it to the device of the images (`augment.to(device)`).
 
     Args:
-        transforms: in order; the last is `Normalize`.
+        transforms: in order.
         reader_uniforms: numbers at the head of each row that whoever reads the images has used, and that are passed
             over here.
 
     Example:
-        >>> augment = Augment([Flip(), Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))])
+        >>> augment = Augment([Flip(), PadCrop()])
         >>> augment(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), torch.rand(8, augment.num_uniforms)).shape
         torch.Size([8, 3, 4, 4])
     """
@@ -224,7 +189,7 @@ class Augment(nn.Module):
         self.with_constants = nn.ModuleList(t for t in transforms if isinstance(t, nn.Module))
 
     def forward(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
-        """Augmented float32 images (B, 3, H, W) from uint8 images and `num_uniforms` numbers from [0, 1) for each."""
+        """New uint8 images (B, 3, H, W) from uint8 images and `num_uniforms` numbers from [0, 1) for each."""
         start = self.reader_uniforms
         for transform in self.transforms:
             end = start + transform.num_uniforms
@@ -244,34 +209,22 @@ POLICIES = tuple(_POLICIES)
 """Names of the augmentation policies."""
 
 
-def policy(name: str, mean: Sequence[float], std: Sequence[float]) -> Augment:
-    """The augmentation called `name`, which ends in normalisation.
+def policy(name: str) -> Augment:
+    """The augmentation called `name`.
 
     Args:
         name: "none"; "crop" (by one pixel, for tiny images without mirror symmetry such as digits); "crop-flip" (the
             `ldam` recipe for CIFAR); "autoaugment-cutout" (the `balms` recipe for CIFAR); "imagenet" (flip and colour
             jitter, after the random crop that is taken while the image is read).
-        mean: of each colour channel, in [0, 1].
-        std: likewise.
 
     Raises:
         InputError: for a name that does not exist, with the nearest ones.
 
     Example:
-        >>> policy("crop-flip", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)).num_uniforms
+        >>> policy("crop-flip").num_uniforms
         3
     """
     if name not in _POLICIES:
         raise unknown_name("augmentation", name, POLICIES)
     reader_uniforms = CROP_UNIFORMS if name == "imagenet" else 0
-    return Augment([*_POLICIES[name](), Normalize(mean, std)], reader_uniforms)
-
-
-def plain(mean: Sequence[float], std: Sequence[float]) -> Normalize:
-    """What evaluation uses: normalisation alone.
-
-    Example:
-        >>> plain((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))(torch.zeros(1, 3, 1, 1, dtype=torch.uint8)).flatten()
-        tensor([-2., -2., -2.])
-    """
-    return Normalize(mean, std)
+    return Augment(_POLICIES[name](), reader_uniforms)

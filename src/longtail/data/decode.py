@@ -1,6 +1,7 @@
 """One image file as RGB pixels, and the square view of it that a net sees.
 
-Whatever the file holds (grey, palette, transparent, 16-bit, CMYK, turned by its EXIF tag, animated) becomes uint8 RGB.
+Pillow reads the files, as torchvision's own decoders are to be removed. Whatever a file holds (grey, palette,
+transparent, 16-bit, CMYK, turned by its EXIF tag, animated) becomes uint8 RGB.
 
 Shapes: H x W = image size, R = uniform random numbers of an image.
 """
@@ -15,7 +16,6 @@ import numpy as np
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as transforms
 
 from longtail.errors import InputError
@@ -85,13 +85,7 @@ def decode_image(path: Path) -> Tensor:
         ...
         longtail.data.decode.BadImage: cannot read the image nowhere.png: No such file or directory; ...
     """
-    with _opened(path) as (data, image):
-        if image.format == "JPEG" and image.mode in ("RGB", "L"):
-            try:  # about twice as fast as Pillow
-                jpeg = torch.frombuffer(data, dtype=torch.uint8)
-                return decode_jpeg(jpeg, ImageReadMode.RGB, apply_exif_orientation=True)  # type: ignore[no-any-return]
-            except RuntimeError:
-                pass  # Pillow reads some rarer kinds of JPEG, and says in plain words what is wrong with the others
+    with _opened(path) as image:
         pixels = np.array(_as_rgb(image))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
@@ -102,7 +96,7 @@ def check_image(path: Path) -> None:
     Raises:
         BadImage: as `decode_image`.
     """
-    with _opened(path) as (_, image):
+    with _opened(path) as image:
         image.draft("RGB", (1, 1))
         _as_rgb(image)
 
@@ -113,19 +107,19 @@ def image_sides(path: Path) -> tuple[int, int]:
     Raises:
         BadImage: if the head cannot be read.
     """
-    with _opened(path) as (_, image):
+    with _opened(path) as image:
         return min(image.size), max(image.size)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[bytearray, Image.Image]]:
-    """The bytes of a file and the image in them; what goes wrong inside the block becomes a BadImage."""
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image in a file; what goes wrong inside the block becomes a BadImage."""
     try:
-        data = bytearray(path.read_bytes())
+        data = path.read_bytes()
         if not data:
             raise ValueError("the file is empty")
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            yield data, image
+            yield image
     except Exception as error:  # decoders meet a damaged file with errors of any type
         raise BadImage(path, _reason(error)) from error
 

@@ -49,6 +49,8 @@ class Loss(nn.Module):
     # the label that stands for an ignored one on its way through `per_example`; a loss that compares the examples of a
     # batch takes C, which is no class
     stand_in: int = 0
+    # whether `per_example` takes the embeddings (B, D), too, as its third argument
+    uses_embeddings: bool = False
 
     def __init__(self, class_counts: Countable, **contract: Unpack[Contract]) -> None:
         super().__init__()
@@ -88,7 +90,7 @@ class Loss(nn.Module):
         Args:
             logits_BC: shape (B, C), any float type; computed in at least float32, also under autocast.
             targets: labels of shape (B,), or weights over the classes of shape (B, C).
-            extra: what `per_example` takes beside these; most losses take nothing.
+            extra: what `per_example` takes beside these: the embeddings, if it `uses_embeddings`.
 
         Returns:
             A scalar, or shape (B,) with `reduction="none"`. Where every label is ignored, the mean is 0.

@@ -66,6 +66,6 @@ class GCLLoss(Loss):
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Loss of each example, shape (B,), from cosine similarities."""
         if self.training:
-            draws_BC = (torch.randn_like(logits_BC) / 3).abs()
+            draws_BC = (torch.randn_like(logits_BC) / 3).abs().clamp(max=1)
             logits_BC = logits_BC - self.noise * self.sizes_C * draws_BC
         return cross_entropy(self.scale * logits_BC, targets)

@@ -98,9 +98,8 @@ def repeat_factors(images_P: Tensor, labels_P: Tensor, num_images: int, threshol
             f"the threshold of {threshold:g}; leave the threshold out for the mean share, {float(shares_C.mean()):.2g}",
             stacklevel=3,
         )
-    factors_C = (limit / shares_C).sqrt().clamp(min=1)
-    factors_N = torch.ones(num_images, dtype=torch.float64)
-    return factors_N.scatter_reduce(0, images_P, factors_C[classes_P], "amax")
+    factors_P = (limit / shares_C).sqrt()[classes_P]
+    return torch.ones(num_images, dtype=torch.float64).scatter_reduce(0, images_P, factors_P, "amax")
 
 
 def _label_sets(targets: Labels) -> list[set[int]] | None:

@@ -1,7 +1,7 @@
 """The training loop, top to bottom: epochs, steps, checkpoints. It knows no method by name.
 
-Order, augmentation and every other random number are functions of (seed, stage, epoch, step), so going on after a kill is
-arithmetic and ends in the same bits. Nothing in a step waits for the device; its numbers are read every `LOOK_EVERY` steps.
+Order, augmentation and every other random number are functions of (seed, stage, epoch, step), so going on after a kill
+is arithmetic and ends in the same bits. Nothing in a step waits for the device, which is read every `LOOK_EVERY` steps.
 Shapes: S = steps of an epoch, B = batch, R = random numbers an image may use.
 """
 
@@ -55,7 +55,7 @@ def train(
     """
     _prepare(step, settings, context)
     state = TrainState(step, settings, context)
-    augment = policy(settings.augment, (0.0,) * 3, (1 / 255,) * 3).to(context.device)
+    augment = policy(settings.augment).to(context.device)
     batch = min(settings.batch_size, sampler.num_samples)
     steps = -(-sampler.num_samples // batch)
     total, done = settings.epochs * steps, state.epoch * steps + state.step
@@ -63,7 +63,7 @@ def train(
         for epoch in range(state.epoch, settings.epochs):
             started, first = time.perf_counter(), state.step
             plan = Plan.of_epoch(data, sampler, augment, (steps, batch), settings, context, epoch)
-            for index, images, uniforms, targets in plan.batches(data, first):
+            for index, images, uniforms, targets in plan.batches(data, first, augment.reader_uniforms > 0):
                 factor = learning_rate_factor(settings.schedule, epoch, index, settings.epochs, steps)
                 torch.manual_seed(randomness.key("step", context.seed, context.stage, epoch, index))
                 state.update(augment(images, uniforms), targets, settings.optimizer.lr * factor)
@@ -116,10 +116,10 @@ class Plan:
         uniforms_SBR = randomness.uniforms((*shape, augment.num_uniforms), "augment", stream, epoch)
         return cls(order_SB, uniforms_SBR, data.targets[order_SB].to(context.device), context.device)
 
-    def batches(self, data: Part, first: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """Step, images, random numbers and labels, from the step `first` on."""
+    def batches(self, data: Part, first: int, random_view: bool) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Step, images, random numbers and labels, from the step `first` on; `random_view` lets the reader crop."""
         uniforms_SBR = self.uniforms_SBR.to(self.device)
-        images = data.images.batches(self.order_SB[first:], self.uniforms_SBR[first:])
+        images = data.images.batches(self.order_SB[first:], self.uniforms_SBR[first:] if random_view else None)
         for index, images_BCHW in enumerate(images, first):
             yield index, images_BCHW, uniforms_SBR[index], self.targets_SB[index]
 
@@ -139,7 +139,7 @@ class TrainState:
             fused=True,
         )
         self.scaler = torch.amp.GradScaler(context.device.type, enabled=settings.precision == "fp16")
-        average = None if settings.ema is None else get_ema_multi_avg_fn(settings.ema)
+        average = None if settings.ema is None else get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
         self.ema = average and AveragedModel(step.model, multi_avg_fn=average, use_buffers=True)
         self.epoch, self.step = 0, 0
         self.loss_sum = torch.zeros((), device=context.device)
@@ -211,7 +211,7 @@ class TrainState:
 def _prepare(step: Step, settings: TrainingConfig, context: Context) -> None:
     step.to(context.device)
     if settings.channels_last:
-        step.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        step.to(memory_format=torch.channels_last)
     step.train()
     torch.backends.cudnn.deterministic = settings.deterministic
     torch.backends.cudnn.benchmark = not settings.deterministic
@@ -221,11 +221,11 @@ def _look(state: TrainState, bar: Bar, settings: TrainingConfig) -> None:
     """Read the running loss from the device, the only wait of the loop, and stop where it has become useless."""
     first_bad, mean = int(state.first_bad), float(state.loss_sum) / state.step
     if first_bad != NEVER:
-        kept = f"the last good checkpoint is {state.context.store.last}" if state.context.store.last.exists() else ""
-        hints = "a lower learning rate, clip_norm, or bf16 in place of fp16 may help"
+        last = state.context.store.last
         raise InputError(
-            f"the loss is no longer finite at epoch {state.epoch + 1}, step {first_bad + 1}; {kept or 'none is saved yet'}; "
-            f"{hints}"
+            f"the loss is no longer finite at epoch {state.epoch + 1}, step {first_bad + 1}; "
+            f"{f'the last good checkpoint is {last}' if last.exists() else 'none is saved yet'}; "
+            "a lower learning rate, clip_norm, or bf16 in place of fp16 may help"
         )
     bar.note(f"epoch {state.epoch + 1}/{settings.epochs}  loss {mean:.3f}")
 
