@@ -25,7 +25,7 @@ from longtail.data.inspect import inspect_data
 from longtail.data.load import load_data
 from longtail.data.loose import find_images
 from longtail.data.stream import StreamedImages
-from longtail.errors import InputError
+from longtail.errors import InputError, unknown_name
 from longtail.evaluation import (
     Predictions,
     Scores,
@@ -37,8 +37,8 @@ from longtail.recommend import recommend
 from longtail.run import choose_device, fit, load_config, load_trained
 from longtail.training.predict import predict as predict_images
 
-out = Console(highlight=False, soft_wrap=True)
-"""Results: stdout."""
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+"""Results: stdout; in a file or a pipe, wide enough for the tables."""
 
 
 def train(
@@ -186,6 +186,8 @@ def inspect(*, data: DataConfig, as_json: bool) -> None:
 
 def list_names(*, kind: str | None) -> None:
     """List what there is."""
+    if kind is not None and kind not in LISTED:
+        raise unknown_name("kind of thing to list", kind, LISTED)
     for title, names in _listing().items():
         if kind is None or title == kind:
             out.print(f"[bold]{title}[/bold]")

@@ -4,6 +4,10 @@ import difflib
 from collections.abc import Iterable
 
 
+LISTED = 30
+"""Most names that a message lists."""
+
+
 class InputError(ValueError):
     """Bad input: the message says what was given, what is needed and what to do.
 
@@ -27,11 +31,22 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
         >>> print(unknown_name("loss", "BalancedSoftmx", ["BalancedSoftmax", "CrossEntropy"]))
         there is no loss 'BalancedSoftmx'; did you mean BalancedSoftmax?
     """
-    choices = sorted(known)
-    by_lower = {choice.lower(): choice for choice in choices}
-    near = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(choices)}"
-    return InputError(f"there is no {kind} {name!r}; {hint}")
+    choices = list(known)
+    near = nearest(name, choices)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(sorted(choices)[:LISTED])}"
+    more = f", ... ({len(choices)} in all)" if not near and len(choices) > LISTED else ""
+    return InputError(f"there is no {kind} {name!r}; {hint}{more}")
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three names that a misspelt one may have meant, the likeliest first.
+
+    Example:
+        >>> nearest("cifr100-lt", ["cifar100-lt", "digits-lt"])
+        ['cifar100-lt']
+    """
+    by_lower = {choice.lower(): choice for choice in sorted(known)}
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
 
 
 def first_ten(items: Iterable[object]) -> str:

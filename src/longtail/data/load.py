@@ -11,6 +11,9 @@ from longtail.data.cifar_files import CIFARS, detect_cifar
 from longtail.data.dataset import Dataset
 from longtail.data.digits import load_digits_lt
 from longtail.data.own import load_own
+from longtail.errors import InputError, nearest
+
+NAMES = ("digits-lt", "cifar10-lt", "cifar100-lt", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inat18")
 
 
 def load_data(config: DataConfig, device: torch.device) -> Dataset:
@@ -23,6 +26,11 @@ def load_data(config: DataConfig, device: torch.device) -> Dataset:
     Raises:
         InputError: if it can not be found or read; the message says what is needed.
     """
+    if config.name not in NAMES and not Path(config.name).expanduser().exists():
+        near = nearest(config.name, NAMES)
+        wanted = f"one of {', '.join(NAMES)}, a folder that holds a folder per class, a table or a list"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"give {wanted}"
+        raise InputError(f"there is no data set and no file or folder {config.name!r}; {hint}")
     if config.name == "digits-lt":
         return load_digits_lt(config, device)
     if config.name.removesuffix("-lt") in CIFARS or detect_cifar(Path(config.name).expanduser()) is not None:

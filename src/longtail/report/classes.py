@@ -6,13 +6,11 @@ Shapes: C = classes.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from longtail.errors import InputError
-from longtail.evaluation.metrics import shot_groups
+from longtail.evaluation.metrics import Groups, shot_groups
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,23 +37,23 @@ class Classes:
     limits: Mapping[str, str]
 
     @classmethod
-    def grouped(cls, names: tuple[str, ...], counts: Tensor, groups: Mapping[str, Any] | None = None) -> "Classes":
-        """Put the classes into their groups.
+    def grouped(
+        cls, names: tuple[str, ...], counts: Tensor, many: int = 100, few: int = 20, groups: Groups = "fixed"
+    ) -> "Classes":
+        """Put the classes into their groups, as `evaluate_logits` does.
 
         Args:
             names: C names.
             counts: training images of each class, shape (C,).
-            groups: how, as a result's "class_groups" says: kind ("fixed" or "quantile"), many, few.
+            many: a class with more images than this is "many".
+            few: a class with fewer images than this is "few".
+            groups: "fixed" uses `many` and `few`; "quantile" takes thirds of the classes.
 
         Raises:
-            InputError: for an unknown kind, or limits that are none.
+            InputError: for another kind of groups, or if `few` exceeds `many`.
         """
-        groups = groups or {}
-        kind, many, few = groups.get("kind", "fixed"), groups.get("many", 100), groups.get("few", 20)
-        if not (isinstance(many, int) and isinstance(few, int)):
-            raise InputError(f"the limits of the groups must be whole numbers of images, not {many!r} and {few!r}")
-        masks = shot_groups(counts, many, few, kind)
-        if kind == "quantile":
+        masks = shot_groups(counts, many, few, groups)
+        if groups == "quantile":
             return cls(names, counts, masks, _THIRDS)
         limits = {
             "many": f"more than {many:,} training images",

@@ -14,6 +14,7 @@ from longtail.errors import InputError
 from longtail.evaluation import Predictions, Reliability, Scores, confidences, logit_margins, reliability_by_group
 from longtail.report.classes import Classes
 from longtail.report.mistakes import Mixup, group_flow, main_mixups, mixups
+from longtail.report.wording import number
 
 Thumbnails = Callable[[int], Tensor]
 
@@ -43,11 +44,14 @@ class Content:
     thumbnails: Thumbnails | None = None
 
     def __post_init__(self) -> None:
-        for name in self.classes.masks:
-            if getattr(self.scores, name) is not None and not self.test_images(name):
+        for name, mask_C in self.classes.masks.items():
+            pairs = zip(self.scores.per_class, mask_C.tolist(), strict=True)
+            known = [value for value, own in pairs if own and value is not None]
+            mean, score = (sum(known) / len(known) if known else None), getattr(self.scores, name)
+            if (mean is None) != (score is None) or abs((mean or 0.0) - (score or 0.0)) > 1e-3:
                 raise InputError(
-                    f"the scores have {name}-shot classes and the report has none; pass the `class_groups` (kind, "
-                    "many, few) that the scores were computed with"
+                    f"the scores were computed with other groups: {name}-shot accuracy is {_told(score)} there and "
+                    f"{_told(mean)} here; pass the same many, few and groups"
                 )
 
     def about(self, key: str) -> Mapping[str, Any]:
@@ -110,3 +114,7 @@ class Content:
         return sum(
             count for count, name in zip(self.test_counts, self.classes.group_names, strict=True) if name == group
         )
+
+
+def _told(value: float | None) -> str:
+    return "unknown" if value is None else number(value)

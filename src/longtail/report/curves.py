@@ -73,7 +73,8 @@ def margins_figure(margins: Mapping[str, Array], note: str = "") -> str:
         True
     """
     everything = np.concatenate(list(margins.values()))
-    low, high = np.quantile(everything[np.isfinite(everything)], (0.002, 0.998))
+    finite = everything[np.isfinite(everything)]
+    low, high = np.quantile(finite, (0.002, 0.998)) if len(finite) else (-1.0, 1.0)
     smallest = min(map(len, margins.values()))
     # few images make a ragged picture in many bins; zero is an edge, so that no bar mixes right and wrong
     step = max(high - low, 1e-3) / min(60, max(12, 2 * math.isqrt(smallest)))
@@ -101,10 +102,11 @@ def _draw_margins(axes: Axes, name: str, shares_K: Array, edges: Array, right: f
 
 
 def training_figure(log: Sequence[Mapping[str, Any]], note: str = "") -> str:
-    """Training loss, accuracy on the held-out part where it was measured, and learning rate, epoch by epoch.
+    """Training loss, accuracy where it was measured, and learning rate, epoch by epoch.
 
     Args:
-        log: a mapping per epoch with "stage", "loss", "lr" and, where measured, "val" with "top1" and "balanced".
+        log: a mapping per epoch with "stage", "loss", "lr" and, where measured, "val" (or under the paper protocol
+            "test") with "top1" and "balanced".
         note: a warning to write below.
 
     Example:
@@ -112,10 +114,11 @@ def training_figure(log: Sequence[Mapping[str, Any]], note: str = "") -> str:
         >>> "learning rate" in training_figure(log)
         True
     """
-    measured = {"all images": _series(log, "val", "top1"), "mean of classes": _series(log, "val", "balanced")}
-    measured = {name: values_E for name, values_E in measured.items() if not np.isnan(values_E).all()}
     panels = {"training loss": {"loss": _series(log, "loss")}}
-    panels |= {"accuracy on the held-out part (%)": measured} if measured else {}
+    for part, title in (("val", "accuracy on the held-out part (%)"), ("test", "accuracy on the test set (%)")):
+        found = {"all images": _series(log, part, "top1"), "mean of classes": _series(log, part, "balanced")}
+        panels[title] = {name: values_E for name, values_E in found.items() if not np.isnan(values_E).all()}
+    panels = {title: found for title, found in panels.items() if found}
     panels |= {"learning rate": {"rate": _series(log, "lr")}}
     stages = [line.get("stage") for line in log]
     starts = [epoch for epoch in range(1, len(log)) if stages[epoch] != stages[epoch - 1]]

@@ -5,10 +5,8 @@ its own, any connection and any image that is not inside it.
 """
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +14,8 @@ from typing import Any
 
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, read_predictions
+from longtail.evaluation.metrics import Groups
+from longtail.files import write_text
 from longtail.report.classes import Classes
 from longtail.report.classtable import class_table_section
 from longtail.report.content import Content, Thumbnails
@@ -56,11 +56,9 @@ def write_report(run: str | Path, thumbnails: Thumbnails | None = None) -> Path:
     run = Path(run)
     result = _read_result(run / "result.json")
     predictions = read_predictions(run)
-    groups = result.get("class_groups") or {}
-    classes = Classes.grouped(predictions.class_names, predictions.class_counts, groups)
-    scores = predictions.scores(
-        many=groups.get("many", 100), few=groups.get("few", 20), groups=groups.get("kind", "fixed")
-    )
+    options = _group_options(result.get("class_groups"))
+    scores = predictions.scores(**options)
+    classes = Classes.grouped(predictions.class_names, predictions.class_counts, **options)
     content = Content(
         title=_title(result, run),
         predictions=predictions,
@@ -80,7 +78,9 @@ def write_report_for(
     target: str | Path,
     title: str,
     *,
-    class_groups: Mapping[str, Any] | None = None,
+    many: int = 100,
+    few: int = 20,
+    groups: Groups = "fixed",
     thumbnails: Thumbnails | None = None,
 ) -> Path:
     """Write the same page for predictions of any other tool.
@@ -90,15 +90,16 @@ def write_report_for(
         scores: of those predictions.
         target: the file to write.
         title: of the page.
-        class_groups: how `scores` was grouped: "kind" ("fixed" or "quantile"), "many" and "few"; by default as
-            `evaluate_logits` does.
+        many: as `scores` was computed with.
+        few: likewise.
+        groups: likewise.
         thumbnails: as for `write_report`.
 
     Returns:
         Path of the page.
 
     Raises:
-        InputError: if the file cannot be written, or `scores` was grouped otherwise.
+        InputError: if the file cannot be written, or `scores` was computed with other groups.
 
     Example:
         >>> import tempfile, torch
@@ -107,7 +108,7 @@ def write_report_for(
         ...     write_report_for(found, found.scores(), Path(folder) / "other.html", "another tool").name
         'other.html'
     """
-    classes = Classes.grouped(predictions.class_names, predictions.class_counts, class_groups)
+    classes = Classes.grouped(predictions.class_names, predictions.class_counts, many, few, groups)
     content = Content(title, predictions, scores, classes, thumbnails=thumbnails)
     return _write(Path(target), page(content))
 
@@ -212,6 +213,15 @@ def _read_result(path: Path) -> dict[str, Any]:
     return result
 
 
+def _group_options(groups: Any) -> dict[str, Any]:
+    """The options of `evaluate_logits` from "class_groups" of a result."""
+    groups = groups or {}
+    try:
+        return {"many": int(groups["many"]), "few": int(groups["few"]), "groups": groups["kind"]} if groups else {}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f'"class_groups" of a result must hold kind, many and few, not {groups!r}') from error
+
+
 def _read_text(path: Path) -> str:
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
@@ -230,14 +240,8 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(target: Path, text: str) -> Path:
-    """Replace `target` in one step, so that a reader never meets half a page."""
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        part.write_text(text, "utf-8")
-        os.replace(part, target)
+        write_text(target, text)
     except OSError as error:
         raise InputError(f"cannot write the report to {target}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
     return target

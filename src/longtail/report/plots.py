@@ -69,8 +69,9 @@ def _draw_counts(axes: Axes, counts_C: Array, groups_C: Array) -> None:
         if len(counts_C) <= NAMED_CLASSES:
             axes.bar(ranks_C[own_C], counts_C[own_C], 0.75, color=group_colour(name))
         else:
-            edges = np.append(ranks_C[own_C], ranks_C[own_C][-1] + 1) - 0.5
-            axes.stairs(counts_C[own_C], edges, baseline=floor, fill=True, color=group_colour(name))
+            steps = np.flatnonzero(np.diff(counts_C[own_C], prepend=-1))  # one stair for all classes of a count
+            edges = np.append(ranks_C[own_C][steps], ranks_C[own_C][-1] + 1) - 0.5
+            axes.stairs(counts_C[own_C][steps], edges, baseline=floor, fill=True, color=group_colour(name))
     axes.set_ylabel("training images")
 
 

@@ -179,12 +179,10 @@ def training_section(content: Content) -> Html | None:
         return None
     from longtail.report import curves
 
-    length = several(len(content.log), "epoch")
-    stages = list(dict.fromkeys(str(line["stage"]) for line in content.log if "stage" in line))
+    stages = len({str(line.get("stage")) for line in content.log})
+    length = several(len(content.log), "epoch") + (f" in {stages} stages" if stages > 1 else "")
     plot = figure(
-        curves.training_figure(content.log, content.warning),
-        f"Training curve over {length}.",
-        f"{length} in {several(len(stages), 'stage')}: {', then '.join(stages)}." if len(stages) > 1 else f"{length}.",
+        curves.training_figure(content.log, content.warning), f"Training curve over {length}.", f"Training: {length}."
     )
     return section("training", "Training", tag("div", plot, class_="pair"))
 
