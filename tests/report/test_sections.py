@@ -89,6 +89,14 @@ def test_the_most_frequent_mistakes_are_listed_with_their_share() -> None:
     assert Page(classes_section(content(predictions))).rows["mixups"][1:] == [["eel", "cat", "3", "75.0"]]
 
 
+def test_a_mistake_made_once_is_listed_only_where_there_is_no_other() -> None:
+    targets = torch.tensor([0, 1, 1, 1])
+    often = Predictions(targets, [200, 3, 3], predicted=torch.tensor([2, 0, 0, 2]))
+    once = Predictions(targets, [200, 3, 3], predicted=torch.tensor([0, 0, 1, 1]))
+    assert [row[2] for row in Page(classes_section(content(often))).rows["mixups"][1:]] == ["2"]
+    assert [row[2] for row in Page(classes_section(content(once))).rows["mixups"][1:]] == ["1"]
+
+
 def test_no_mistakes_no_table() -> None:
     labels = torch.tensor([0, 1])
     assert "<table" not in classes_section(content(Predictions(labels, [200, 3], predicted=labels)))
@@ -118,7 +126,7 @@ def test_what_one_must_know_of_a_run_is_told() -> None:
     assert notes[0] == RESULT["notes"][0]
     assert "2 unreadable images left out." in notes
     assert "1 image stand" in notes[2]
-    assert any("last checkpoint, not chosen on any test" in note for note in notes)
+    assert any("the last checkpoint. Nothing was chosen on the test set" in note for note in notes)
     assert "many-shot, more than 100 training images" in notes[-1]
     assert page.texts["code"] == [RESULT["command"], "a: '<b>'\n"]
     facts = dict(zip(page.texts["dt"], page.texts["dd"], strict=True))
@@ -142,7 +150,7 @@ def test_a_checkpoint_chosen_on_the_test_set_is_flagged_in_every_figure(protocol
 def test_a_checkpoint_chosen_on_held_out_images_is_no_cause_for_a_warning() -> None:
     made = content(sample(), result={**RESULT, "protocol": {"checkpoint": "best", "selected_on": "val"}})
     assert made.warning == ""
-    assert "chosen on val; the test set was read once" in about_section(made)
+    assert "the best checkpoint, chosen on val. Nothing was chosen on the test set" in about_section(made)
 
 
 def test_a_result_with_nothing_in_it_still_has_its_groups() -> None:

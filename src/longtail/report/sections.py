@@ -133,7 +133,9 @@ def _counts_caption(content: Content) -> str:
 
 
 def _mixup_table(content: Content) -> Html | None:
-    names, shown = content.classes.names, content.mixups[:MIXUPS_SHOWN]
+    names = content.classes.names
+    # a pair that was mixed up once says little, unless there is no other
+    shown = [pair for pair in content.mixups if pair.images > 1][:MIXUPS_SHOWN] or content.mixups[:3]
     if not shown:
         return None
     columns = ("true class", "taken for", "images", "of its test images (%)")
@@ -221,11 +223,8 @@ def _notes(content: Content) -> Iterator[str]:
         )
     elif "checkpoint" in content.about("protocol"):
         chosen_on, checkpoint = content.about("protocol").get("selected_on"), content.about("protocol")["checkpoint"]
-        yield f"Scored: the {checkpoint} checkpoint, " + (
-            f"chosen on {chosen_on}; the test set was read once."
-            if chosen_on
-            else "not chosen on any test; it was read once."
-        )
+        chosen = f", chosen on {chosen_on}" if chosen_on else ""
+        yield f"Scored: the {checkpoint} checkpoint{chosen}. Nothing was chosen on the test set, which was read once."
     yield "Groups: " + "; ".join(f"{name}-shot, {limit}" for name, limit in content.classes.limits.items()) + "."
 
 
