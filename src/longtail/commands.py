@@ -121,7 +121,7 @@ def report(*, target: Path, counts: str | None, output: Path | None, groups: Map
         return
     predictions, options = _predictions(target, counts, groups)
     page = output or target.with_suffix(".html")
-    write_report_for(predictions, predictions.scores(**options), page, target.name)
+    write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
     out.print(f"report: {page}")
 
 
