@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import longtail.models as models
 from longtail import randomness
-from longtail.config import ModelConfig, find_class
+from longtail.config import Component, ModelConfig, find_class, from_mapping
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError, unknown_name
 from longtail.models.backbones import TorchvisionBackbone, torchvision_names
@@ -21,6 +21,7 @@ STATISTICS = {  # mean and standard deviation of the channels
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+LINEAR = Component("LinearHead")
 
 
 class Classifier(nn.Module):
@@ -31,6 +32,7 @@ class Classifier(nn.Module):
         head: (B, D) -> (B, C).
         mean: of each colour channel, in [0, 1].
         std: likewise.
+        head_component: name and options of the head, by which a checkpoint's reader builds it anew.
     """
 
     scale_C11: Tensor
@@ -42,10 +44,12 @@ class Classifier(nn.Module):
         head: nn.Module,
         mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
         std: tuple[float, float, float] = (0.25, 0.25, 0.25),
+        head_component: Component = LINEAR,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.head_component = head_component
         std_C11 = torch.tensor(std).view(3, 1, 1)
         self.register_buffer("scale_C11", 1 / (255 * std_C11))
         self.register_buffer("shift_C11", -torch.tensor(mean).view(3, 1, 1) / std_C11)
@@ -60,6 +64,22 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.embed(images_BCHW))
         return logits
 
+    def replace_head(self, component: Component, head: nn.Module) -> None:
+        """Put another head in the place of the present one, on the same device.
+
+        Args:
+            component: name and options by which `head` can be built anew.
+            head: (B, D) -> (B, C).
+        """
+        self.head = head.to(self.scale_C11.device)
+        self.head_component = component
+
+    def load_saved(self, saved: Mapping[str, Any], num_classes: int) -> None:
+        """Take on the weights of a checkpoint, and its head, if a stage has given the model another one."""
+        component: Component = from_mapping(Component, saved["head"])
+        self.replace_head(component, build_head(component, self, num_classes))
+        self.load_state_dict(saved["model"])
+
 
 def build_classifier(config: ModelConfig, data: Dataset, seed: int) -> Classifier:
     """A freshly initialised model for a data set; the same seed gives the same weights.
@@ -73,19 +93,47 @@ def build_classifier(config: ModelConfig, data: Dataset, seed: int) -> Classifie
         return _assemble(config, len(data.class_names), mean, std)
 
 
-def restore_classifier(config: ModelConfig, num_classes: int, weights: Mapping[str, Tensor]) -> Classifier:
-    """A trained model from its saved weights, which bring the statistics of the pixels along."""
+def restore_classifier(config: ModelConfig, num_classes: int, saved: Mapping[str, Any]) -> Classifier:
+    """A trained model from its checkpoint, which brings the head and the statistics of the pixels along."""
     model = _assemble(replace(config, pretrained=False), num_classes, *STATISTICS["imagenet"])
-    model.load_state_dict(weights)
+    model.load_saved(saved, num_classes)
     return model.eval()
+
+
+def build_head(component: Component, model: Classifier, num_classes: int) -> nn.Module:
+    """A head of that name and options that fits the model's backbone.
+
+    Raises:
+        InputError: for an unknown head or option, with the nearest ones.
+    """
+    backbone: Any = model.backbone
+    return _head(component, backbone.embedding_dim, num_classes)
+
+
+def fresh_head(component: Component, model: Classifier, num_classes: int, *seed: int | str) -> nn.Module:
+    """A newly initialised head; the same seed gives the same weights.
+
+    Raises:
+        InputError: for an unknown head or option, with the nearest ones.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(randomness.key("initialise", *seed))
+        return build_head(component, model, num_classes)
+
+
+def _head(component: Component, embedding_dim: int, num_classes: int) -> nn.Module:
+    if "." not in component.name and component.name not in models.HEADS:
+        raise unknown_name("head", component.name, models.HEADS)
+    head: nn.Module = component.build(models, embedding_dim, num_classes)
+    return head
 
 
 def _assemble(
     config: ModelConfig, num_classes: int, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Classifier:
     backbone: Any = _build_backbone(config)
-    head = config.head.build(models, backbone.embedding_dim, num_classes)
-    return Classifier(backbone, head, mean, std)
+    head = _head(config.head, backbone.embedding_dim, num_classes)
+    return Classifier(backbone, head, mean, std, config.head)
 
 
 def describe_backbone(config: ModelConfig, model: Classifier) -> dict[str, Any]:

@@ -56,3 +56,85 @@ class CosineHead(nn.Module):
     def forward(self, embeddings_BD: Tensor) -> Tensor:
         """Logits (B, C) in [-scale, scale]."""
         return self.scale * F.linear(F.normalize(embeddings_BD, dim=1), F.normalize(self.weight, dim=1))
+
+
+class LWSHead(nn.Linear):
+    """A linear layer whose logits are multiplied by a learnt scale per class: learnable weight scaling.
+
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
+    https://arxiv.org/abs/1910.09217: the layer is kept from an earlier stage and only the scales learn. MiSLAS (Zhong et
+    al., CVPR 2021, https://arxiv.org/abs/2104.00466) lets the layer learn along, at a fifth of the rate. A head for the
+    time of training: `folded` gives the linear layer that it comes to.
+
+    Args:
+        embedding_dim: D.
+        num_classes: C.
+        weights_rate: share of the learning rate (not of the weight decay) with which the layer itself learns; 0 keeps
+            it as it is.
+
+    Raises:
+        InputError: if `weights_rate` does not lie in [0, 1].
+
+    Example:
+        >>> head = LWSHead(64, 10)
+        >>> [name for name, parameter in head.named_parameters() if parameter.requires_grad]
+        ['scale_C']
+    """
+
+    def __init__(self, embedding_dim: int, num_classes: int, *, weights_rate: float = 0.0) -> None:
+        super().__init__(embedding_dim, num_classes)
+        if not 0 <= weights_rate <= 1:
+            raise InputError(f"weights_rate must lie in [0, 1] (0 keeps the weights, MiSLAS 0.2), not {weights_rate}")
+        self.weights_rate = weights_rate
+        self.scale_C = nn.Parameter(torch.ones(num_classes))
+        self.weight.requires_grad_(weights_rate > 0)
+        self.bias.requires_grad_(weights_rate > 0)
+
+    def forward(self, embeddings_BD: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        return self.scale_C * F.linear(embeddings_BD, self._slowed(self.weight), self._slowed(self.bias))
+
+    def _slowed(self, parameter: Tensor) -> Tensor:
+        """The same value, with `weights_rate` times its gradient."""
+        return torch.lerp(parameter.detach(), parameter, self.weights_rate) if self.weights_rate else parameter
+
+    @torch.no_grad()
+    def folded(self) -> LinearHead:
+        """The linear head that gives the same logits."""
+        head = LinearHead(self.in_features, self.out_features)
+        head.weight.copy_(self.scale_C[:, None] * self.weight)
+        head.bias.copy_(self.scale_C * self.bias)
+        return head
+
+
+class DisAlignHead(nn.Linear):
+    """A fixed linear layer, corrected per class by as much as a learnt confidence in the example asks for.
+
+    Zhang et al., "Distribution Alignment: A Unified Framework for Long-Tail Visual Recognition", CVPR 2021,
+    https://arxiv.org/abs/2103.16370, Eqs. 4 to 6: `s(x) (a_c z_c + b_c) + (1 - s(x)) z_c` with s(x) = sigmoid(v x + u).
+    Only a, b, v and u learn.
+
+    Args:
+        embedding_dim: D.
+        num_classes: C.
+
+    Example:
+        >>> head = DisAlignHead(64, 10)
+        >>> x = torch.randn(2, 64)
+        >>> torch.allclose(head(x), torch.nn.functional.linear(x, head.weight, head.bias), atol=1e-6)
+        True
+    """
+
+    def __init__(self, embedding_dim: int, num_classes: int) -> None:
+        super().__init__(embedding_dim, num_classes)
+        self.weight.requires_grad_(False)
+        self.bias.requires_grad_(False)
+        self.scale_C = nn.Parameter(torch.ones(num_classes))
+        self.shift_C = nn.Parameter(torch.zeros(num_classes))
+        self.confidence = nn.Linear(embedding_dim, 1)
+
+    def forward(self, embeddings_BD: Tensor) -> Tensor:
+        """Logits (B, C)."""
+        logits_BC = super().forward(embeddings_BD)
+        aligned_BC = self.scale_C * logits_BC + self.shift_C
+        return torch.lerp(logits_BC, aligned_BC, self.confidence(embeddings_BD).sigmoid())

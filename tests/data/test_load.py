@@ -1,0 +1,78 @@
+"""Names and paths lead to the right reader."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from longtail.config import DataConfig
+from longtail.data.load import NAMES, load_data
+from longtail.data.loose import find_images
+from longtail.errors import InputError
+from longtail.recipes import names
+
+CPU = torch.device("cpu")
+
+
+def test_every_data_recipe_is_a_name_that_can_be_loaded():
+    assert set(names("data")) <= set(NAMES)
+
+
+def test_digits_are_digits():
+    digits = load_data(DataConfig(val_share=0.1), CPU)
+    assert digits.class_counts.counts.tolist() == [112, 79, 57, 41, 29, 21, 14, 11, 7, 5]
+    assert torch.bincount(digits.test.targets).tolist() == [50] * 10
+    assert digits.val is not None
+    assert len(digits.val) + len(digits.train) == 417
+
+
+def test_digits_share_no_image_between_parts():
+    digits = load_data(DataConfig(val_share=0.1), CPU)
+    whole = torch.cat([part.images.pixels for part in (digits.train, digits.val, digits.test)])
+    from sklearn.datasets import load_digits
+
+    distinct = len({image.tobytes() for image in load_digits().images})
+    assert distinct == 1797  # no two digits are equal, so equal pixels would be one image twice
+    assert len({image.numpy().tobytes() for image in whole}) == len(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("digit-lt", "did you mean digits-lt"),
+        ("nowhere/at/all", "give one of digits-lt"),
+    ],
+)
+def test_what_is_neither_name_nor_path_is_refused(name, words):
+    with pytest.raises(InputError, match=words):
+        load_data(DataConfig(name=name), CPU)
+
+
+def test_loose_images_are_found_in_files_and_folders(tmp_path: Path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("b.png", "a.png", "deep/er/c.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_text("no image either")
+    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
+    assert found == ["a.png", "b.png", "deep/er/c.jpg"]
+    assert find_images([tmp_path / "b.png"]) == [tmp_path / "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "none.png", "1 of the places do not exist"),
+        (lambda folder: folder, "no image in"),
+        (lambda folder: broken(folder / "x.png"), r"cannot read the image .*x\.png"),
+    ],
+)
+def test_loose_images_that_are_none_are_refused(tmp_path, make, words):
+    with pytest.raises(InputError, match=words):
+        find_images([make(tmp_path)])
+
+
+def broken(path: Path) -> Path:
+    path.write_bytes(b"not an image")
+    return path

@@ -1,0 +1,28 @@
+"""Logits in batches are the logits of each image."""
+
+import torch
+
+from longtail.data.resident import ResidentImages
+from longtail.models.classifier import Classifier
+from longtail.models.heads import LinearHead
+from longtail.models.small import small_net
+from longtail.training import predict as module
+from longtail.training.predict import predict
+
+
+def test_batches_of_any_size_give_the_same_and_the_mode_is_put_back(monkeypatch):
+    torch.manual_seed(0)
+    model = Classifier(small_net(width=4), LinearHead(8, 3)).train()
+    pixels = torch.randint(0, 256, (13, 3, 8, 8), dtype=torch.uint8)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    whole, embeddings = predict(model, ResidentImages(pixels))
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    monkeypatch.setattr(module, "BATCH", 5)
+    told = []
+    parts, _ = predict(model, ResidentImages(pixels), told.append)
+    assert (whole.shape, embeddings.shape, sum(told)) == ((13, 3), (13, 8), 15)
+    model.eval()
+    alone = torch.cat([model(image.unsqueeze(0)) for image in pixels]).detach()
+    assert torch.allclose(whole, alone, atol=1e-5)
+    assert torch.allclose(parts, alone, atol=1e-5)
