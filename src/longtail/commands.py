@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from longtail import losses, models, plan, recipes, samplers, stages
+from longtail import losses, mixing, models, plan, recipes, samplers, stages
 from longtail.config import Config, DataConfig, from_mapping, to_mapping
 from longtail.console import console, progress_bar
 from longtail.data.augment import POLICIES
@@ -195,7 +195,7 @@ def list_names(*, kind: str | None) -> None:
                 out.print(f"  {name:24} {about}".rstrip(), markup=False)
 
 
-LISTED = ("methods", "recipes", "data", "losses", "samplers", "stages", "backbones", "heads", "augmentations")
+LISTED = ("methods", "recipes", "data", "losses", "samplers", "mixing", "stages", "backbones", "heads", "augmentations")
 
 
 def _listing() -> dict[str, dict[str, str]]:
@@ -209,6 +209,7 @@ def _listing() -> dict[str, dict[str, str]]:
         "data": {name: recipes.about("data", name) for name in recipes.names("data")} | own,
         "losses": described(losses, losses.__all__),
         "samplers": described(samplers, samplers.__all__),
+        "mixing": described(mixing, mixing.__all__),
         "stages": described(stages, stages.__all__),
         "backbones": described(models, models.BACKBONES) | {"resnet50, ...": "every torchvision classification net"},
         "heads": described(models, models.HEADS),

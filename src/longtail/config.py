@@ -22,6 +22,7 @@ from longtail.errors import InputError, unknown_name
 KINDS = {  # what a component of each package is called in a message
     "longtail.losses": "loss",
     "longtail.samplers": "sampler",
+    "longtail.mixing": "way of mixing images",
     "longtail.models": "backbone or head",
     "longtail.stages": "stage",
 }

@@ -1,10 +1,5 @@
 """A whole run: data -> model -> stages -> scores -> the files of the run's folder."""
 
-import os
-import platform
-import resource
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +15,12 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.files import write_json, write_text
-from longtail.models.classifier import Classifier, build_classifier, describe_backbone, restore_classifier
+from longtail.models.classifier import Classifier, build_classifier, restore_classifier
+from longtail.result import describe_run
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context, stopping_on_signals
 from longtail.training.log import RunLog
 from longtail.training.predict import predict
-from longtail.version import __version__
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ def fit(
     resume: bool = False,
     loggers: Sequence[str] = (),
     command: str = "",
+    report: bool = True,
 ) -> Run:
     """Train by a configuration, judge on the test part once, and write the run's folder.
 
@@ -61,6 +57,7 @@ def fit(
         resume: go on where a run in `folder` stopped; a folder without a run is begun anew.
         loggers: "tensorboard", "wandb".
         command: what the user typed, for the result.
+        report: write report.html too; a sweep over many runs can do without.
 
     Raises:
         InputError: for bad input, a folder that holds another run, or a loss that is no longer finite.
@@ -83,7 +80,12 @@ def fit(
     context = _context(config, folder, data, device, saved, loggers)
     with stopping_on_signals(context.stop):
         model = _run_stages(model, data, config, context)
-    return _judge(model, data, config, context, folder, command)
+    finished = _judge(model, data, config, context, folder, command)
+    if report:
+        from longtail.report import write_report  # matplotlib takes a second to import
+
+        write_report(folder, data.test.images.thumbnail)
+    return finished
 
 
 def choose_device(name: str) -> torch.device:
@@ -141,7 +143,7 @@ def load_trained(folder: Path, device: torch.device) -> Trained:
     saved = CheckpointStore(folder / "checkpoint").load()
     if saved is None or saved["stage"] < len(config.stages):
         raise InputError(f"the run in {folder} is not finished; go on with: longtail train --resume --out {folder}")
-    model = restore_classifier(config.model, len(saved["class_names"]), saved["model"])
+    model = restore_classifier(config.model, len(saved["class_names"]), saved)
     return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"])
 
 
@@ -207,12 +209,13 @@ def _context(
         watch="test" if config.protocol == "paper" else "val",
         seconds=saved["seconds"],
         images=saved["images"],
+        chosen=saved.get("chosen", {}),
     )
 
 
 def _run_stages(model: Classifier, data: Dataset, config: Config, context: Context) -> Classifier:
     if context.saved is not None:
-        model.load_state_dict(context.saved["model"])
+        model.load_saved(context.saved, len(data.class_names))
     for index in range(context.stage, len(config.stages)):
         context.stage = index
         if context.saved is not None and "epoch" not in context.saved:
@@ -220,7 +223,8 @@ def _run_stages(model: Classifier, data: Dataset, config: Config, context: Conte
         model = stages.build(config.stages[index])(model, data, context)
         context.saved, context.stage = None, index + 1
         known = {"class_names": list(data.class_names), "image_size": data.test.images.size}
-        context.store.save({**context.place(), **known, "model": model.state_dict()})
+        weights = {"model": model.state_dict(), "head": to_mapping(model.head_component)}
+        context.store.save({**context.place(), **known, **weights})
     return model.eval()
 
 
@@ -231,64 +235,7 @@ def _judge(model: Classifier, data: Dataset, config: Config, context: Context, f
     counts = data.class_counts
     predictions = Predictions(data.test.targets, counts, logits=logits, class_names=data.class_names)
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)
-    result = _result(model, data, config, context, scores, command)
+    result = describe_run(model, data, config, context, scores, command)
     save_predictions(folder / "predictions.npz", predictions)
     write_json(folder / "result.json", result)
-    from longtail.report import write_report  # matplotlib takes a second to import
-
-    write_report(folder, data.test.images.thumbnail)
     return Run(folder, result, scores)
-
-
-def _result(
-    model: Classifier, data: Dataset, config: Config, context: Context, scores: Scores, command: str
-) -> dict[str, Any]:
-    selected_on = "test" if config.protocol == "paper" else None
-    return {
-        "data": config.data.name,
-        "imbalance_factor": data.imbalance_factor,
-        "split": to_mapping(data.split),
-        "method": config.method,
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "backbone": describe_backbone(config.model, model),
-        "protocol": {"checkpoint": "best" if selected_on else "last", "selected_on": selected_on},
-        "class_groups": {"kind": config.groups, "many": config.many, "few": config.few},
-        "test": scores.to_dict(),
-        "cost": {
-            "seconds": round(context.seconds, 2),
-            "images_per_second": round(context.images / context.seconds, 1) if context.seconds else None,
-            "peak_memory_mb": _peak_memory_mb(context.device),
-            "device": _describe(context.device),
-        },
-        "versions": {"longtail": __version__, "torch": torch.__version__, "commit": _commit()},
-        "notes": list(data.account.notes),
-        "skipped": data.account.skipped,
-        "duplicates": data.account.duplicates,
-        "command": command,
-    }
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
-
-
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{platform.machine()} {device.type}, {torch.get_num_threads()} of {os.cpu_count()} cores"
-
-
-def _commit() -> str | None:
-    """The commit of a source checkout; None for an installed package, whatever repository it lies in."""
-    here = Path(__file__).resolve().parent
-    if not (here.parent.parent / "pyproject.toml").exists():
-        return None
-    try:
-        done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()

@@ -151,7 +151,7 @@ def test_state_says_how_far_the_epoch_has_come(sampler_class: type[Sampler]) -> 
     sampler.set_epoch(2, progress=0.25)
     iterator = iter(sampler)
     next(iterator), next(iterator)
-    assert sampler.state_dict() == {"epoch": 2, "progress": 0.25, "position": 2}
+    assert sampler.state_dict().items() >= {"epoch": 2, "progress": 0.25, "position": 2}.items()
     list(iterator)
     assert sampler.state_dict()["position"] == 0
 

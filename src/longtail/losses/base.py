@@ -84,6 +84,13 @@ class Loss(nn.Module):
             kept_B: which labels are not ignored; None with weights.
         """
 
+    def set_progress(self, progress: float) -> None:
+        """Hook of losses that change in the course of the training: told before each epoch.
+
+        Args:
+            progress: share of the training that lies behind, in [0, 1).
+        """
+
     def forward(self, logits_BC: Tensor, targets: Tensor, *extra: Tensor) -> Tensor:
         """Loss of a batch.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
+from longtail.errors import InputError
 from longtail.losses.base import Contract, Loss, pick
 
 
@@ -30,14 +31,17 @@ def mean_one_over_images(weights_C: Tensor, counts_C: Tensor) -> Tensor:
 class WeightedCrossEntropy(Loss):
     """Cross-entropy with weight `N / (C * n_y)`, the "balanced" weights of scikit-learn.
 
+    With another `power` it is the generalised re-weighting of DisAlign (Zhang et al., CVPR 2021,
+    https://arxiv.org/abs/2103.16370): weights in proportion to n_y ** -power, with mean 1 over the training images.
     Soft targets weight each class's share of the loss by the weight of that class.
 
     Args:
         class_counts: training images per class, shape (C,).
+        power: 1 weights a class by the inverse of its count, 0 all equally; DisAlign takes 1.2 on ImageNet-LT.
         contract: `reduction`, `ignore_index` and `absent`, see `Loss`. The mean divides by the number of examples.
 
     Raises:
-        InputError: if a class has no training image (see `absent`).
+        InputError: if a class has no training image (see `absent`), or `power` is negative.
 
     Example:
         >>> import torch
@@ -47,9 +51,11 @@ class WeightedCrossEntropy(Loss):
 
     weights_C: Tensor
 
-    def __init__(self, class_counts: Countable, **contract: Unpack[Contract]) -> None:
+    def __init__(self, class_counts: Countable, *, power: float = 1.0, **contract: Unpack[Contract]) -> None:
         super().__init__(class_counts, **contract)
-        inverse_C = torch.where(self.absent_C, 0.0, 1.0 / self.counts_C.double().clamp(min=1))
+        if not power >= 0:
+            raise InputError(f"power must be >= 0 (1 weights by the inverse of the counts), not {power}")
+        inverse_C = torch.where(self.absent_C, 0.0, self.counts_C.double().clamp(min=1) ** -power)
         self.register_buffer("weights_C", mean_one_over_images(inverse_C, self.counts_C), persistent=False)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:

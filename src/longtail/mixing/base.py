@@ -57,12 +57,13 @@ class Mixing(nn.Module):
 
         Example:
             >>> from longtail.mixing import Mixup
-            >>> Mixup([9, 1], alpha=0.2).numbers(torch.tensor([[0.2], [0.5]]))
-            tensor([[0.0063], [0.5000]])
+            >>> Mixup([9, 1], alpha=0.5).numbers(torch.tensor([[0.25], [0.5]]))  # sin(pi u / 2) ** 2
+            tensor([[0.1464],
+                    [0.5000]])
         """
         if self.alpha == 1:
             return uniforms_BR
-        from scipy.special import betaincinv  # takes a moment to import, and is seldom needed
+        from scipy.special import betaincinv  # type: ignore[import-untyped] # takes a moment to import, and is seldom needed
 
         shares = betaincinv(self.alpha, self.alpha, uniforms_BR[..., :1].double().numpy())
         return torch.cat([torch.from_numpy(shares).to(uniforms_BR.dtype), uniforms_BR[..., 1:]], dim=-1)

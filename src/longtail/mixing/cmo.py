@@ -2,9 +2,9 @@
 
 https://arxiv.org/abs/2112.00412, Algorithm 1: CutMix whose background is the ordinary batch and whose pasted foreground
 comes from a second, minority-weighted one. The published figures are those of the authors' code (`naver-ai/cmo`), which
-draws each *image* with a weight of 1 / n of its class, and so every class equally often; the text's Q, read as drawing a
-*class* in proportion to 1 / n, is `foregrounds="ReversedSampler"`. The code, whose epochs begin at 0, mixes where
-3 < epoch < epochs - 3, and so leaves out one epoch more at the beginning.
+draws each *image* with the weight 1 / n of its class, and so every class equally often. To draw each *class* in
+proportion to 1 / n, as the formula of the text may be read, say `foregrounds="ReversedSampler"`. The code, whose epochs
+begin at 0, mixes where 3 < epoch < epochs - 3, and so leaves out one epoch more at the beginning.
 """
 
 from typing import ClassVar

@@ -85,9 +85,9 @@ class Mixer:
             order_SB = None
             partners_SB = randomness.uniforms(self.shape, "mix-partners", stream, epoch).argsort(dim=1, stable=True)
         else:
-            # an order of its own, that of the same sampler may not pair every image with itself
+            # of its own seed: with the stream's, the stage's own sampler would pair every image with itself
             order_M = self.sampler.order(randomness.key("mix-partners", stream), epoch, epoch / self.epochs)
-            order_SB = order_M.view(self.shape)
+            order_SB = order_M[torch.arange(steps * batch) % len(order_M)].view(self.shape)
             partners_SB = torch.arange(batch, 2 * batch).expand(steps, batch)
         numbers_SBR = self.mixing.numbers(uniforms_SBR).to(self.device)
         return EpochMix(self.mixing, order_SB, partners_SB.to(self.device), numbers_SBR)

@@ -36,9 +36,7 @@ class Remix(Mixing):
 
     num_uniforms: ClassVar[int] = 1
 
-    def __init__(
-        self, class_counts: Countable, *, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5
-    ) -> None:
+    def __init__(self, class_counts: Countable, *, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5) -> None:
         super().__init__(class_counts, alpha=alpha)
         if not (kappa > 1 and 0 <= tau <= 1):
             raise InputError(f"kappa must be above 1 and tau in [0, 1] (the paper takes 3 and 0.5), not {kappa}, {tau}")

@@ -76,7 +76,7 @@ class Classifier(nn.Module):
 
     def load_saved(self, saved: Mapping[str, Any], num_classes: int) -> None:
         """Take on the weights of a checkpoint, and its head, if a stage has given the model another one."""
-        component: Component = from_mapping(Component, saved["head"])
+        component: Component = from_mapping(Component, saved.get("head", self.head_component))
         self.replace_head(component, build_head(component, self, num_classes))
         self.load_state_dict(saved["model"])
 

@@ -1,12 +1,15 @@
 """Heads: from the embedding to the logits. Shapes: B = batch, D = embedding dimension, C = classes."""
 
 import math
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtail.errors import InputError
+
+TINY = 1e-12
 
 
 class LinearHead(nn.Linear):
@@ -23,6 +26,20 @@ class LinearHead(nn.Linear):
 
     def __init__(self, embedding_dim: int, num_classes: int) -> None:
         super().__init__(embedding_dim, num_classes)
+
+
+@torch.no_grad()
+def linear_head(weight_CD: Tensor, bias_C: Tensor) -> LinearHead:
+    """A linear head with these weights (which are copied).
+
+    Example:
+        >>> linear_head(torch.eye(2), torch.tensor([0.0, 1.0]))(torch.tensor([[3.0, 4.0]]))
+        tensor([[3., 5.]], grad_fn=<AddmmBackward0>)
+    """
+    head = LinearHead(weight_CD.shape[1], len(weight_CD)).to(weight_CD.device)
+    head.weight.copy_(weight_CD)
+    head.bias.copy_(bias_C)
+    return head
 
 
 class CosineHead(nn.Module):
@@ -58,7 +75,15 @@ class CosineHead(nn.Module):
         return self.scale * F.linear(F.normalize(embeddings_BD, dim=1), F.normalize(self.weight, dim=1))
 
 
-class LWSHead(nn.Linear):
+class FoldingHead(nn.Linear):
+    """A linear layer with something on top for the time of training, after which `folded` gives the plain layer."""
+
+    @abstractmethod
+    def folded(self) -> LinearHead:
+        """The linear head that gives the same logits."""
+
+
+class LWSHead(FoldingHead):
     """A linear layer whose logits are multiplied by a learnt scale per class: learnable weight scaling.
 
     Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
@@ -101,10 +126,59 @@ class LWSHead(nn.Linear):
     @torch.no_grad()
     def folded(self) -> LinearHead:
         """The linear head that gives the same logits."""
-        head = LinearHead(self.in_features, self.out_features)
-        head.weight.copy_(self.scale_C[:, None] * self.weight)
-        head.bias.copy_(self.scale_C * self.bias)
-        return head
+        return linear_head(self.scale_C[:, None] * self.weight, self.scale_C * self.bias)
+
+
+class MaxNormHead(FoldingHead):
+    """A linear layer whose class vectors are kept short: after each step, one that is too long is cut to the bound.
+
+    The second stage of Alshammari et al., "Long-Tailed Recognition via Weight Balancing", CVPR 2022,
+    https://arxiv.org/abs/2203.14197: projected gradient descent, beside a strong weight decay. The bound lies between
+    the shortest and the longest vector that the layer has at first, so keep the layer of the stage before. The authors'
+    code (`ShadeAlsha/LTR-weight-balancing`) cuts once an epoch, the paper says after each step, and so do we.
+
+    Args:
+        embedding_dim: D.
+        num_classes: C.
+        share: where the bound lies: 0 at the shortest vector, 1 at the longest.
+
+    Raises:
+        InputError: if `share` does not lie in [0, 1].
+
+    Example:
+        >>> head = MaxNormHead(64, 10, share=0.0)
+        >>> _ = head(torch.zeros(1, 64))
+        >>> norms = head.weight.norm(dim=1)
+        >>> bool(torch.allclose(norms, norms.min().expand(10)))
+        True
+    """
+
+    bound: Tensor
+
+    def __init__(self, embedding_dim: int, num_classes: int, *, share: float = 0.1) -> None:
+        super().__init__(embedding_dim, num_classes)
+        if not 0 <= share <= 1:
+            raise InputError(f"the share of a MaxNormHead must lie in [0, 1], not {share}")
+        self.share = share
+        self.register_buffer("bound", torch.full((), -1.0))  # not known before the first batch
+
+    def forward(self, embeddings_BD: Tensor) -> Tensor:
+        """Logits (B, C), by vectors within the bound."""
+        self._project()
+        return super().forward(embeddings_BD)
+
+    @torch.no_grad()
+    def _project(self) -> None:
+        norms_C = self.weight.norm(dim=1)
+        first = torch.lerp(norms_C.min(), norms_C.max(), self.share)
+        self.bound.copy_(torch.where(self.bound < 0, first, self.bound))
+        self.weight.mul_((self.bound / norms_C.clamp(min=TINY)).clamp(max=1.0)[:, None])
+
+    @torch.no_grad()
+    def folded(self) -> LinearHead:
+        """The linear head that gives the same logits."""
+        self._project()
+        return linear_head(self.weight, self.bias)
 
 
 class DisAlignHead(nn.Linear):

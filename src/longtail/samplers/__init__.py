@@ -3,6 +3,7 @@
 from longtail.samplers.class_aware import ClassAwareSampler
 from longtail.samplers.class_balanced import ClassBalancedSampler
 from longtail.samplers.instance import InstanceSampler
+from longtail.samplers.meta import MetaSampler
 from longtail.samplers.progressive import ProgressivelyBalancedSampler
 from longtail.samplers.repeat_factor import RepeatFactorSampler
 from longtail.samplers.reversed import ReversedSampler
@@ -12,6 +13,7 @@ __all__ = [
     "ClassAwareSampler",
     "ClassBalancedSampler",
     "InstanceSampler",
+    "MetaSampler",
     "ProgressivelyBalancedSampler",
     "RepeatFactorSampler",
     "ReversedSampler",

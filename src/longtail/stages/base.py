@@ -19,3 +19,10 @@ class Stage(ABC):
             data: training part, held-out part, names. A stage never reads the test part for a choice.
             context: seed, place, checkpoints, log.
         """
+
+    def check(self, data: Dataset) -> None:
+        """Hook of stages that ask something of the data: called before the first stage begins.
+
+        Raises:
+            InputError: if the stage could not be run on them.
+        """

@@ -35,6 +35,8 @@ class Context:
         seconds: training time that lies behind.
         images: images trained on in that time.
         stop: set when the user wants to stop.
+        chosen: what stages have chosen on held-out training images, for the result.
+        cache: what a stage has computed and later ones may use again, such as features.
     """
 
     seed: int
@@ -48,6 +50,8 @@ class Context:
     seconds: float = 0.0
     images: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
+    chosen: dict[str, Any] = field(default_factory=dict)
+    cache: dict[str, Any] = field(default_factory=dict)
 
     def add_time(self, seconds: float, images: int) -> None:
         """Account for training that has been done."""
@@ -55,8 +59,14 @@ class Context:
         self.images += images
 
     def place(self) -> dict[str, Any]:
-        """What every checkpoint says of the run: which stage, and what it has cost so far."""
-        return {"stage": self.stage, "split": self.split, "seconds": self.seconds, "images": self.images}
+        """What every checkpoint says of the run: which stage, what it has cost so far, and what was chosen."""
+        return {
+            "stage": self.stage,
+            "split": self.split,
+            "seconds": self.seconds,
+            "images": self.images,
+            "chosen": self.chosen,
+        }
 
 
 @contextmanager

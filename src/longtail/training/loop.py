@@ -2,7 +2,8 @@
 
 Order, augmentation and every other random number are functions of (seed, stage, epoch, step), so going on after a kill
 is arithmetic and ends in the same bits. Nothing in a step waits for the device, which is read every `LOOK_EVERY` steps.
-Shapes: S = steps of an epoch, B = batch, R = random numbers an image may use.
+Shapes: S = steps of an epoch, B = batch (with the partners to mix with, where those are read beside it), R = random
+numbers an image may use.
 """
 
 import time
@@ -15,11 +16,13 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from longtail import randomness
-from longtail.config import TrainingConfig
+from longtail.config import TrainingConfig, to_mapping
 from longtail.console import Bar, progress_bar
 from longtail.data.augment import Augment, policy
 from longtail.data.dataset import Part
 from longtail.errors import InputError
+from longtail.mixing.base import Mixing
+from longtail.mixing.epoch import EpochMix, Mixer
 from longtail.samplers.base import Sampler
 from longtail.training.context import Context, Interrupted
 from longtail.training.schedule import learning_rate_factor
@@ -37,6 +40,7 @@ def train(
     settings: TrainingConfig,
     context: Context,
     score: Callable[[nn.Module], dict[str, float]] | None = None,
+    mixing: Mixing | None = None,
 ) -> None:
     """Train `step.model` in place; where the context holds a checkpoint of this stage, go on from it.
 
@@ -48,35 +52,39 @@ def train(
         context: seed, device, checkpoints, log.
         score: called with the model after each epoch; its numbers go into the log. Under the paper protocol the epoch
             of the best "top1" is what is kept.
+        mixing: makes one image and a soft label of two, after augmentation.
 
     Raises:
         InputError: if the loss is no longer finite, with the step and the last good checkpoint.
         Interrupted: if the user asked to stop; the state is saved.
     """
-    _prepare(step, settings, context)
+    prepare(step, settings, context)
     state = TrainState(step, settings, context)
     augment = policy(settings.augment).to(context.device)
     batch = min(settings.batch_size, sampler.num_samples)
     steps = -(-sampler.num_samples // batch)
+    shape = (steps, batch)
+    mixer = None if mixing is None else Mixer(mixing, data.targets, shape, settings.epochs, context.device)
     total, done = settings.epochs * steps, state.epoch * steps + state.step
     with progress_bar("training", total, done) as bar:
         for epoch in range(state.epoch, settings.epochs):
+            step.set_progress(epoch / settings.epochs)
             started, first = time.perf_counter(), state.step
-            plan = Plan.of_epoch(data, sampler, augment, (steps, batch), settings, context, epoch)
+            plan = Plan.of_epoch(data, sampler, augment, shape, settings, context, epoch, mixer)
             for index, images, uniforms, targets in plan.batches(data, first, augment.reader_uniforms > 0):
                 factor = learning_rate_factor(settings.schedule, epoch, index, settings.epochs, steps)
                 torch.manual_seed(randomness.key("step", context.seed, context.stage, epoch, index))
-                state.update(augment(images, uniforms), targets, settings.optimizer.lr * factor)
+                state.update(*plan.mixed(index, augment(images, uniforms), targets), settings.optimizer.lr * factor)
                 bar.advance()
                 if (index + 1) % LOOK_EVERY == 0 or index + 1 == steps:
-                    _look(state, bar, settings)
+                    look(state, bar, settings)
                 if context.stop.is_set() and index + 1 < steps:
                     context.add_time(time.perf_counter() - started, (index + 1 - first) * batch)
                     context.store.save(state.state_dict())
                     raise Interrupted
             seconds, images_seen = time.perf_counter() - started, (steps - first) * batch
             context.add_time(seconds, images_seen)
-            _finish_epoch(state, context, score, settings.optimizer.lr * factor, images_seen / seconds, seconds)
+            finish_epoch(state, context, score, settings.optimizer.lr * factor, images_seen / seconds, seconds)
             if context.stop.is_set():
                 raise Interrupted
     state.hand_over()
@@ -91,12 +99,14 @@ class Plan:
         uniforms_SBR: random numbers for augmentation, on the CPU.
         targets_SB: labels, on the device.
         device: where batches go.
+        mix: how the images of each batch are mixed; None leaves them and their labels as they are.
     """
 
     order_SB: Tensor
     uniforms_SBR: Tensor
     targets_SB: Tensor
     device: torch.device
+    mix: EpochMix | None = None
 
     @classmethod
     def of_epoch(
@@ -108,13 +118,23 @@ class Plan:
         settings: TrainingConfig,
         context: Context,
         epoch: int,
+        mixer: Mixer | None = None,
     ) -> "Plan":
         """The plan of an epoch; the last batch is filled up from the start of the order, so that all have one shape."""
         stream = randomness.key("stream", context.seed, context.stage)
         order_M = sampler.order(stream, epoch, epoch / settings.epochs)
         order_SB = order_M[torch.arange(shape[0] * shape[1]) % len(order_M)].view(shape)
         uniforms_SBR = randomness.uniforms((*shape, augment.num_uniforms), "augment", stream, epoch)
-        return cls(order_SB, uniforms_SBR, data.targets[order_SB].to(context.device), context.device)
+        mix = None if mixer is None else mixer.of_epoch(stream, epoch)
+        if mix is not None and mix.order_SB is not None:
+            beside_SBR = randomness.uniforms(tuple(uniforms_SBR.shape), "augment-partners", stream, epoch)
+            order_SB = torch.cat([order_SB, mix.order_SB], dim=1)
+            uniforms_SBR = torch.cat([uniforms_SBR, beside_SBR], dim=1)
+        return cls(order_SB, uniforms_SBR, data.targets[order_SB].to(context.device), context.device, mix)
+
+    def mixed(self, index: int, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What the net sees in a step, from augmented images: mixed, with soft labels, where the epoch mixes."""
+        return (images, targets) if self.mix is None else self.mix(index, images, targets)
 
     def batches(self, data: Part, first: int, random_view: bool) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         """Step, images, random numbers and labels, from the step `first` on; `random_view` lets the reader crop."""
@@ -164,7 +184,10 @@ class TrainState:
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema is not None:
             self.ema.update_parameters(self.task.model)
-        loss = loss.detach()
+        self.count(loss.detach())
+
+    def count(self, loss: Tensor) -> None:
+        """Take note of the loss of a step that has been taken."""
         self.loss_sum += loss
         self.first_bad = torch.where(loss.isfinite(), self.first_bad, self.first_bad.clamp(max=self.step))
         self.step += 1
@@ -173,6 +196,10 @@ class TrainState:
     def scored_model(self) -> nn.Module:
         """What is evaluated: the averaged weights where an average is kept."""
         return self.task.model if self.ema is None else self.ema.module
+
+    def remarks(self) -> dict[str, Any]:
+        """What the row of an epoch says beside loss and speed; a method with more to say overrides it."""
+        return {}
 
     def hand_over(self) -> None:
         """Leave in the model what the stage is to give back: the best epoch's weights, the average, or the last."""
@@ -187,6 +214,7 @@ class TrainState:
             "epoch": self.epoch,
             "step": self.step,
             "model": self.task.model.state_dict(),
+            "head": to_mapping(self.task.model.head_component),
             "loss": self.task.loss.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -208,7 +236,8 @@ class TrainState:
         self.best = saved["best"]
 
 
-def _prepare(step: Step, settings: TrainingConfig, context: Context) -> None:
+def prepare(step: Step, settings: TrainingConfig, context: Context) -> None:
+    """Bring a step to the device, into its memory layout and into training mode."""
     step.to(context.device)
     if settings.channels_last:
         step.to(memory_format=torch.channels_last)
@@ -217,7 +246,7 @@ def _prepare(step: Step, settings: TrainingConfig, context: Context) -> None:
     torch.backends.cudnn.benchmark = not settings.deterministic
 
 
-def _look(state: TrainState, bar: Bar, settings: TrainingConfig) -> None:
+def look(state: TrainState, bar: Bar, settings: TrainingConfig) -> None:
     """Read the running loss from the device, the only wait of the loop, and stop where it has become useless."""
     first_bad, mean = int(state.first_bad), float(state.loss_sum) / state.step
     if first_bad != NEVER:
@@ -230,7 +259,7 @@ def _look(state: TrainState, bar: Bar, settings: TrainingConfig) -> None:
     bar.note(f"epoch {state.epoch + 1}/{settings.epochs}  loss {mean:.3f}")
 
 
-def _finish_epoch(
+def finish_epoch(
     state: TrainState,
     context: Context,
     score: Callable[[nn.Module], dict[str, float]] | None,
@@ -238,6 +267,7 @@ def _finish_epoch(
     images_per_second: float,
     seconds: float,
 ) -> None:
+    """Write the row of an epoch, score it where that is asked for, and save the state."""
     row: dict[str, Any] = {
         "stage": context.stage,
         "epoch": state.epoch,
@@ -245,6 +275,7 @@ def _finish_epoch(
         "lr": lr,
         "images_per_second": round(images_per_second, 1),
         "seconds": round(seconds, 3),
+        **state.remarks(),
     }
     if score is not None:
         numbers = score(state.scored_model)

@@ -16,14 +16,14 @@ def predict(model: Classifier, images: Images, on_batch: Callable[[int], None] |
     """Logits and embeddings of a set of images, in its order, with the plain view of each.
 
     Args:
-        model: put into evaluation mode, and back afterwards.
+        model: put into evaluation mode, and each of its modules back into its own afterwards.
         images: N of them.
         on_batch: told the number of images after each batch.
 
     Returns:
         Logits (N, C) and embeddings (N, D), float32, on the CPU.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     count = len(images)
     batch = min(BATCH, count)
@@ -35,5 +35,6 @@ def predict(model: Classifier, images: Images, on_batch: Callable[[int], None] |
         embeddings.append(embeddings_BD.float().cpu())
         if on_batch is not None:
             on_batch(batch)
-    model.train(was_training)
+    for module, was_training in modes:
+        module.training = was_training
     return torch.cat(logits)[:count], torch.cat(embeddings)[:count]

@@ -1,0 +1,115 @@
+"""Embeddings of a part of the data, computed once, for stages that leave the backbone as it is.
+
+Shapes: N = images, D = embedding dimension, S = steps of an epoch, B = batch.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from longtail.console import progress_bar
+from longtail.data.dataset import Dataset, Part
+from longtail.errors import InputError
+from longtail.models.classifier import Classifier
+from longtail.training.context import Context
+from longtail.training.predict import predict
+
+PartName = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a backbone makes of a part of the data.
+
+    Args:
+        embeddings_ND: float32, on the training device.
+        targets_N: labels, int64, on the CPU.
+    """
+
+    embeddings_ND: Tensor
+    targets_N: Tensor
+
+    def part(self) -> Part:
+        """The same as a part of a data set, which the loop trains a head on."""
+        return Part(FeatureImages(self.embeddings_ND), self.targets_N)
+
+
+class FeatureImages:
+    """Embeddings in the place of images: a batch is an index pick.
+
+    Args:
+        embeddings_ND: N embeddings.
+
+    Example:
+        >>> images = FeatureImages(torch.arange(6.0).view(3, 2))
+        >>> next(images.batches(torch.tensor([[2, 0]]), None))
+        tensor([[4., 5.],
+                [0., 1.]])
+    """
+
+    def __init__(self, embeddings_ND: Tensor) -> None:
+        self.embeddings_ND = embeddings_ND
+        self.size = 1
+
+    def __len__(self) -> int:
+        return len(self.embeddings_ND)
+
+    def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
+        """One tensor (B, D) per row of `order_SB`; there is nothing random about reading it."""
+        del uniforms_SBR
+        for picked_B in order_SB.to(self.embeddings_ND.device):
+            yield self.embeddings_ND[picked_B]
+
+    def subset(self, indices: Tensor) -> "FeatureImages":
+        """The embeddings at `indices`, in that order."""
+        return FeatureImages(self.embeddings_ND[indices.to(self.embeddings_ND.device)])
+
+    def thumbnail(self, index: int) -> Tensor:
+        """There is none."""
+        raise InputError(f"an embedding has no picture, so there is no thumbnail {index}; ask the images themselves")
+
+
+def features_of(model: Classifier, data: Dataset, name: PartName, context: Context) -> Features:
+    """The embeddings of a part by the model's backbone, in evaluation mode, from the plain view of each image.
+
+    Computed once in a run for each part, and anew once the backbone has changed.
+
+    Raises:
+        InputError: if the data have no such part.
+    """
+    part = {"train": data.train, "val": data.val, "test": data.test}[name]
+    if part is None:
+        raise InputError("no training images are held out for choices; hold some out: --val-share 0.1")
+    digest = fingerprint(model.backbone)
+    found: tuple[str, Features] | None = context.cache.get(f"features of {name}")
+    if found is None or found[0] != digest:
+        started = time.perf_counter()
+        found = (digest, _compute(model, part, name, context.device))
+        context.cache[f"features of {name}"] = found
+        context.add_time(time.perf_counter() - started, len(part))
+    return found[1]
+
+
+def fingerprint(module: nn.Module) -> str:
+    """A digest of all weights and buffers: equal only for equal bits.
+
+    Example:
+        >>> fingerprint(nn.BatchNorm1d(2)) == fingerprint(nn.BatchNorm1d(2))
+        True
+    """
+    digest = hashlib.sha256()
+    for tensor in module.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _compute(model: Classifier, part: Part, name: PartName, device: torch.device) -> Features:
+    with progress_bar(f"embedding the {name} images", len(part)) as bar:
+        _, embeddings_ND = predict(model, part.images, bar.advance)
+    # a copy, because what inference mode has made can not take part in training
+    return Features(embeddings_ND.clone().to(device), part.targets)
