@@ -16,7 +16,8 @@ import yaml
 from longtail import recipes
 from longtail.config import Config
 from longtail.errors import InputError
-from longtail.run import choose_device, fit, load_config, load_trained
+from longtail.folder import load_config
+from longtail.run import choose_device, fit, load_trained
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["longtail.run", "longtail.report", "sklearn.datasets"])
@@ -89,8 +90,33 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
     fit(digits(1), tmp_path)
     store = torch.load(tmp_path / "checkpoint" / "last.pt")
     torch.save({**store, "split": "another"}, tmp_path / "checkpoint" / "last.pt")
-    with pytest.raises(InputError, match="training images have changed"):
+    with pytest.raises(InputError, match="trained on other images"):
         fit(digits(1), tmp_path, resume=True)
+
+
+def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path):
+    config = recipes.compose("digits-lt", "ce", changes=[{"model": {"backbone": "resnet23"}}])
+    with pytest.raises(InputError, match="resnet23"):
+        fit(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_takes_over_the_stages_of_the_one_it_starts_from(finished, tmp_path):
+    again = [finished.folder / "config.yaml"]
+    twice = recipes.read_file(again[0])
+    twice["stages"] = twice["stages"] * 2
+    whole = fit(recipes.typed(twice), tmp_path / "whole", report=False)
+    started = fit(recipes.typed(twice), tmp_path / "started", start=finished.folder, report=False)
+    assert model_bits(started.folder) == model_bits(whole.folder)
+    assert len(losses(started.folder)) == 2  # only the second stage was run
+    assert started.result["cost"]["seconds"] > finished.result["cost"]["seconds"]
+
+
+def test_a_run_with_another_beginning_is_no_start(finished, tmp_path):
+    with pytest.raises(InputError, match=r"(?s)another configuration.*stages\.0\.training\.epochs: 2 -> 3"):
+        fit(digits(3), tmp_path / "run", start=finished.folder)
+    with pytest.raises(InputError, match="holds no run"):
+        fit(digits(2), tmp_path / "run", start=tmp_path)
 
 
 def test_a_folder_that_can_not_be_written_is_refused(tmp_path):

@@ -203,6 +203,7 @@ def _add_train_arguments(parser: Parser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument("--out", type=Path, help="folder of the run; default: runs/DATA-METHOD-seedN")
     group.add_argument("--resume", action="store_true", help="go on where the run in --out stopped")
+    group.add_argument("--from", dest="start", type=Path, help="a finished run with the same first stages, taken over")
     group.add_argument("--against", type=str, nargs="+", default=[], help="train these methods too and compare")
     group.add_argument("--log", type=str, nargs="+", default=[], help="log to tensorboard, wandb")
 
@@ -265,7 +266,13 @@ def _dispatch(arguments: Namespace, command: str) -> None:
         options |= {"config": given.config, "changes": _changes(given)}
         if name == "show":
             return commands.show(**options)
-        places = {"folder": given.out, "resume": given.resume, "against": given.against, "loggers": given.log}
+        places = {
+            "folder": given.out,
+            "resume": given.resume,
+            "against": given.against,
+            "start": given.start,
+            "loggers": given.log,
+        }
         return commands.train(**options, **places, command=command)
     if name == "inspect":
         return commands.inspect(data=commands.data_config(given.data, _data_changes(given)), as_json=given.json)

@@ -33,8 +33,9 @@ from longtail.evaluation import (
     read_predictions,
 )
 from longtail.files import write_text
+from longtail.folder import load_config
 from longtail.recommend import recommend
-from longtail.run import choose_device, fit, load_config, load_trained
+from longtail.run import choose_device, fit, load_trained
 from longtail.training.predict import predict as predict_images
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
@@ -51,6 +52,7 @@ def train(
     config: Sequence[Path],
     changes: Mapping[str, Any],
     against: Sequence[str],
+    start: Path | None,
     loggers: Sequence[str],
     command: str,
 ) -> None:
@@ -69,7 +71,7 @@ def train(
     rows: dict[str, Scores] = {}
     for place, each in runs.items():
         console.print(f"training {each.method} on {each.data.name} (recipe {each.recipe}, seed {each.seed}) -> {place}")
-        run = fit(each, place, data=settled.data, resume=resume, loggers=loggers, command=command)
+        run = fit(each, place, data=settled.data, resume=resume, start=start, loggers=loggers, command=command)
         rows[each.method] = run.scores
     for note in run.result["notes"]:
         console.print(f"note: {note}")

@@ -24,6 +24,7 @@ KINDS = {  # what a component of each package is called in a message
     "longtail.samplers": "sampler",
     "longtail.mixing": "way of mixing images",
     "longtail.models": "backbone or head",
+    "longtail.posthoc": "post-hoc correction",
     "longtail.stages": "stage",
 }
 

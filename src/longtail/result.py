@@ -14,6 +14,7 @@ from longtail.config import Config, to_mapping
 from longtail.data.dataset import Dataset
 from longtail.evaluation import Scores
 from longtail.models.classifier import Classifier, describe_backbone
+from longtail.stages.guard import balanced_twice
 from longtail.training.context import Context
 from longtail.version import __version__
 
@@ -51,7 +52,7 @@ def describe_run(
             "device": _describe(context.device),
         },
         "versions": {"longtail": __version__, "torch": torch.__version__, "commit": _commit()},
-        "notes": list(data.account.notes),
+        "notes": [*data.account.notes, *balanced_twice(config.stages)],
         "skipped": data.account.skipped,
         "duplicates": data.account.duplicates,
         "command": command,

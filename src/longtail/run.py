@@ -7,16 +7,18 @@ from typing import Any
 
 import torch
 
-from longtail import recipes, stages
+from longtail import stages
 from longtail.config import Config, to_mapping
-from longtail.console import progress_bar
+from longtail.console import console, progress_bar
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
-from longtail.files import write_json, write_text
+from longtail.files import write_json
+from longtail.folder import checkpoint_to_go_on_from, claim, load_config, refuse_other_data
 from longtail.models.classifier import Classifier, build_classifier, restore_classifier
 from longtail.result import describe_run
+from longtail.stages.guard import balanced_twice
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context, stopping_on_signals
 from longtail.training.log import RunLog
@@ -44,6 +46,7 @@ def fit(
     *,
     data: Dataset | None = None,
     resume: bool = False,
+    start: Path | str | None = None,
     loggers: Sequence[str] = (),
     command: str = "",
     report: bool = True,
@@ -55,6 +58,7 @@ def fit(
         folder: becomes the run: config.yaml, log.jsonl, checkpoint/, predictions.npz, result.json, report.html.
         data: the data set, if it is loaded already.
         resume: go on where a run in `folder` stopped; a folder without a run is begun anew.
+        start: a finished run that did the first stages of this one already: they are taken over.
         loggers: "tensorboard", "wandb".
         command: what the user typed, for the result.
         report: write report.html too; a sweep over many runs can do without.
@@ -72,11 +76,12 @@ def fit(
     """
     folder = Path(folder)
     device = choose_device(config.device)
-    saved = _claim(folder, config, resume)
+    saved = checkpoint_to_go_on_from(folder, config, resume, None if start is None else Path(start))
     data = data or load_data(config.data, device)
-    if saved is not None and saved["split"] != data.split.sha256:
-        raise InputError(f"the training images have changed since {folder} was begun; start again in another folder")
+    refuse_other_data(saved, data)
+    _look_ahead(config, data)
     model = build_classifier(config.model, data, config.seed).to(device)
+    claim(folder, config)  # only now: what is refused above leaves nothing behind
     context = _context(config, folder, data, device, saved, loggers)
     with stopping_on_signals(context.stop):
         model = _run_stages(model, data, config, context)
@@ -86,6 +91,14 @@ def fit(
 
         write_report(folder, data.test.images.thumbnail)
     return finished
+
+
+def _look_ahead(config: Config, data: Dataset) -> None:
+    """Refuse and warn before the first stage, not after hours of training."""
+    for stage in config.stages:
+        stages.build(stage).check(data)
+    for warning in balanced_twice(config.stages):
+        console.print(f"warning: {warning}")
 
 
 def choose_device(name: str) -> torch.device:
@@ -105,17 +118,6 @@ def choose_device(name: str) -> torch.device:
             f"there is no device {name!r} here ({str(error).splitlines()[0]}); use --device auto"
         ) from error
     return device
-
-
-def load_config(folder: Path) -> Config:
-    """The configuration of a run.
-
-    Raises:
-        InputError: if the folder holds no run.
-    """
-    if not (folder / "config.yaml").exists():
-        raise InputError(f"{folder} holds no run (no config.yaml); give the folder that `longtail train` wrote")
-    return recipes.typed(recipes.read_file(folder / "config.yaml"))
 
 
 @dataclass(frozen=True)
@@ -145,48 +147,6 @@ def load_trained(folder: Path, device: torch.device) -> Trained:
         raise InputError(f"the run in {folder} is not finished; go on with: longtail train --resume --out {folder}")
     model = restore_classifier(config.model, len(saved["class_names"]), saved)
     return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"])
-
-
-def _claim(folder: Path, config: Config, resume: bool) -> dict[str, Any] | None:
-    """Make the folder this run's, or find in it the checkpoint to go on from."""
-    written = folder / "config.yaml"
-    if written.exists():
-        if not resume:
-            raise InputError(f"{folder} already holds a run; go on with --resume, or choose another --out")
-        _refuse_difference(to_mapping(load_config(folder)), to_mapping(config), folder)
-        return CheckpointStore(folder / "checkpoint").load()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(written, recipes.to_yaml(config))
-    except OSError as error:
-        raise InputError(f"can not write into {folder}: {error.strerror or error}") from error
-    return None
-
-
-def _refuse_difference(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
-    """A checkpoint of another configuration must not be gone on from; where it runs does not matter."""
-    flat_old, flat_new = _flat(old), _flat(new)
-    free = {"device", "data.workers", "data.root"}
-    keys = sorted((flat_old.keys() | flat_new.keys()) - free)
-    changed = [
-        f"  {key}: {flat_old.get(key)} -> {flat_new.get(key)}" for key in keys if flat_old.get(key) != flat_new.get(key)
-    ]
-    if changed:
-        raise InputError(
-            f"{folder} holds a run of another configuration:\n" + "\n".join(changed[:10]) + "\n"
-            "resume it with the settings it was begun with, or choose another --out"
-        )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, (dict, list)):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        return {
-            name: leaf
-            for key, item in items
-            for name, leaf in _flat(item, f"{prefix}.{key}" if prefix else str(key)).items()
-        }
-    return {prefix: value}
 
 
 def _context(

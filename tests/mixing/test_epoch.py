@@ -125,7 +125,7 @@ def test_foregrounds_that_instances_draw_are_not_the_backgrounds(data, context):
     one = CMO(COUNTS, off_first=0, off_last=0, foregrounds="InstanceSampler")
     mixer = Mixer(one, TARGETS, (3, 8), 3, CPU)
     plan = Plan.of_epoch(data, InstanceSampler(TARGETS), policy("none"), (3, 8), SETTINGS, context, 0, mixer)
-    assert not torch.equal(plan.order_SB[:, :8], plan.order_SB[:, 8:])
+    assert float((plan.order_SB[:, :8] == plan.order_SB[:, 8:]).float().mean()) < 0.3
 
 
 @every

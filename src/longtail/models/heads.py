@@ -87,9 +87,8 @@ class LWSHead(FoldingHead):
     """A linear layer whose logits are multiplied by a learnt scale per class: learnable weight scaling.
 
     Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
-    https://arxiv.org/abs/1910.09217: the layer is kept from an earlier stage and only the scales learn. MiSLAS (Zhong et
-    al., CVPR 2021, https://arxiv.org/abs/2104.00466) lets the layer learn along, at a fifth of the rate. A head for the
-    time of training: `folded` gives the linear layer that it comes to.
+    https://arxiv.org/abs/1910.09217: the layer is kept from an earlier stage and only the scales learn. MiSLAS (Zhong
+    et al., CVPR 2021, https://arxiv.org/abs/2104.00466) lets the layer learn along, at a fifth of the rate.
 
     Args:
         embedding_dim: D.

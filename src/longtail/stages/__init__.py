@@ -3,10 +3,16 @@
 import sys
 
 from longtail.config import Component, find_class, from_mapping
+from longtail.stages.adjust import Adjust
 from longtail.stages.base import Stage
+from longtail.stages.meta import RetrainMeta
+from longtail.stages.retrain import Retrain
 from longtail.stages.train import Train
 
 __all__ = [
+    "Adjust",
+    "Retrain",
+    "RetrainMeta",
     "Train",
 ]
 

@@ -20,7 +20,7 @@ class Stage(ABC):
             context: seed, place, checkpoints, log.
         """
 
-    def check(self, data: Dataset) -> None:
+    def check(self, data: Dataset) -> None:  # noqa: B027 - a hook that most stages have no use for
         """Hook of stages that ask something of the data: called before the first stage begins.
 
         Raises:

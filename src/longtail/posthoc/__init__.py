@@ -1,0 +1,17 @@
+"""Corrections of a trained net without training: `fit(features, labels)`, then `predict_logits(features)`."""
+
+from longtail.posthoc.base import PostHoc
+from longtail.posthoc.logit_adjustment import LogitAdjustment, adjust_logits
+from longtail.posthoc.nearest_class_mean import NearestClassMean
+from longtail.posthoc.tau_normalization import TauNormalization
+
+CORRECTIONS = ("LogitAdjustment", "NearestClassMean", "TauNormalization")
+
+__all__ = [
+    "CORRECTIONS",
+    "LogitAdjustment",
+    "NearestClassMean",
+    "PostHoc",
+    "TauNormalization",
+    "adjust_logits",
+]
