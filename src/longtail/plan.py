@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from longtail import recipes
-from longtail.config import Config, DataConfig, from_mapping
+from longtail.config import Config, DataConfig, ModelConfig, from_mapping, to_mapping
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
@@ -65,15 +65,17 @@ def plan_run(
 
 
 def same_but_method(config: Config, method: str) -> Config:
-    """The same run by another method: same data, net, training settings and seed."""
-    stages = recipes.read("methods", method)["stages"]
+    """The same run by another method: same data, backbone, training settings and seed; the head is the method's."""
+    wanted = recipes.read("methods", method)
+    defaults = recipes.read("training", config.recipe)["stages"] if config.recipe in recipes.names("training") else {}
     training = next((stage.options.get("training") for stage in config.stages if stage.name == "Train"), None)
-    given = [{"training": training, **stage} if stage["name"] == "Train" and training else stage for stage in stages]
-    return recipes.typed({**_shallow(config), "method": method, "stages": given})
-
-
-def _shallow(config: Config) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+    if training:
+        defaults = {**defaults, "Train": {"training": training}}
+    stages = [recipes.merge(defaults.get(stage["name"], {}), stage) for stage in wanted.pop("stages")]
+    same = to_mapping(config)
+    if config.method in recipes.names("methods") and "model" in recipes.read("methods", config.method):
+        same["model"]["head"] = to_mapping(ModelConfig().head)  # the present one is the present method's
+    return recipes.typed({**recipes.merge(same, wanted), "method": method, "stages": stages})
 
 
 def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any]]) -> DataConfig:

@@ -55,7 +55,7 @@ def balanced_twice(stages: Sequence[Component]) -> list[str]:
 def _reason(index: int, loss: str, sampler: str) -> str:
     return (
         f"stage {index + 1} balances twice: {loss} makes up for the class counts, and {sampler} has already evened "
-        "them out. Under Balanced Softmax a class then weighs as 1 / n^2 near convergence (Ren et al., 2020, supplement "
+        "them out. Under Balanced Softmax a class then weighs as 1 / n^2 near convergence (Ren et al., 2020, section "
         "A.5), and rare classes take over: with a class-aware sampler left in, a user of BALMS got 35.1 on Places-LT, "
         "where 38.7 is published (jiawei-ren/BalancedMetaSoftmax-Classification, issue 11). Take sampler: "
         "InstanceSampler, or loss: CrossEntropy, or say balance_twice: true in the stage if it is meant"
