@@ -95,8 +95,9 @@ def fit(
 
 def _look_ahead(config: Config, data: Dataset) -> None:
     """Refuse and warn before the first stage, not after hours of training."""
+    head = config.model.head
     for stage in config.stages:
-        stages.build(stage).check(data)
+        head = stages.build(stage).check(data, head)
     for warning in balanced_twice(config.stages):
         console.print(f"warning: {warning}")
 

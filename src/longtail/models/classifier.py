@@ -121,10 +121,23 @@ def fresh_head(component: Component, model: Classifier, num_classes: int, *seed:
         return build_head(component, model, num_classes)
 
 
-def _head(component: Component, embedding_dim: int, num_classes: int) -> nn.Module:
+def head_class(component: Component) -> Any:
+    """The class of a head, once its name and the names of the options are known to be right.
+
+    Raises:
+        InputError: for an unknown head or option, with the nearest ones.
+
+    Example:
+        >>> head_class(Component("LinearHead")).__name__
+        'LinearHead'
+    """
     if "." not in component.name and component.name not in models.HEADS:
         raise unknown_name("head", component.name, models.HEADS)
-    head: nn.Module = component.build(models, embedding_dim, num_classes)
+    return component.check(models)
+
+
+def _head(component: Component, embedding_dim: int, num_classes: int) -> nn.Module:
+    head: nn.Module = head_class(component)(embedding_dim, num_classes, **component.options)
     return head
 
 

@@ -28,7 +28,7 @@ class PostHoc(ABC):
     fits_on: ClassVar[Literal["train", "val"]] = "val"
     head: nn.Module
     """The corrected classifier, (B, D) -> (B, C); known once fitted."""
-    component: Component
+    component: Component = Component("LinearHead")
     """Name and options of `head` among the heads of `longtail.models`."""
 
     @abstractmethod

@@ -11,7 +11,6 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from longtail.config import Component
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten
 from longtail.models.heads import linear_head
@@ -81,7 +80,7 @@ class LogitAdjustment(PostHoc):
             self.tau = choose_strength(lambda tau: logits_NC - tau * log_prior_C, targets_N, head.out_features)
         assert self.tau is not None
         bias_C = torch.zeros_like(log_prior_C) if head.bias is None else head.bias
-        self.head, self.component = linear_head(head.weight, bias_C - self.tau * log_prior_C), Component("LinearHead")
+        self.head = linear_head(head.weight, bias_C - self.tau * log_prior_C)
         return self
 
 

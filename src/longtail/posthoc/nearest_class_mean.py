@@ -56,6 +56,8 @@ class NearestClassMean(PostHoc):
         if metric not in get_args(Metric):
             raise unknown_name("metric of the nearest class mean", metric, get_args(Metric))
         self.metric = metric
+        if metric == "cosine":
+            self.component = Component("CosineHead", {"scale": SCALE})
 
     @property
     def needs_holdout(self) -> bool:
@@ -89,8 +91,7 @@ class NearestClassMean(PostHoc):
         if self.metric == "cosine":
             cosine = CosineHead(means_CD.shape[1], num_classes, scale=SCALE).to(means_CD.device)
             cosine.weight.copy_(means_CD)
-            self.head, self.component = cosine, Component("CosineHead", {"scale": SCALE})
+            self.head = cosine
         else:
             self.head = linear_head(2 * means_CD, -means_CD.square().sum(dim=1))
-            self.component = Component("LinearHead")
         return self

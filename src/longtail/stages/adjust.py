@@ -9,7 +9,7 @@ import longtail.posthoc as posthoc
 from longtail.config import Component
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError, unknown_name
-from longtail.models.classifier import Classifier
+from longtail.models.classifier import LINEAR, Classifier
 from longtail.models.heads import LinearHead
 from longtail.stages.base import Stage
 from longtail.training.context import Context
@@ -32,33 +32,35 @@ class Adjust(Stage):
             raise unknown_name("post-hoc correction", self.method.name, posthoc.CORRECTIONS)
         self.method.check(posthoc)
 
-    def check(self, data: Dataset) -> None:
-        """Whether there is a held-out part, if something is to be chosen on it.
+    def check(self, data: Dataset, head: Component) -> Component:
+        """The head that the stage leaves.
 
         Raises:
-            InputError: if there is none.
+            InputError: if something is to be chosen and nothing is held out, or the head is not a linear one.
         """
-        if self._correction().needs_holdout and data.val is None:
+        correction = self._correction()
+        if correction.needs_holdout and data.val is None:
             raise InputError(
                 f"{self.method.name} chooses its strength on held-out training images, and none are held out; give "
                 f"--val-share 0.1, or a fixed one in the recipe: method: {{name: {self.method.name}, tau: 1.0}}"
             )
+        if correction.fits_on == "val" and head != LINEAR:
+            raise InputError(
+                f"{self.method.name} corrects the weights of a LinearHead, but the model will have a {head.name}; "
+                "train it with a LinearHead"
+            )
+        return correction.component
 
     def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
         """Replace the head of `model` and give the model back."""
         correction = self._correction()
-        head = model.head
-        if correction.fits_on == "val" and not isinstance(head, LinearHead):
-            raise InputError(
-                f"{self.method.name} corrects the weights of a LinearHead, but the model has a "
-                f"{model.head_component.name}; train it with a LinearHead"
-            )
+        self.check(data, model.head_component)
         if correction.fits_on == "train" or correction.needs_holdout:
             features = features_of(model, data, correction.fits_on, context)
         else:
             features = Features(torch.empty(0), torch.empty(0, dtype=torch.long))
         # one that is fitted on the training images has no use for the head
-        correction.fit(features.embeddings_ND, features.targets_N, cast("LinearHead", head), data.class_counts)
+        correction.fit(features.embeddings_ND, features.targets_N, cast("LinearHead", model.head), data.class_counts)
         model.replace_head(correction.component, correction.head)
         if correction.chosen:
             context.chosen[self.method.name] = correction.chosen

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 
+from longtail.config import Component
 from longtail.data.dataset import Dataset
 from longtail.models.classifier import Classifier
 from longtail.training.context import Context
@@ -20,9 +21,18 @@ class Stage(ABC):
             context: seed, place, checkpoints, log.
         """
 
-    def check(self, data: Dataset) -> None:  # noqa: B027 - a hook that most stages have no use for
-        """Hook of stages that ask something of the data: called before the first stage begins.
+    def check(self, data: Dataset, head: Component) -> Component:
+        """Called for all stages before the first begins, so that none refuses its work after hours of training.
+
+        Args:
+            data: what it will be given.
+            head: which the model will have when it is given it.
+
+        Returns:
+            The head that the model will have afterwards.
 
         Raises:
-            InputError: if the stage could not be run on them.
+            InputError: if the stage could not be run.
         """
+        del data
+        return head

@@ -13,12 +13,11 @@ from typing import Literal
 from torch import nn
 
 import longtail.losses as losses
-import longtail.models as models
 import longtail.samplers as samplers
 from longtail.config import Component, TrainingConfig
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
-from longtail.models.classifier import LINEAR, Classifier, build_head, fresh_head
+from longtail.models.classifier import LINEAR, Classifier, build_head, fresh_head, head_class
 from longtail.models.heads import FoldingHead
 from longtail.stages.base import Stage
 from longtail.stages.scoring import feature_scorer, scorer
@@ -58,13 +57,30 @@ class Retrain(Stage):
         self.loss.check(losses)
         self.sampler.check(samplers)
         if self.head is not None:
-            self.head.check(models)
+            head_class(self.head)
         if self.initialize == "new" and self.head is not None and self.head.name in ("DisAlignHead", "LWSHead"):
             raise InputError(f'a {self.head.name} corrects the layer of an earlier stage; say initialize: "keep"')
+
+    def check(self, data: Dataset, head: Component) -> Component:
+        """The head that the stage leaves.
+
+        Raises:
+            InputError: if the head is to be kept and can not become the one that is asked for.
+        """
+        del data
+        wanted = self.head or head
+        if self.initialize == "keep" and wanted != head and head != LINEAR:
+            raise InputError(
+                f"a {wanted.name} can not start from the weights of a {head.name}, only from those of a LinearHead; "
+                'train the stage before with a LinearHead, or say initialize: "new"'
+            )
+        cls = head_class(wanted)
+        return LINEAR if isinstance(cls, type) and issubclass(cls, FoldingHead) else wanted
 
     def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
         """Train the head of `model` in place and give the model back."""
         if context.saved is None:  # else the head has come with the checkpoint
+            self.check(data, model.head_component)
             self._place_head(model, len(data.class_names), context)
         loss = self.loss.build(losses, data.class_counts)
         sampler = self.sampler.build(samplers, data.train.targets)
@@ -90,11 +106,6 @@ class Retrain(Stage):
 def _around(model: Classifier, component: Component, num_classes: int) -> nn.Module:
     """A head that starts out as the model's linear one."""
     head = build_head(component, model, num_classes)
-    if model.head_component != LINEAR or not isinstance(head, nn.Linear):
-        raise InputError(
-            f"a {component.name} can not start from the weights of a {model.head_component.name}, only from those of a "
-            'LinearHead; train the stage before with one, or say initialize: "new"'
-        )
     head.load_state_dict(model.head.state_dict(), strict=False)
     return head
 
