@@ -65,6 +65,7 @@ class Ours:
         self.feed = Feed(data, self.sampler, context, policy("none"), BATCH, BATCH, 1)
 
     def run(self, first: int, last: int) -> None:
+        """Take the iterations from `first` to `last`."""
         for _, drawn, balanced in self.feed.batches(0, first, last):
             self.state.learn(drawn, balanced, SETTINGS.optimizer.lr)
 
@@ -82,6 +83,7 @@ class WithHigher:
         self.loss = BalancedSoftmax(COUNTS, reduction="none").to(embeddings_ND.device)
 
     def run(self, first: int, last: int) -> None:
+        """Take the iterations from `first` to `last`."""
         import higher
 
         learner = self.sampler.optimizer
@@ -151,8 +153,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> float:
 
 def draws(device: torch.device) -> None:
     """A long tail of ImageNet-LT's size and extremes: 1,280 images of the fullest class, 5 of the rarest."""
-    counts = 5 + 1275 * torch.linspace(1, 0, 1000) ** 10.13
-    counts = counts.long()
+    counts = (5 + 1275 * torch.linspace(1, 0, 1000) ** 10.4).long()
     counts[0] += 115_846 - counts.sum()
     targets_N = torch.repeat_interleave(counts)
     for level in ("class", "instance"):

@@ -33,12 +33,17 @@ def test_the_ldam_recipe_is_the_published_one():
 
 def test_the_balms_recipe_is_the_published_one():
     training = recipes.compose("cifar100-lt", "ce", "balms").stages[0].options["training"]
-    steps_per_epoch = -(-10_847 // training["batch_size"])
-    assert 13_000 <= training["epochs"] * steps_per_epoch <= 13_000 + steps_per_epoch
-    warm = training["schedule"]["warmup"] * training["epochs"] * steps_per_epoch
-    assert warm == pytest.approx(800, rel=0.01)
+    assert (training["iterations"], training["batch_size"], training["augment"]) == (13_000, 512, "autoaugment-cutout")
+    assert training["schedule"]["warmup"] * 13_000 == pytest.approx(800, rel=0.01)
     peak = training["optimizer"]["lr"]
     assert (peak, peak * training["schedule"]["warmup_start"]) == (0.1, 0.05)
+
+
+def test_epochs_asked_for_take_the_place_of_iterations():
+    training = (
+        recipes.compose("cifar100-lt", "ce", "balms", [{"training": {"epochs": 3}}]).stages[0].options["training"]
+    )
+    assert (training["epochs"], training["iterations"]) == (3, None)
 
 
 def test_later_changes_win_and_training_reaches_every_train_stage():

@@ -184,6 +184,7 @@ class TrainingConfig:
 
     Args:
         epochs: passes over the sampler's stream.
+        iterations: length in steps instead, for recipes that are published so; rounded up to whole epochs.
         batch_size: images per step (over all ranks).
         augment: name of an augmentation policy (`longtail list`).
         optimizer: its settings.
@@ -196,6 +197,7 @@ class TrainingConfig:
     """
 
     epochs: int = 30
+    iterations: int | None = None
     batch_size: int = 128
     augment: str = "none"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -213,6 +215,19 @@ class TrainingConfig:
             raise InputError(f"the learning rate must be positive, not {self.optimizer.lr}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise InputError(f"ema must lie between 0 and 1 (0.999, say), not {self.ema}")
+        if self.iterations is not None and self.iterations < 1:
+            raise InputError(f"iterations must be at least 1, not {self.iterations}")
+
+    def in_epochs(self, steps_per_epoch: int) -> TrainingConfig:
+        """The same settings with the length in epochs.
+
+        Example:
+            >>> TrainingConfig(iterations=13_000).in_epochs(22).epochs
+            591
+        """
+        if self.iterations is None:
+            return self
+        return dataclasses.replace(self, epochs=-(-self.iterations // steps_per_epoch), iterations=None)
 
 
 @dataclass(frozen=True)

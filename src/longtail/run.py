@@ -69,6 +69,7 @@ def fit(
 
     Example:
         >>> import tempfile
+        >>> from longtail import recipes
         >>> config = recipes.compose("digits-lt", "ce", changes=[{"training": {"epochs": 1}}])
         >>> run = fit(config, tempfile.mkdtemp())
         >>> run.result["split"]["images"]
@@ -193,8 +194,7 @@ def _judge(model: Classifier, data: Dataset, config: Config, context: Context, f
     """Read the test part, once, and write what came of it."""
     with progress_bar("testing", len(data.test)) as bar:
         logits, _ = predict(model, data.test.images, bar.advance)
-    counts = data.class_counts
-    predictions = Predictions(data.test.targets, counts, logits=logits, class_names=data.class_names)
+    predictions = Predictions(data.test.targets, data.group_counts, logits=logits, class_names=data.class_names)
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)
     result = describe_run(model, data, config, context, scores, command)
     save_predictions(folder / "predictions.npz", predictions)

@@ -53,7 +53,8 @@ def test_a_folder_and_a_table_of_it_give_the_same_bits(
             assert torch.equal(ours.targets, theirs.targets)
     assert (folder.mean, folder.std, folder.account) == (table.mean, table.std, table.account)
     assert folder.split.sha256 == table.split.sha256
-    assert (folder.split.name, table.split.name) == ("folder", "table")
+    suffix = f"-val{settings['val_share']:g}" if settings.get("val_share") else ""
+    assert (folder.split.name, table.split.name) == ("folder" + suffix, "table" + suffix)
 
 
 def test_parquet_gives_the_same_as_csv(tmp_path: Path) -> None:

@@ -49,9 +49,7 @@ def learning(head: nn.Module) -> set[str]:
 
 def test_cosine_head_is_scale_times_the_cosine():
     head, x = CosineHead(DIM, CLASSES, scale=7.0), embeddings()
-    expected = [
-        [7 * dot(w, row) / math.sqrt(dot(w, w) * dot(row, row)) for w in rows(head.weight)] for row in rows(x)
-    ]
+    expected = [[7 * dot(w, row) / math.sqrt(dot(w, w) * dot(row, row)) for w in rows(head.weight)] for row in rows(x)]
     torch.testing.assert_close(head(x), torch.tensor(expected).float())
 
 

@@ -76,7 +76,7 @@ def test_draw_and_gradient_are_those_of_a_straight_through_gumbel_softmax(level:
     log_weights = (
         w_K.sigmoid().log() + torch.tensor(COUNTS).log() if level == "class" else w_K.sigmoid().log()[TARGETS[order]]
     )
-    gumbel = -torch.empty(size, len(log_weights)).exponential_(generator=generator()).log()
+    gumbel = -(-torch.rand(size, len(log_weights), generator=generator()).log()).log()
     soft = (log_weights + gumbel).softmax(dim=1)
     choice_B = soft.argmax(dim=1)
     hard = F.one_hot(choice_B, len(log_weights)) - soft.detach() + soft

@@ -13,7 +13,9 @@ from longtail.stages.guard import BALANCED_LOSSES, BALANCED_SAMPLERS, balanced_t
 
 
 def twice(**changes: object) -> list[str]:
-    return balanced_twice([Component("Retrain", {"loss": "BalancedSoftmax", "sampler": "ClassBalancedSampler", **changes})])
+    return balanced_twice(
+        [Component("Retrain", {"loss": "BalancedSoftmax", "sampler": "ClassBalancedSampler", **changes})]
+    )
 
 
 def test_the_warning_names_stage_loss_sampler_reason_evidence_and_ways_out():

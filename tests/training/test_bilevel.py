@@ -1,7 +1,10 @@
 """The bilevel loop against the authors' six steps, written out with copies of the head and autograd through them."""
 
 import copy
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,8 @@ from longtail.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.dataset import Part
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
-from longtail.losses import BalancedSoftmax, CrossEntropy
+from longtail.losses import BalancedSoftmax, CrossEntropy, FocalLoss, LogitAdjustedLoss
+from longtail.losses.base import Loss
 from longtail.models.classifier import Classifier
 from longtail.models.heads import CosineHead, LinearHead
 from longtail.models.small import small_net
@@ -53,9 +57,9 @@ def image_part() -> Part:
     return Part(ResidentImages(torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8, generator=generator)), TARGETS)
 
 
-def classifier(head_class: type[nn.Module] = LinearHead) -> Classifier:
+def classifier(head_class: type[nn.Module] = LinearHead, num_classes: int = 3) -> Classifier:
     torch.manual_seed(0)
-    model = Classifier(small_net(width=3), head_class(6, 3))
+    model = Classifier(small_net(width=3), head_class(6, num_classes))
     model.backbone.requires_grad_(False)
     return model
 
@@ -80,22 +84,34 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
 
 
+LOSSES = {
+    "balanced": partial(BalancedSoftmax, COUNTS),
+    "plain": partial(CrossEntropy, COUNTS),
+    "adjusted": partial(LogitAdjustedLoss, COUNTS, tau=0.5),
+    "focal": partial(FocalLoss, COUNTS),
+    "absent": partial(BalancedSoftmax, (*COUNTS, 0), absent="mask"),
+}
+
+
 @pytest.mark.parametrize("head_class", [LinearHead, CosineHead])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_equals_the_six_steps_of_the_authors(context: Context, head_class: type[nn.Module], nesterov: bool) -> None:
+@pytest.mark.parametrize("make_loss", LOSSES.values(), ids=LOSSES)
+def test_equals_the_six_steps_of_the_authors(
+    context: Context, head_class: type[nn.Module], nesterov: bool, make_loss: Callable[..., Loss]
+) -> None:
     settings = replace(PLAIN, optimizer=replace(PLAIN.optimizer, nesterov=nesterov))
-    model = classifier(head_class).double()
-    head = copy.deepcopy(model.head)
-    sampler = run(model, context, settings)
+    loss, embeddings_ND = make_loss(reduction="none"), features()
+    model = classifier(head_class, len(loss.counts_C)).double()
+    head, sampler = copy.deepcopy(model.head), MetaSampler(TARGETS, lr=0.05)
+    train_bilevel(Step(model, make_loss(), "skip"), feature_part(), sampler, settings, context, meta_batch_size=12)
 
-    loss, embeddings_ND = BalancedSoftmax(COUNTS, reduction="none"), features()
     learner, balanced = MetaSampler(TARGETS, lr=0.05), ClassBalancedSampler(TARGETS, num_samples=12)
     optimizer = torch.optim.SGD(head.parameters(), lr=0.3, momentum=0.9, weight_decay=1e-3, nesterov=nesterov)
     meta_optimizer = torch.optim.Adam([learner.logits_K], lr=0.05, betas=(0.9, 0.99))
     stream = randomness.key("stream", context.seed, context.stage)
     for index in range(8):
         epoch, step = divmod(index, 4)
-        optimizer.param_groups[0]["lr"] = 0.3 * 0.5 * (1 + torch.tensor(torch.pi * index / 8).cos().item())
+        optimizer.param_groups[0]["lr"] = 0.3 * 0.5 * (1 + math.cos(math.pi * index / 8))
         draw = learner.draw_batch(16, randomness.generator("bilevel", "draw", stream, epoch, step))  # 1
         x_BD, y_B = embeddings_ND[draw.indices_B], TARGETS[draw.indices_B]
         samples_B = draw.weights(learner.log_rates)
@@ -147,6 +163,9 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(context: Cont
     assert not torch.equal(rates[0], rates[2])
 
 
+NEVER = -1
+
+
 class StopAfter(nn.Module):
     """A loss that asks for the run to end in a given step."""
 
@@ -162,24 +181,21 @@ class StopAfter(nn.Module):
         return value
 
 
-@pytest.mark.parametrize(("step", "draw_ahead"), [(1, 1), (4, 1), (6, 1), (3, 2), (5, 2)])
-def test_an_interrupted_run_goes_on_to_the_same_bits(context: Context, step: int, draw_ahead: int) -> None:
-    settings, images = replace(PLAIN, augment="crop"), image_part()
+@pytest.mark.parametrize(("stop", "draw_ahead"), [(1, 1), (4, 1), (6, 1), (3, 2), (5, 2)])
+def test_an_interrupted_run_goes_on_to_the_same_bits(context: Context, stop: int, draw_ahead: int) -> None:
+    def learn(model: Classifier, stop: int, context: Context) -> MetaSampler:
+        step, sampler = Step(model, StopAfter(stop, context), "freeze"), MetaSampler(TARGETS, lr=0.05)
+        settings = replace(PLAIN, augment="crop")
+        train_bilevel(step, image_part(), sampler, settings, context, meta_batch_size=12, draw_ahead=draw_ahead)
+        return sampler
+
     unbroken, broken, resumed = classifier(), classifier(), classifier()
-    expected = run(unbroken, context, settings, images=True, draw_ahead=draw_ahead)
+    expected = learn(unbroken, NEVER, context)
     with pytest.raises(Interrupted):
-        train_bilevel(
-            Step(broken, StopAfter(step, context), "freeze"),
-            images,
-            MetaSampler(TARGETS, lr=0.05),
-            settings,
-            context,
-            meta_batch_size=12,
-            draw_ahead=draw_ahead,
-        )
+        learn(broken, stop, context)
     context.stop.clear()
     nn.init.zeros_(resumed.head.weight)  # all must come from the checkpoint
-    again = run(resumed, replace(context, saved=context.store.load()), settings, images=True, draw_ahead=draw_ahead)
+    again = learn(resumed, NEVER, replace(context, saved=context.store.load()))
     assert torch.equal(weights(resumed), weights(unbroken))
     assert again.state_dict() == expected.state_dict()
 

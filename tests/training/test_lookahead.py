@@ -13,8 +13,10 @@ from longtail.training.lookahead import (
     SGDStep,
     call_with,
     example_gradients,
+    linear_gradients,
     logit_slopes,
     sgd_lookahead,
+    softmax_residuals,
     velocities_of,
 )
 
@@ -148,3 +150,16 @@ def test_a_helpful_example_has_a_negative_gradient_and_a_harmful_one_a_positive(
     slopes_BC = logit_slopes(head, dict(head.named_parameters()), pull, embeddings_BD)
     helpful, harmful = example_gradients(slopes_BC, residuals_BC, 0.1).tolist()
     assert helpful < 0 < harmful
+
+
+def test_softmax_residuals_and_linear_gradients_are_those_of_autograd() -> None:
+    torch.manual_seed(0)
+    for head in (LinearHead(5, 4).double(), nn.Linear(5, 4, bias=False).double()):
+        embeddings_BD, targets_B = batch(1)
+        value = F.cross_entropy(head(embeddings_BD), targets_B)
+        expected = torch.autograd.grad(value, list(head.parameters()))
+        actual_value, residuals_BC = softmax_residuals(head(embeddings_BD).detach(), targets_B)
+        torch.testing.assert_close(actual_value, value.detach())
+        gradients = linear_gradients(head, embeddings_BD, residuals_BC)
+        for (name, _), gradient in zip(head.named_parameters(), expected, strict=True):
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-9, atol=1e-12)

@@ -16,7 +16,7 @@ from longtail.config import DataConfig
 from longtail.data.cifar_files import CIFARS, CifarFiles, detect_cifar, find_cifar
 from longtail.data.cifar_records import Bytes, is_official, read_cifar
 from longtail.data.dataset import Account, Dataset, Part, Split, balanced_holdout
-from longtail.data.divide import quota_for_val
+from longtail.data.divide import held_out_suffix, quota_for_val
 from longtail.data.profiles import indices_sha256, long_tailed_counts, long_tailed_indices
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.errors import InputError, unknown_name
@@ -69,7 +69,8 @@ def load_cifar(config: DataConfig, device: torch.device | str = "cpu") -> Datase
         train=Part(images, _targets(trained_NR, files)),
         val=_part(train_NR[indices[held].numpy()], files, device) if len(held) else None,
         test=_part(test_NR, files, device),
-        split=Split(protocol, indices_sha256(indices[kept]), len(kept)),
+        split=Split(protocol + held_out_suffix(config), indices_sha256(indices[kept]), len(kept)),
+        val_from_train=True,
         imbalance_factor=factor,
         mean=mean,
         std=std,

@@ -39,6 +39,10 @@ class ClassCounts:
     @classmethod
     def from_targets(cls, targets: Tensor, num_classes: int) -> ClassCounts:
         """Count labels: `targets` of shape (N,), each in [0, num_classes)."""
+        if len(targets) and int(targets.max()) >= num_classes:
+            raise InputError(
+                f"labels must lie below the number of classes, {num_classes}, but one is {int(targets.max())}"
+            )
         return cls(torch.bincount(targets.cpu(), minlength=num_classes))
 
     def __len__(self) -> int:
@@ -74,7 +78,7 @@ class ClassCounts:
         Args:
             many: a class with more images than this is "many".
             few: a class with fewer images than this is "few".
-            many_closed: count a class with exactly `many` images as "many" (the ELM paper does).
+            many_closed: count a class with exactly `many` images as "many", as the ELM paper does (so does many - 1).
         """
         if few > many:
             raise InputError(f"the few-shot limit must not exceed the many-shot limit, but {few} > {many}")
@@ -114,6 +118,8 @@ def _checked(counts: Countable) -> Tensor:
         raise InputError(f"class counts need at least two classes in one dimension, not shape {tuple(values.shape)}")
     if values.is_floating_point() and not torch.equal(values, values.round()):
         raise InputError("class counts must be whole numbers of images; to pass a prior, multiply it by the total")
+    if not bool((values > 0).any()):
+        raise InputError("class counts need at least one class with an image, but all are 0")
     if int(values.min()) < 0:
         raise InputError(f"class counts must be >= 0, but class {int(values.argmin())} has {int(values.min())}")
     return values.long()

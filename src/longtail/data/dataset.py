@@ -63,7 +63,7 @@ class Split:
     """Which images are trained on: results of different splits never share a column.
 
     Args:
-        name: the protocol, such as "ldam-seed0", or "folder".
+        name: the protocol, such as "ldam-seed0" ("ldam-seed0-val0.1" with a tenth held out), or "folder".
         sha256: over the little-endian int64 bytes of the index list; of own images, over relative paths and labels.
         images: training images.
     """
@@ -103,6 +103,7 @@ class Dataset:
         mean: of each colour channel over the training images, in [0, 1].
         std: likewise.
         account: what happened while reading.
+        val_from_train: whether `val` was taken out of the training images, rather than brought by the data.
     """
 
     name: str
@@ -115,11 +116,20 @@ class Dataset:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     account: Account = field(default_factory=Account)
+    val_from_train: bool = False
 
     @cached_property
     def class_counts(self) -> ClassCounts:
-        """Training images per class."""
+        """Training images per class, without those held out: what losses and samplers go by."""
         return ClassCounts.from_targets(self.train.targets, len(self.class_names))
+
+    @cached_property
+    def group_counts(self) -> ClassCounts:
+        """Training images per class before any were held out for choices: what many, medium and few go by."""
+        if self.val is None or not self.val_from_train:
+            return self.class_counts
+        everything = torch.cat([self.train.targets, self.val.targets])
+        return ClassCounts.from_targets(everything, len(self.class_names))
 
 
 def balanced_holdout(targets: Tensor, num_classes: int, per_class: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longtail.config import DataConfig
 from longtail.data.dataset import Dataset, Part, Split, balanced_holdout
-from longtail.data.divide import quota_for_val
+from longtail.data.divide import held_out_suffix, quota_for_val
 from longtail.data.profiles import indices_sha256, long_tailed_counts, long_tailed_indices
 from longtail.data.resident import ResidentImages, channel_statistics
 
@@ -48,7 +48,8 @@ def load_digits_lt(config: DataConfig, device: torch.device) -> Dataset:
         train=Part(images.subset(kept[train]), labels[kept[train]]),
         val=Part(images.subset(kept[val]), labels[kept[val]]) if len(val) else None,
         test=Part(images.subset(test), labels[test]),
-        split=Split("digits-seed" + str(config.seed), indices_sha256(kept[train]), len(train)),
+        split=Split(f"digits-seed{config.seed}{held_out_suffix(config)}", indices_sha256(kept[train]), len(train)),
+        val_from_train=True,
         imbalance_factor=factor,
         mean=mean,
         std=std,

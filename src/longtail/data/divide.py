@@ -130,6 +130,16 @@ def quota_for_val(counts_C: Tensor, share: float) -> Tensor:
     return wanted_C.minimum((counts_C - 1).clamp(min=0))
 
 
+def held_out_suffix(config: DataConfig) -> str:
+    """What a hold-out adds to the name of a split: fewer images are trained on, so it is another one.
+
+    Example:
+        >>> held_out_suffix(DataConfig(val_share=0.1)), held_out_suffix(DataConfig())
+        ('-val0.1', '')
+    """
+    return f"-val{config.val_share:g}" if config.val_share else ""
+
+
 def _counts(rows: Tensor, targets_N: Tensor, class_names: tuple[str, ...]) -> Tensor:
     return torch.bincount(targets_N[rows], minlength=len(class_names))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from longtail.config import DataConfig
 from longtail.data.dataset import Account, Dataset, Images, Part, Split
 from longtail.data.decode import SMALL, BadImage
-from longtail.data.divide import Rows, check_division, divide, first_few
+from longtail.data.divide import Rows, check_division, divide, first_few, held_out_suffix
 from longtail.data.duplicates import Matches, equal_files, equal_pixels
 from longtail.data.folder import read_folder
 from longtail.data.intake import Intake, Progress, check_all, decode_all, natural_size
@@ -94,6 +94,7 @@ def dataset_from_listing(
     readable = _readable_rows(listing, targets_N, intake.readable)
     rows, notes = divide(readable, targets_N, listing.class_names, config)
     twins, duplicate_notes = _duplicates(rows, names, paths, intake.pixels)
+    brought = "val" in listing.parts
     images = _images(rows, paths, intake.pixels, size, device, config)
     mean, std = STREAMED_STATISTICS
     if intake.pixels is not None:
@@ -104,8 +105,13 @@ def dataset_from_listing(
         train=Part(images["train"], targets_N[rows["train"]]),
         val=Part(images["val"], targets_N[rows["val"]]) if "val" in rows else None,
         test=Part(images["test"], targets_N[rows["test"]]),
-        split=Split(listing.source, _digest(names, targets_N, rows["train"]), len(rows["train"])),
+        split=Split(
+            listing.source + ("" if brought else held_out_suffix(config)),
+            _digest(names, targets_N, rows["train"]),
+            len(rows["train"]),
+        ),
         imbalance_factor=config.imbalance_factor,
+        val_from_train=not brought,
         mean=mean,
         std=std,
         account=Account(

@@ -2,7 +2,8 @@
 
 The exponential and step profiles, the truncation to whole images and the choice of images follow the code of
 LDAM-DRW (Cao et al., NeurIPS 2019, https://github.com/kaidic/LDAM-DRW), whose CIFAR-LT subset most papers use. The
-Pareto profile is that of OLTR (Liu et al., CVPR 2019): ImageNet-LT and Places-LT were drawn with alpha = 6.
+Pareto profile is that of OLTR (Liu et al., CVPR 2019): ImageNet-LT and Places-LT were drawn from it with
+alpha = 6, by their authors' own draw: use their released lists, which no profile gives again.
 """
 
 import hashlib
@@ -66,7 +67,7 @@ def long_tailed_counts(
     if int(counts.min()) < 1:
         raise InputError(
             f"imbalance factor {imbalance_factor:g} leaves no image for the rarest class when the fullest has "
-            f"{num_max}; use at most {num_max}"
+            f"{num_max}; use a smaller one"
         )
     return counts
 

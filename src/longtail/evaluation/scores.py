@@ -59,7 +59,7 @@ class Scores:
     per_class: tuple[float | None, ...]
 
     def summary(self) -> dict[str, float | None]:
-        """The eight numbers that stand under "test" in `result.json`."""
+        """The eight numbers that most tables show."""
         return {field.name: getattr(self, field.name) for field in fields(self)[:8]}
 
     def to_dict(self) -> dict[str, Any]:

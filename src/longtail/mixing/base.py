@@ -63,7 +63,7 @@ class Mixing(nn.Module):
         """
         if self.alpha == 1:
             return uniforms_BR
-        from scipy.special import betaincinv  # type: ignore[import-untyped] # takes a moment to import, and is seldom needed
+        from scipy.special import betaincinv  # takes a moment to import, and is seldom needed
 
         shares = betaincinv(self.alpha, self.alpha, uniforms_BR[..., :1].double().numpy())
         return torch.cat([torch.from_numpy(shares).to(uniforms_BR.dtype), uniforms_BR[..., 1:]], dim=-1)

@@ -1,7 +1,7 @@
 """The CIFAR ResNet (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2).
 
 https://arxiv.org/abs/1512.03385: three stages of basic blocks at widths 16, 32, 64; shortcuts without parameters
-(option A: every second pixel, zero channels); Kaiming initialisation as in LDAM-DRW's code. Width 16 with a linear head
+(option A: every second pixel, zero channels); Kaiming initialisation of the convolutions. Width 16 with a linear head
 for 100 classes has 0.47 M parameters; several papers call a net of width 64 (7.4 M) by the same name.
 """
 

@@ -97,11 +97,13 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
 
     Example:
         >>> apply({"stages": [{"name": "Train"}]}, {"training": {"epochs": 3}, "set": [("stages.0.loss", "X")]})
-        {'stages': [{'name': 'Train', 'training': {'epochs': 3}, 'loss': 'X'}]}
+        {'stages': [{'name': 'Train', 'training': {'epochs': 3, 'iterations': None}, 'loss': 'X'}]}
     """
     change = dict(change)
     training, loss, settings = change.pop("training", {}), change.pop("loss", None), change.pop("set", ())
     result = merge(merged, change)
+    if "epochs" in training and "iterations" not in training:
+        training = {**training, "iterations": None}  # the last word on the length of a stage
     everywhere = {"training": training} if training else {}
     if loss is not None:
         everywhere["loss"] = loss

@@ -69,7 +69,7 @@ class Sampler(TorchSampler[int]):
 
     def order(self, seed: int, epoch: int, progress: float = 0.0) -> Tensor:
         """The epoch's indices over all ranks, shape (M,): a function of its arguments alone."""
-        return self.draw(generator_for("order", seed, epoch), progress)
+        return self.draw(generator_for("order", type(self).__name__, seed, epoch), progress)
 
     def set_epoch(self, epoch: int, progress: float = 0.0) -> None:
         """Choose the epoch whose order the next iteration follows.

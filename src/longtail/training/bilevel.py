@@ -26,11 +26,19 @@ from longtail.console import progress_bar
 from longtail.data.augment import Augment, policy
 from longtail.data.dataset import Part
 from longtail.errors import InputError
+from longtail.losses import BalancedSoftmax, CrossEntropy, LogitAdjustedLoss
+from longtail.losses.base import Loss
 from longtail.samplers.class_balanced import ClassBalancedSampler
 from longtail.samplers.meta import MetaDraw, MetaSampler
 from longtail.training.context import Context, Interrupted
 from longtail.training.distributed import average_, rank_and_size
-from longtail.training.lookahead import SGDStep, example_gradients, logit_slopes
+from longtail.training.lookahead import (
+    SGDStep,
+    example_gradients,
+    linear_gradients,
+    logit_slopes,
+    softmax_residuals,
+)
 from longtail.training.loop import AUTOCAST, LOOK_EVERY, TrainState, finish_epoch, look, prepare
 from longtail.training.schedule import learning_rate_factor
 from longtail.training.step import Step
@@ -65,11 +73,12 @@ def train_bilevel(
         InputError: if the loss is no longer finite, or batches can not be divided among the ranks.
         Interrupted: if the user asked to stop; the state is saved.
     """
+    batch = min(settings.batch_size, sampler.num_samples)
+    steps = -(-sampler.num_samples // batch)
+    settings = settings.in_epochs(steps)
     prepare(step, settings, context)
     state = BilevelState(step, sampler.to(context.device), settings, context)
-    batch = min(settings.batch_size, sampler.num_samples)
     feed = Feed(data, sampler, context, policy(settings.augment).to(context.device), batch, meta_batch_size, draw_ahead)
-    steps = -(-sampler.num_samples // batch)
     with progress_bar("training", settings.epochs * steps, state.epoch * steps + state.step) as bar:
         for epoch in range(state.epoch, settings.epochs):
             step.set_progress(epoch / settings.epochs)
@@ -180,6 +189,7 @@ class BilevelState(TrainState):
 
     def __init__(self, step: Step, sampler: MetaSampler, settings: TrainingConfig, context: Context) -> None:
         self.sampler = sampler
+        self.head: nn.Module = step.model.head
         super().__init__(step, settings, context)
 
     def learn(self, drawn: Batch, balanced: Batch, lr: float) -> None:
@@ -188,34 +198,44 @@ class BilevelState(TrainState):
         No value is read back from the device.
         """
         assert drawn.draw is not None
-        head: nn.Module = self.task.model.head
         embeddings_BD, meta_MD = self._embed(drawn.images), self._embed(balanced.images)
-        before = {name: value.detach().clone() for name, value in head.named_parameters()}
-        residuals_BC, gain = self._descend(embeddings_BD, drawn.targets_B, lr)
-        meta_loss = F.cross_entropy(head(meta_MD), balanced.targets_B)
-        gradients = torch.autograd.grad(meta_loss, list(head.parameters()))
-        average_(gradients)
-        slopes_BC = logit_slopes(head, before, dict(zip(before, gradients, strict=True)), embeddings_BD)
-        gradients_B = example_gradients(slopes_BC, residuals_BC, gain)
+        residuals_BC, before = self._descend(embeddings_BD, drawn.targets_B, lr)
+        _, _, pull = self._gradients(F.cross_entropy, meta_MD, balanced.targets_B)
+        average_(list(pull.values()))
+        slopes_BC = logit_slopes(self.head, before, pull, embeddings_BD)
+        gradients_B = example_gradients(slopes_BC, residuals_BC, SGDStep.next_of(self.optimizer).gain)
         gradient_K = self.sampler.rate_gradient(drawn.draw, gradients_B)
         average_([gradient_K])
         self.sampler.learn(gradient_K)
 
-    def _descend(self, embeddings_BD: Tensor, targets_B: Tensor, lr: float) -> tuple[Tensor, float]:
-        """A step of the head; what the loss asked of the logits, and how far a parameter moved for its gradient."""
+    def _descend(self, embeddings_BD: Tensor, targets_B: Tensor, lr: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """A step of the head; what the loss asked of the logits, and the parameters that it asked it of."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        logits_BC: Tensor = self.task.model.head(embeddings_BD)
-        logits_BC.retain_grad()
-        loss: Tensor = self.task.loss(logits_BC, targets_B, *((embeddings_BD,) if self.task.uses_embeddings else ()))
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert logits_BC.grad is not None
-        loss = loss.detach()
-        average_([loss, *(value.grad for value in self.task.model.head.parameters() if value.grad is not None)])
+        loss, residuals_BC, gradients = self._gradients(self.task.loss, embeddings_BD, targets_B)
+        average_([loss, *gradients.values()])
+        parameters = dict(self.head.named_parameters())
+        before = {} if isinstance(self.head, nn.Linear) else {n: p.detach().clone() for n, p in parameters.items()}
+        for name, gradient in gradients.items():
+            parameters[name].grad = gradient
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         self.count(loss)
-        return logits_BC.grad, SGDStep.next_of(self.optimizer).gain
+        return residuals_BC, before
+
+    def _gradients(
+        self, loss: Callable[..., Tensor], embeddings_BD: Tensor, targets_B: Tensor
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """A mean loss, its gradient with respect to the logits, and with respect to the head's parameters."""
+        if isinstance(self.head, nn.Linear):
+            with torch.no_grad():
+                logits_BC: Tensor = self.head(embeddings_BD)
+            value, residuals_BC = _residuals(loss, logits_BC, targets_B, embeddings_BD)
+            return value, residuals_BC, linear_gradients(self.head, embeddings_BD, residuals_BC)
+        logits_BC = self.head(embeddings_BD)
+        value, residuals_BC = _residuals(loss, logits_BC.detach(), targets_B, embeddings_BD)
+        names, values = zip(*self.head.named_parameters(), strict=True)
+        gradients = torch.autograd.grad(logits_BC, values, residuals_BC)
+        return value, residuals_BC, dict(zip(names, gradients, strict=True))
 
     def _embed(self, images: Tensor) -> Tensor:
         if self.task.backbone == "skip":
@@ -236,3 +256,26 @@ class BilevelState(TrainState):
         """Go on from a checkpoint of this stage."""
         super().load_state_dict(saved)
         self.sampler.load_state_dict(saved["sampler"])
+
+
+def _residuals(
+    loss: Callable[..., Tensor], logits_BC: Tensor, targets_B: Tensor, embeddings_BD: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A mean loss and its gradient with respect to the logits: in closed form where it is a shifted cross-entropy."""
+    shift_C = _shift_of(loss)
+    if shift_C is not None:
+        return softmax_residuals(logits_BC + shift_C, targets_B)
+    leaf_BC = logits_BC.requires_grad_()
+    value = loss(leaf_BC, targets_B, *((embeddings_BD,) if getattr(loss, "uses_embeddings", False) else ()))
+    return value.detach(), torch.autograd.grad(value, leaf_BC)[0]
+
+
+def _shift_of(loss: Callable[..., Tensor]) -> Tensor | float | None:
+    """What a loss adds to the logits before plain cross-entropy; None of one that does something else."""
+    if loss is F.cross_entropy:
+        return 0.0
+    if not isinstance(loss, Loss) or loss.reduction != "mean" or loss.has_absent:
+        return None
+    if isinstance(loss, (BalancedSoftmax, LogitAdjustedLoss)):
+        return loss.shift_C
+    return 0.0 if isinstance(loss, CrossEntropy) else None

@@ -137,6 +137,33 @@ def example_gradients(slopes_BC: Tensor, residuals_BC: Tensor, gain: float) -> T
     return -gain * (residuals_BC * slopes_BC).sum(dim=1)
 
 
+def softmax_residuals(logits_BC: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of a batch, and its gradient with respect to the logits: (softmax - one_hot) / B.
+
+    Example:
+        >>> softmax_residuals(torch.zeros(1, 2), torch.tensor([1]))
+        (tensor(0.6931), tensor([[ 0.5000, -0.5000]]))
+    """
+    log_p_BC = logits_BC.log_softmax(dim=1)
+    index_B1 = targets_B.unsqueeze(1)
+    loss = -log_p_BC.gather(1, index_B1).mean()
+    minus_one = log_p_BC.new_full((), -1.0).expand_as(index_B1)
+    return loss, log_p_BC.exp_().scatter_add_(1, index_B1, minus_one).div_(len(targets_B))
+
+
+def linear_gradients(head: nn.Linear, embeddings_BD: Tensor, residuals_BC: Tensor) -> dict[str, Tensor]:
+    """Gradients of a linear head's parameters, by name, from those of its logits.
+
+    Example:
+        >>> head = nn.Linear(1, 2)
+        >>> linear_gradients(head, torch.tensor([[3.0]]), torch.tensor([[0.5, -0.5]]))["weight"]
+        tensor([[ 1.5000],
+                [-1.5000]])
+    """
+    gradients = {"weight": residuals_BC.T @ embeddings_BD}
+    return gradients if head.bias is None else {**gradients, "bias": residuals_BC.sum(dim=0)}
+
+
 def logit_slopes(head: nn.Module, parameters: Parameters, pull: Parameters, embeddings_BD: Tensor) -> Tensor:
     """How fast the logits change where the parameters of a head move along `pull`. Shape (B, C).
 

@@ -58,11 +58,12 @@ def train(
         InputError: if the loss is no longer finite, with the step and the last good checkpoint.
         Interrupted: if the user asked to stop; the state is saved.
     """
+    batch = min(settings.batch_size, sampler.num_samples)
+    steps = -(-sampler.num_samples // batch)
+    settings = settings.in_epochs(steps)
     prepare(step, settings, context)
     state = TrainState(step, settings, context)
     augment = policy(settings.augment).to(context.device)
-    batch = min(settings.batch_size, sampler.num_samples)
-    steps = -(-sampler.num_samples // batch)
     shape = (steps, batch)
     mixer = None if mixing is None else Mixer(mixing, data.targets, shape, settings.epochs, context.device)
     total, done = settings.epochs * steps, state.epoch * steps + state.step
@@ -79,6 +80,7 @@ def train(
                 if (index + 1) % LOOK_EVERY == 0 or index + 1 == steps:
                     look(state, bar, settings)
                 if context.stop.is_set() and index + 1 < steps:
+                    look(state, bar, settings)  # weights that have become useless must not be saved
                     context.add_time(time.perf_counter() - started, (index + 1 - first) * batch)
                     context.store.save(state.state_dict())
                     raise Interrupted

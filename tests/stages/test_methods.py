@@ -1,0 +1,174 @@
+"""Every method recipe runs on the digits, and a run of two stages resumes to the same bits from anywhere in it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtail import losses, posthoc, recipes, stages
+from longtail.config import Config
+from longtail.data.dataset import Dataset
+from longtail.data.load import load_data
+from longtail.errors import InputError
+from longtail.run import fit, load_trained
+from longtail.training.context import Interrupted
+from longtail.training.loop import TrainState
+from longtail.training.predict import predict
+
+METHODS = recipes.names("methods")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Tiny nets gain nothing from more, and pay for them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_data(short("ce").data, torch.device("cpu"))
+
+
+def short(method: str, epochs: int = 2, *sets: tuple[str, object]) -> Config:
+    """A method on a tiny net, with two epochs for each stage that trains, and mixing that does not wait."""
+    changes: list[tuple[str, object]] = [("model.backbone.width", 4)]
+    for index, stage in enumerate(recipes.compose("digits-lt", method).stages):
+        mixing = stage.options.get("mixing")
+        if "training" in stage.options:
+            changes.append((f"stages.{index}.training.epochs", epochs))
+        if mixing == "CMO":
+            changes += [(f"stages.{index}.mixing.off_first", 0), (f"stages.{index}.mixing.off_last", 0)]
+    return recipes.compose("digits-lt", method, changes=[{"set": [*changes, *sets]}])
+
+
+def bits(folder: Path) -> bytes:
+    model = torch.load(folder / "checkpoint" / "last.pt", weights_only=True)["model"]
+    return b"".join(tensor.numpy().tobytes() for tensor in model.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_epochs_on_the_digits_give_a_model_that_loads_and_predicts_the_same(method, digits, tmp_path):
+    run = fit(short(method), tmp_path, data=digits, report=False)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert run.result["method"] == method
+    trained = load_trained(tmp_path, torch.device("cpu"))
+    logits, _ = predict(trained.model, digits.test.images)
+    assert np.array_equal(np.load(tmp_path / "predictions.npz")["logits"], logits.numpy())
+
+
+def test_every_loss_and_every_correction_has_a_recipe():
+    used = {
+        str(option if isinstance(option, str) else option["name"])
+        for method in METHODS
+        for stage in recipes.read("methods", method)["stages"]
+        for key, option in stage.items()
+        if key in ("loss", "method")
+    }
+    assert used >= set(losses.__all__) | set(posthoc.CORRECTIONS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_first_comment_of_a_recipe_says_what_it_is(method):
+    assert len(recipes.about("methods", method)) > 20
+
+
+@pytest.mark.parametrize("training", recipes.names("training"))
+def test_every_training_recipe_says_how_a_head_is_retrained(training):
+    defaults = recipes.read("training", training)["stages"]["Retrain"]
+    assert defaults["training"]["epochs"] < recipes.read("training", training)["stages"]["Train"]["training"]["epochs"]
+
+
+def test_decoupled_recipes_keep_the_published_settings():
+    crt = recipes.compose("cifar100-lt", "crt", "balms").stages[1].options
+    steps = crt["training"]["epochs"] * -(-10_847 // crt["training"]["batch_size"])
+    assert 2_000 <= steps < 2_022
+    assert (crt["training"]["optimizer"]["lr"], crt["batch_norm"], crt["initialize"]) == (0.1, "update", "new")
+    drw = stages.build(recipes.compose("cifar100-lt", "ldam-drw").stages[0]).loss.build(losses, [500, 5])
+    switched = []
+    for epoch in range(200):
+        drw.set_progress(epoch / 200)
+        switched.append(drw.reweights)
+    assert switched.index(True) == 160
+
+
+class _StopAt:
+    """Counts the steps of a run, and asks it to stop in a given one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+        self.steps, original = 0, TrainState.update
+
+        def update(state: TrainState, *arguments: object) -> None:
+            original(state, *arguments)
+            self.steps += 1
+            if self.steps == step:
+                state.context.stop.set()
+
+        monkeypatch.setattr(TrainState, "update", update)
+
+
+UPDATE = (("stages.1.batch_norm", "update"), ("stages.1.training.augment", "crop"))
+
+
+@pytest.mark.parametrize(
+    ("method", "sets"),
+    [
+        ("crt", ()),
+        ("crt", UPDATE),
+        ("lws", (("stages.1.training.ema", 0.9),)),
+        ("disalign", ()),
+        ("weight-balancing", UPDATE),
+        ("tau-norm", ()),
+        ("ldam-drw", ()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(str(path) for path, _ in value) or "plain",
+)
+def test_stopped_in_either_stage_and_resumed_the_bits_are_the_same(method, sets, digits, tmp_path, monkeypatch):
+    config = short(method, 2, *sets)
+    with monkeypatch.context() as patch:
+        counter = _StopAt(patch, -1)
+        unbroken = fit(config, tmp_path / "unbroken", data=digits, report=False)
+    per_epoch = 6  # 376 images in batches of 64
+    assert counter.steps in (2 * per_epoch, 4 * per_epoch)
+    for step in {2, counter.steps // 2, counter.steps - per_epoch + 2, counter.steps}:
+        folder = tmp_path / f"stopped-{step}"
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            _StopAt(patch, step)
+            fit(config, folder, data=digits, report=False)
+        resumed = fit(config, folder, data=digits, resume=True, report=False)
+        assert bits(folder) == bits(unbroken.folder), f"stopped in step {step}"
+        assert resumed.result["chosen"] == unbroken.result["chosen"]
+        assert resumed.scores == unbroken.scores
+
+
+def test_what_an_earlier_stage_chose_survives_a_stop_in_a_later_one(tmp_path, monkeypatch):
+    retrain = {"name": "Retrain", "initialize": "keep", "training": {"epochs": 1}}
+    mapping = recipes.merge(recipes.read_file(_written(short("tau-norm"), tmp_path)), {})
+    config = recipes.typed({**mapping, "stages": [*mapping["stages"], retrain]})
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        _StopAt(patch, 14)  # in the third stage
+        fit(config, tmp_path / "run", report=False)
+    result = fit(config, tmp_path / "run", resume=True, report=False).result
+    assert 0 <= result["chosen"]["TauNormalization"]["tau"] <= 2
+
+
+def _written(config: Config, folder: Path) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(recipes.to_yaml(config))
+    return path
+
+
+def test_what_can_not_work_is_refused_before_the_first_stage(tmp_path):
+    without = short("tau-norm", 2, ("data.val_share", 0.0))
+    with pytest.raises(InputError, match="give --val-share 0.1"):
+        fit(without, tmp_path / "tau", report=False)
+    cosine = short("lws", 2, ("model.head", "CosineHead"))
+    with pytest.raises(InputError, match="LWSHead can not start from the weights of a CosineHead"):
+        fit(cosine, tmp_path / "lws", report=False)
+    assert not (tmp_path / "tau" / "log.jsonl").exists()
+    assert not (tmp_path / "lws" / "log.jsonl").exists()
