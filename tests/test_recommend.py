@@ -73,3 +73,14 @@ def test_the_other_method_of_a_comparison_differs_in_nothing_else():
     changes = [{"seed": 4, "training": {"epochs": 3}}]
     base = recipes.compose("digits-lt", "balanced-softmax", changes=changes)
     assert same_but_method(base, "ce") == recipes.compose("digits-lt", "ce", changes=changes)
+
+
+def test_the_other_methods_head_is_the_methods_own():
+    plain, ldam = recipes.compose("digits-lt", "ce"), recipes.compose("digits-lt", "ldam-drw")
+    assert same_but_method(plain, "ldam-drw") == ldam
+    assert same_but_method(ldam, "ce") == plain
+
+
+def test_the_other_method_gets_the_training_recipes_settings_for_each_of_its_stages():
+    base = recipes.compose("digits-lt", "ce", changes=[{"training": {"epochs": 3}}])
+    assert same_but_method(base, "crt") == recipes.compose("digits-lt", "crt", changes=[{"training": {"epochs": 3}}])

@@ -16,7 +16,7 @@ import yaml
 from longtail import recipes
 from longtail.config import Config
 from longtail.errors import InputError
-from longtail.folder import load_config
+from longtail.folder import claimed, load_config
 from longtail.run import choose_device, fit, load_trained
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -123,6 +123,12 @@ def test_a_folder_that_can_not_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can not write into"):
         fit(digits(1), tmp_path / "file" / "run")
+
+
+def test_two_processes_do_not_train_into_one_folder(tmp_path):
+    with claimed(tmp_path / "run", digits(1)), pytest.raises(InputError, match="another process is training into"):
+        fit(digits(1), tmp_path / "run")
+    fit(digits(1), tmp_path / "run", report=False)
 
 
 def test_an_unfinished_run_can_not_be_used(tmp_path):

@@ -1,5 +1,8 @@
 """The folder of a run: whose it is, and from which checkpoint to go on."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +68,31 @@ def refuse_other_data(saved: dict[str, Any] | None, data: Dataset) -> None:
         )
 
 
-def claim(folder: Path, config: Config) -> None:
-    """Make the folder this run's.
+@contextmanager
+def claimed(folder: Path, config: Config) -> Iterator[None]:
+    """Within, the folder is this run's alone; the system gives it free however the process ends.
 
     Raises:
-        InputError: if it can not be written.
+        InputError: if it can not be written, or another process is training into it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", recipes.to_yaml(config))
+        lock = (folder / ".lock").open("w")
     except OSError as error:
         raise InputError(f"can not write into {folder}: {error.strerror or error}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another process is training into {folder}; wait for it, or choose another --out"
+            ) from error
+        try:
+            write_text(folder / "config.yaml", recipes.to_yaml(config))
+        except OSError as error:
+            raise InputError(f"can not write into {folder}: {error.strerror or error}") from error
+        yield
+        (folder / ".lock").unlink(missing_ok=True)
 
 
 def _end_of(start: Path, config: Config) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.files import write_json
-from longtail.folder import checkpoint_to_go_on_from, claim, load_config, refuse_other_data
+from longtail.folder import checkpoint_to_go_on_from, claimed, load_config, refuse_other_data
 from longtail.models.classifier import Classifier, build_classifier, restore_classifier
 from longtail.result import describe_run
 from longtail.stages.guard import balanced_twice
@@ -77,20 +77,22 @@ def fit(
     """
     folder = Path(folder)
     device = choose_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     saved = checkpoint_to_go_on_from(folder, config, resume, None if start is None else Path(start))
     data = data or load_data(config.data, device)
     refuse_other_data(saved, data)
     _look_ahead(config, data)
     model = build_classifier(config.model, data, config.seed).to(device)
-    claim(folder, config)  # only now: what is refused above leaves nothing behind
-    context = _context(config, folder, data, device, saved, loggers)
-    with stopping_on_signals(context.stop):
-        model = _run_stages(model, data, config, context)
-    finished = _judge(model, data, config, context, folder, command)
-    if report:
-        from longtail.report import write_report  # matplotlib takes a second to import
+    with claimed(folder, config):  # only now: what is refused above leaves nothing behind
+        context = _context(config, folder, data, device, saved, loggers)
+        with stopping_on_signals(context.stop):
+            model = _run_stages(model, data, config, context)
+        finished = _judge(model, data, config, context, folder, command)
+        if report:
+            from longtail.report import write_report  # matplotlib takes a second to import
 
-        write_report(folder, data.test.images.thumbnail)
+            write_report(folder, data.test.images.thumbnail)
     return finished
 
 

@@ -74,3 +74,19 @@ def test_bad_options_are_refused() -> None:
             LDAMLoss(COUNTS, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"beta must lie in \[0, 1\)"):
         LDAMLoss(COUNTS, reweight_beta=1.0)
+
+
+def test_deferred_reweighting_begins_at_its_share_of_the_training() -> None:
+    logits, targets = torch.randn(8, 5, generator=torch.Generator().manual_seed(0)), torch.arange(8) % 5
+    plain, weighted = LDAMLoss(COUNTS)(logits, targets), LDAMLoss(COUNTS, reweight_beta=0.9999)(logits, targets)
+    assert not torch.allclose(plain, weighted)
+    loss = LDAMLoss(COUNTS, reweight_beta=0.9999, reweight_from=0.7)
+    assert torch.equal(loss(logits, targets), weighted)  # in a loop that says nothing of its progress
+    for epoch in range(10):
+        loss.set_progress(epoch / 10)
+        torch.testing.assert_close(loss(logits, targets), plain if epoch < 7 else weighted)
+
+
+def test_a_share_outside_0_to_1_is_refused() -> None:
+    with pytest.raises(InputError, match="reweight_from is a share of the training, from 0 to 1, not 160"):
+        LDAMLoss(COUNTS, reweight_from=160)

@@ -6,6 +6,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
+from longtail.errors import InputError
 from longtail.losses import WeightedCrossEntropy
 from longtail.losses.weighted import mean_one_over_images
 from tests.conformance import COUNTS
@@ -55,3 +56,15 @@ def test_mean_one_over_images() -> None:
     weights = mean_one_over_images(torch.tensor([7.0, 11.0, 13.0]), counts)
     assert float((weights * counts).sum() / counts.sum()) == pytest.approx(1)
     assert float(weights[2] / weights[0]) == pytest.approx(13 / 7)
+
+
+def test_the_generalised_weights_of_disalign_go_with_a_power_of_the_counts() -> None:
+    weights = WeightedCrossEntropy([100, 10, 1], power=1.2).weights_C.double()
+    assert (weights[1:] / weights[:-1]).tolist() == pytest.approx([10**1.2] * 2, rel=1e-5)
+    assert float((weights * torch.tensor([100, 10, 1])).sum() / 111) == pytest.approx(1)
+    assert WeightedCrossEntropy([100, 10, 1], power=0.0).weights_C.tolist() == pytest.approx([1, 1, 1])
+
+
+def test_a_negative_power_is_refused() -> None:
+    with pytest.raises(InputError, match="power must be >= 0"):
+        WeightedCrossEntropy([2, 1], power=-1.0)

@@ -74,7 +74,7 @@ def plane_share_of_the_rarest(loss: torch.nn.Module, weights: torch.Tensor) -> f
     points = torch.tensor([[1.0, 0.0], [-0.5, 0.866], [-0.5, -0.866]])
     weight, bias = torch.zeros(3, 2, requires_grad=True), torch.zeros(3, requires_grad=True)
     optimizer = torch.optim.SGD([weight, bias], lr=10.0)
-    for _ in range(1000):
+    for _ in range(400):
         optimizer.zero_grad()
         (weights * loss(points @ weight.T + bias, torch.arange(3))).sum().backward()
         optimizer.step()

@@ -159,7 +159,10 @@ class MetaSampler(Sampler):
             draw: a batch that was drawn, with its record.
             gradients_B: of the loss with respect to the weights of its images.
         """
-        return torch.autograd.grad(draw.weights(self.log_rates), self.logits_K, gradients_B)[0]
+        pulled_B = gradients_B.to(draw.soft_B.dtype) * draw.soft_B
+        slopes_BK = draw.mass_BK.neg()  # of the logarithms, as in `MetaDraw.weights`
+        slopes_BK.scatter_add_(1, draw.classes_B.unsqueeze(1), torch.ones_like(pulled_B).unsqueeze(1))
+        return (pulled_B @ slopes_BK) * (1 - self.rates)
 
     def learn(self, gradient_K: Tensor) -> None:
         """Take a step of Adam: rates go up where the gradient is negative."""

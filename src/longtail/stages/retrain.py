@@ -17,7 +17,7 @@ import longtail.samplers as samplers
 from longtail.config import Component, TrainingConfig
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
-from longtail.models.classifier import LINEAR, Classifier, build_head, fresh_head, head_class
+from longtail.models.classifier import LINEAR, Classifier, fresh_head, head_class
 from longtail.models.heads import FoldingHead
 from longtail.stages.base import Stage
 from longtail.stages.scoring import feature_scorer, scorer
@@ -97,17 +97,12 @@ class Retrain(Stage):
 
     def _place_head(self, model: Classifier, num_classes: int, context: Context) -> None:
         component = self.head or model.head_component
-        if self.initialize == "new":
-            model.replace_head(component, fresh_head(component, model, num_classes, context.seed, context.stage))
-        elif component != model.head_component:
-            model.replace_head(component, _around(model, component, num_classes))
-
-
-def _around(model: Classifier, component: Component, num_classes: int) -> nn.Module:
-    """A head that starts out as the model's linear one."""
-    head = build_head(component, model, num_classes)
-    head.load_state_dict(model.head.state_dict(), strict=False)
-    return head
+        if self.initialize == "keep" and component == model.head_component:
+            return
+        head = fresh_head(component, model, num_classes, context.seed, context.stage)
+        if self.initialize == "keep":  # the linear layer; what the new head has beside it starts as it always does
+            head.load_state_dict(model.head.state_dict(), strict=False)
+        model.replace_head(component, head)
 
 
 @contextmanager
