@@ -1,7 +1,7 @@
 """Sample rates that the Meta Sampler learns under plain softmax and under Balanced Softmax.
 
     python benchmarks/balms_rates.py [--data digits-lt] [--imbalance-factor 200] [--recipe balms] [--run FOLDER]
-                                     [--epochs E] [--augment none] [--seed 0] [--out figures]
+                                     [--iterations I] [--augment none] [--seed 0] [--out figures]
 
 Figure 1 of the supplement of Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020
 (https://arxiv.org/abs/2007.10740): on CIFAR-100-LT with imbalance factor 200 the rates of plain softmax end with a
@@ -68,8 +68,8 @@ def configurations(arguments: argparse.Namespace) -> tuple[Config, Config]:
     settings = [("stages.1.training.augment", arguments.augment)]
     if arguments.augment == "none":
         settings.append(("stages.1.batch_norm", "freeze"))
-    if arguments.epochs is not None:
-        settings.append(("stages.1.training.epochs", arguments.epochs))
+    if arguments.iterations is not None:
+        settings.append(("stages.1.training.iterations", arguments.iterations))
     first = recipes.compose(arguments.data, "ce", arguments.recipe, [changes])
     both = recipes.compose(arguments.data, "balms", arguments.recipe, [changes, {"set": settings}])
     if arguments.run is None:
@@ -82,7 +82,7 @@ def draw(rates: dict[str, Tensor], figure: Figure) -> None:
     """Bars over the classes from the fullest to the rarest, one panel for each loss."""
     panels = figure.subplots(1, len(rates), sharey=True)
     for axes, (name, rates_K), colour in zip(panels, rates.items(), GROUP_COLOURS.values(), strict=False):
-        axes.bar(range(len(rates_K)), rates_K, width=1.0 if len(rates_K) > 30 else 0.8, color=colour)
+        axes.bar(range(len(rates_K)), rates_K.tolist(), width=1.0 if len(rates_K) > 30 else 0.8, color=colour)
         axes.set(ylim=(0, 1), xticks=[], xlabel="classes, fullest first")
         axes.set_title(f"{name}: variance {variance(rates_K):.3f}", fontsize=9)
     panels[0].set_ylabel("sample rate")
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--imbalance-factor", type=float)
     parser.add_argument("--recipe")
     parser.add_argument("--run", type=Path, help="finished run whose backbone is taken, with its data")
-    parser.add_argument("--epochs", type=int, help="of the classifier stage; by default the recipe's")
+    parser.add_argument("--iterations", type=int, help="of the classifier stage; by default the recipe's")
     parser.add_argument("--augment", default="none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for balms-rates.svg, .png and .json")

@@ -72,7 +72,9 @@ def draw(weights_TRKD: Tensor, figure: Figure) -> None:
     for t, weights_RKD in enumerate(weights_TRKD):
         for run, weights_KD in enumerate(weights_RKD):
             axes = panels[run][t]
-            axes.imshow(regions(weights_KD), cmap=pale, vmin=0, vmax=2, origin="lower", extent=[-1.5, 1.5, -1.5, 1.5])
+            axes.imshow(
+                regions(weights_KD).numpy(), cmap=pale, vmin=0, vmax=2, origin="lower", extent=[-1.5, 1.5, -1.5, 1.5]
+            )
             for (x, y, _), colour in zip(points().tolist(), colours, strict=True):
                 axes.plot(x, y, "o", color=colour, markersize=4, markeredgecolor="white", markeredgewidth=0.6)
             axes.set(xticks=[], yticks=[])

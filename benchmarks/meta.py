@@ -6,8 +6,9 @@
 Two sides take the same iteration (a linear head of 100 classes on 10,847 embeddings of 64 numbers, a batch of 512 drawn
 at the level of classes, a class-balanced batch of 512), in turn within every round: the loop's own, which takes the
 step once and the gradient of the rates in closed form, and the six steps of the authors' code with
-`higher.innerloop_ctx`. A first check asserts that both learn the same. Medians over the rounds are printed, and the
-ratio of each round's times: its median, lowest and highest.
+`higher.innerloop_ctx`. A first check asserts that both learn the same. Three things are timed: the step on batches that
+are drawn already; with the draws, the same for both; and with the authors' draw, a Gumbel softmax over all images, on
+the side of `higher`. Medians over the rounds are printed, and the ratio of each round: median, lowest and highest.
 
 Then the most memory at once that a draw of 512 takes at the size of ImageNet-LT (115,846 images, 1,000 classes), at the
 level of classes and at that of images, counted over the allocator's own events (CPU) or by its statistics (CUDA).
@@ -19,9 +20,10 @@ import copy
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import higher
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,7 +38,8 @@ from longtail.models.heads import LinearHead
 from longtail.models.small import small_net
 from longtail.run import choose_device
 from longtail.samplers import MetaSampler
-from longtail.training.bilevel import BilevelState, Feed
+from longtail.samplers.meta import Level
+from longtail.training.bilevel import Batch, BilevelState, Feed
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.features import FeatureImages
@@ -51,87 +54,97 @@ COUNTS = long_tailed_counts(500, CLASSES, 100)
 class Ours:
     """The loop's own feed and state."""
 
-    def __init__(self, embeddings_ND: Tensor, targets_N: Tensor, head: nn.Module) -> None:
+    def __init__(self, embeddings_ND: Tensor, targets_N: Tensor, head: nn.Module, level: Level = "class") -> None:
         folder, device = Path(tempfile.mkdtemp()), embeddings_ND.device
         context = Context(0, 0, "", device, CheckpointStore(folder), RunLog(folder / "log.jsonl"))
         model = Classifier(small_net(), copy.deepcopy(head)).to(device)
         model.backbone.requires_grad_(False)
         self.head = model.head
-        self.sampler = MetaSampler(targets_N).to(device)
+        self.sampler = MetaSampler(targets_N, level=level).to(device)
         self.state = BilevelState(
             Step(model, BalancedSoftmax(COUNTS).to(device), "skip"), self.sampler, SETTINGS, context
         )
         data = Part(FeatureImages(embeddings_ND), targets_N)
         self.feed = Feed(data, self.sampler, context, policy("none"), BATCH, BATCH, 1)
 
-    def run(self, first: int, last: int) -> None:
-        """Take the iterations from `first` to `last`."""
-        for _, drawn, balanced in self.feed.batches(0, first, last):
-            self.state.learn(drawn, balanced, SETTINGS.optimizer.lr)
+    def batches(self, first: int, last: int) -> Iterator[tuple[Batch, Batch]]:
+        """Those of the iterations from `first` to `last`: drawn by the rates of now, and class-balanced."""
+        return ((drawn, balanced) for _, drawn, balanced in self.feed.batches(0, first, last))
+
+    def step(self, drawn: Batch, balanced: Batch) -> None:
+        """One iteration, once its batches are drawn."""
+        self.state.learn(drawn, balanced, SETTINGS.optimizer.lr)
 
 
-class WithHigher:
+class WithHigher(Ours):
     """The six steps of the authors' code, on the same batches."""
 
-    def __init__(self, embeddings_ND: Tensor, targets_N: Tensor, head: nn.Module) -> None:
-        twin = Ours(embeddings_ND, targets_N, head)  # for its feed
-        self.head, self.sampler, self.feed = twin.head, twin.sampler, twin.feed
+    def __init__(self, embeddings_ND: Tensor, targets_N: Tensor, head: nn.Module, level: Level = "class") -> None:
+        super().__init__(embeddings_ND, targets_N, head, level)
         options = SETTINGS.optimizer
         self.optimizer = torch.optim.SGD(
             self.head.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
         )
         self.loss = BalancedSoftmax(COUNTS, reduction="none").to(embeddings_ND.device)
 
-    def run(self, first: int, last: int) -> None:
-        """Take the iterations from `first` to `last`."""
-        import higher
-
-        learner = self.sampler.optimizer
-        for _, drawn, balanced in self.feed.batches(0, first, last):
-            samples_B = drawn.draw.weights(self.sampler.log_rates)
-            self.optimizer.zero_grad()
-            learner.zero_grad()
-            with higher.innerloop_ctx(self.head, self.optimizer) as (copied, differentiable):
-                differentiable.step((self.loss(copied(drawn.images), drawn.targets_B) * samples_B).mean())
-                meta_loss = F.cross_entropy(copied(balanced.images), balanced.targets_B)
-                (self.sampler.logits_K.grad,) = torch.autograd.grad(meta_loss, self.sampler.logits_K)
-            learner.step()
-            self.loss(self.head(drawn.images), drawn.targets_B).mean().backward()
-            self.optimizer.step()
+    def step(self, drawn: Batch, balanced: Batch) -> None:
+        """One iteration, once its batches are drawn."""
+        samples_B = drawn.draw.weights(self.sampler.log_rates)
+        self.optimizer.zero_grad()
+        with higher.innerloop_ctx(self.head, self.optimizer) as (copied, differentiable):
+            differentiable.step((self.loss(copied(drawn.images), drawn.targets_B) * samples_B).mean())
+            meta_loss = F.cross_entropy(copied(balanced.images), balanced.targets_B)
+            (gradient_K,) = torch.autograd.grad(meta_loss, self.sampler.logits_K)
+        self.sampler.learn(gradient_K)
+        self.loss(self.head(drawn.images), drawn.targets_B).mean().backward()
+        self.optimizer.step()
 
 
-def seconds(run: Callable[[int, int], None], first: int, last: int, device: torch.device) -> float:
-    """Seconds of an iteration."""
+def seconds(side: Ours, first: int, last: int, *, draw: bool, device: torch.device) -> float:
+    """Seconds of an iteration, with its draws or without."""
+    pairs = side.batches(first, last) if draw else list(side.batches(first, first + 1)) * (last - first)
     started = time.perf_counter()
-    run(first, last)
+    for drawn, balanced in pairs:
+        side.step(drawn, balanced)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return (time.perf_counter() - started) / (last - first)
 
 
-def compare(steps: int, rounds: int, device: torch.device) -> None:
+def compare(words: str, sides: tuple[Ours, Ours], steps: int, rounds: int, *, draw: bool) -> None:
+    """Both sides in turn within every round, the first first in every second."""
+    device = sides[0].state.context.device
+    times: list[tuple[float, float]] = []
+    for turn in range(rounds + 1):
+        span = (turn * steps, (turn + 1) * steps)
+        measured = [seconds(side, *span, draw=draw, device=device) for side in sides[:: 1 if turn % 2 else -1]]
+        ours, theirs = measured[:: 1 if turn % 2 else -1]
+        times.append((ours, theirs))
+    del times[0]  # the warm-up
+    ratios = sorted(theirs / ours for ours, theirs in times)
+    milliseconds = [1e3 * statistics.median(values) for values in zip(*times, strict=True)]
+    print(
+        f"{words:42} {milliseconds[0]:8.3f} ms, with higher {milliseconds[1]:8.3f} ms, "
+        f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
+
+
+def compare_all(steps: int, rounds: int, device: torch.device) -> None:
+    """Whether both sides learn the same, and how long they take."""
     generator = torch.Generator().manual_seed(0)
     targets_N = torch.repeat_interleave(COUNTS)
     embeddings_ND = torch.randn(len(targets_N), DIMENSION, generator=generator).relu().to(device)
     torch.manual_seed(0)
-    head = LinearHead(DIMENSION, CLASSES).to(device)
-    sides = {"closed form": Ours(embeddings_ND, targets_N, head), "higher": WithHigher(embeddings_ND, targets_N, head)}
-    for side in sides.values():
-        side.run(0, 10)
-    ours, theirs = sides.values()
+    material = (embeddings_ND, targets_N, LinearHead(DIMENSION, CLASSES).to(device))
+    ours, theirs = Ours(*material), WithHigher(*material)
+    for side in (ours, theirs):
+        seconds(side, 0, 10, draw=True, device=device)
     torch.testing.assert_close(ours.head.weight, theirs.head.weight, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(ours.sampler.rates, theirs.sampler.rates, rtol=1e-2, atol=1e-3)
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(rounds):
-        first = 10 + turn * steps
-        for name, side in list(sides.items())[:: 1 if turn % 2 else -1]:
-            times[name].append(seconds(side.run, first, first + steps, device))
-    for name, values in times.items():
-        print(f"{name:12} {1e3 * statistics.median(values):8.3f} ms an iteration")
-    ratios = sorted(slow / fast for fast, slow in zip(times["closed form"], times["higher"], strict=True))
-    print(
-        f"ratio        {statistics.median(ratios):8.2f}    ({ratios[0]:.2f} to {ratios[-1]:.2f} over {rounds} rounds)"
-    )
+    compare("the bilevel step", (ours, theirs), steps, rounds, draw=False)
+    compare("with the same draw, by class", (ours, theirs), steps, rounds, draw=True)
+    authors = WithHigher(*material, level="instance")
+    compare("with the authors' draw, by instance", (ours, authors), 2, rounds, draw=True)
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> float:
@@ -173,7 +186,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     print(f"torch {torch.__version__}, {device}, {arguments.threads} threads")
-    compare(arguments.steps, arguments.rounds, device)
+    compare_all(arguments.steps, arguments.rounds, device)
     if not arguments.skip_memory:
         draws(device)
 

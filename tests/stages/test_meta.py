@@ -105,8 +105,7 @@ def test_refusals(options: dict[str, Any], words: str) -> None:
 def test_the_recipes_are_those_of_the_supplement() -> None:
     """C.3: 2,000 iterations of 512 for CIFAR, 10 epochs at lr 0.2 for ImageNet-LT, 10 of 128 at 0.01 for Places-LT."""
     cifar = recipes.compose("cifar100-lt", "balms", "balms").stages[1].options
-    epochs, batch = cifar["training"]["epochs"], cifar["training"]["batch_size"]
-    assert 2000 <= epochs * -(-10_847 // batch) < 2022
+    assert (cifar["training"]["iterations"], cifar["training"]["batch_size"]) == (2000, 512)
     for data, lr, batch_size in (("imagenet-lt", 0.2, 512), ("places-lt", 0.01, 128)):
         training = recipes.compose(data, "balms").stages[1].options["training"]
         assert (training["epochs"], training["optimizer"]["lr"], training["batch_size"]) == (10, lr, batch_size)

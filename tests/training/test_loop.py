@@ -231,3 +231,20 @@ def test_a_step_can_be_compiled_as_one_graph(data, model):
     step = torch.compile(Step(model, CrossEntropy([7, 7, 6])), backend="eager", fullgraph=True)
     loss = step(data.images.pixels[:8], data.targets[:8])
     assert torch.allclose(loss, Step(model, CrossEntropy([7, 7, 6]))(data.images.pixels[:8], data.targets[:8]))
+
+
+class Listening(CrossEntropy):
+    """Cross-entropy that notes what it is told of the progress."""
+
+    def __init__(self) -> None:
+        super().__init__([7, 7, 6])
+        self.heard: list[float] = []
+
+    def set_progress(self, progress: float) -> None:
+        self.heard.append(progress)
+
+
+def test_the_loss_is_told_before_each_epoch_how_much_lies_behind(data, model, context):
+    loss = Listening()
+    train(Step(model, loss), data, InstanceSampler(data.targets), replace(PLAIN, epochs=4), context)
+    assert loss.heard == [0.0, 0.25, 0.5, 0.75]

@@ -91,6 +91,7 @@ def train_bilevel(
                 if (index + 1) % LOOK_EVERY == 0 or index + 1 == steps:
                     look(state, bar, settings)
                 if context.stop.is_set() and (index + 1) % draw_ahead == 0 and index + 1 < steps:
+                    look(state, bar, settings)  # weights that have become useless must not be saved
                     context.add_time(time.perf_counter() - started, (index + 1 - first) * batch)
                     context.store.save(state.state_dict())
                     raise Interrupted

@@ -35,7 +35,7 @@ class Context:
         seconds: training time that lies behind.
         images: images trained on in that time.
         stop: set when the user wants to stop.
-        chosen: what stages have chosen on held-out training images, for the result.
+        chosen: what stages have chosen on held-out training images, or learnt beside the model, for the result.
         cache: what a stage has computed and later ones may use again, such as features.
     """
 
