@@ -46,6 +46,7 @@ def test_the_net_follows_the_size_of_the_images_and_the_device(size, device, rec
     advice = recommend(data(size, [20, 5]), torch.device(device))
     assert advice.data_recipe == recipe
     assert advice.reasons[1].startswith(net)
+    assert ("slow there" in advice.reasons[1]) == (recipe == "own-large" and device == "cpu")
     config = recipes.compose(advice.data_recipe, advice.method, changes=[{"data": {"name": "toy"}}, advice.changes])
     assert config.model.backbone.name == net
 

@@ -62,7 +62,7 @@ EXAMPLES = {
   longtail train --config mine.yaml""",
     "data": """examples:
   longtail data get cifar100
-  longtail data export digits-lt digits_folder""",
+  longtail data export digits-lt --target digits_folder""",
 }
 
 
@@ -146,6 +146,7 @@ def _parser(command: str, description: str) -> Parser:
         description=description,
         epilog=EXAMPLES.get(command),
         formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
 
 
@@ -189,7 +190,11 @@ def _add_run_arguments(parser: Parser) -> None:
         "--config", type=Path, nargs="+", default=[], help="YAML files, merged over the recipes in order"
     )
     group.add_argument(
-        "--set", type=str, nargs="+", default=[], help="any setting: KEY=VALUE, as `longtail show` names it"
+        "--set",
+        type=str,
+        nargs="+",
+        default=[],
+        help="any setting: KEY=VALUE, by its path in `longtail show`; stages count from 0",
     )
 
 
@@ -226,7 +231,15 @@ def _predict_parser() -> Parser:
     parser = _parser("predict", "Classify images with a trained run; writes path, class, probability and the top five.")
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("images", type=Path, nargs="+", help="images, or folders of them")
-    parser.add_argument("--output", type=Path, default=Path("predictions.csv"), help="the CSV to write")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("predictions.csv"),
+        help="the CSV to write, over any other; default: %(default)s",
+    )
+    parser.add_argument(
+        "--on-bad-image", type=Literal["fail", "skip"], default="fail", help="skip leaves unreadable images out"
+    )
     parser.add_argument("--device", type=str, default="auto", help="cpu, cuda, ...; default: auto")
     return parser
 
@@ -275,11 +288,14 @@ def _dispatch(arguments: Namespace, command: str) -> None:
         }
         return commands.train(**options, **places, command=command)
     if name == "inspect":
-        return commands.inspect(data=commands.data_config(given.data, _data_changes(given)), as_json=given.json)
+        again = command.replace("longtail inspect", "longtail train", 1).replace(" --json", "")
+        data = commands.data_config(given.data, _data_changes(given))
+        return commands.inspect(data=data, as_json=given.json, again=again)
     if name == "list":
         return commands.list_names(kind=given.kind)
     if name == "predict":
-        return commands.predict(run=given.run, images=given.images, output=given.output, device=given.device)
+        options = {"on_bad_image": given.on_bad_image, "device": given.device}
+        return commands.predict(run=given.run, images=given.images, output=given.output, **options)
     if name == "data":
         return _dispatch_data(given)
     groups = {key: given[key] for key in ("many", "few", "groups") if given[key] is not None}

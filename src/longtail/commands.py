@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from longtail.data.download import download
 from longtail.data.export import export_dataset
 from longtail.data.inspect import inspect_data
 from longtail.data.load import load_data
-from longtail.data.loose import find_images
+from longtail.data.loose import bad_images, find_images
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError, unknown_name
 from longtail.evaluation import (
@@ -70,16 +71,24 @@ def train(
         runs[_beside(folder, name) if folder else _free_folder(other)] = other
     rows: dict[str, Scores] = {}
     for place, each in runs.items():
-        console.print(f"training {each.method} on {each.data.name} (recipe {each.recipe}, seed {each.seed}) -> {place}")
+        console.print(f"training {each.method} on {_in_words(each)} -> {place}")
         run = fit(each, place, data=settled.data, resume=resume, start=start, loggers=loggers, command=command)
         rows[each.method] = run.scores
-    for note in run.result["notes"]:
-        console.print(f"note: {note}")
     from longtail.report import scores_table  # matplotlib takes a second to import
 
     out.print(scores_table(rows))
     for place in runs:
         out.print(f"report: {place / 'report.html'}")
+
+
+def _in_words(config: Config) -> str:
+    """Data, net, length and recipe of a run, for the line before it starts."""
+    training = config.stages[0].options.get("training") or {}
+    length = (
+        f"{training['iterations']:,} steps" if training.get("iterations") else f"{training.get('epochs', 0):,} epochs"
+    )
+    net = f"{config.model.backbone.name}{', pretrained' if config.model.pretrained else ''}"
+    return f"{config.data.shown_as} ({net}; recipe {config.recipe}, {length}; seed {config.seed})"
 
 
 def _beside(folder: Path, method: str) -> Path:
@@ -101,7 +110,12 @@ def evaluate(
     prior = None if test_prior is None else _prior(test_prior, predictions)
     scores = predictions.scores(**options, prior=prior)
     if as_json:
-        out.print_json(json.dumps(scores.to_dict()))
+        about = {
+            "class_names": list(predictions.class_names),
+            "test_images": len(predictions),
+            "test_prior": test_prior,
+        }
+        out.print_json(json.dumps({**scores.to_dict(), **about}))
         return
     from longtail.report import scores_table
 
@@ -112,32 +126,49 @@ def report(*, target: Path, counts: str | None, output: Path | None, groups: Map
     """Write the HTML page of a run, or of predictions that any tool wrote."""
     from longtail.report import write_report, write_report_for
 
-    if target.is_dir():
-        config = load_config(target)
-        try:
-            thumbnail = load_data(config.data, choose_device("cpu")).test.images.thumbnail
-        except InputError as error:
-            console.print(f"without example images, as the data can not be read: {error}")
-            thumbnail = None
-        out.print(f"report: {write_report(target, thumbnail)}")
+    if not target.is_dir():
+        predictions, options = _predictions(target, counts, groups)
+        page = output or target.with_suffix(".html")
+        write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
+        out.print(f"report: {page}")
         return
-    predictions, options = _predictions(target, counts, groups)
-    page = output or target.with_suffix(".html")
-    write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
-    out.print(f"report: {page}")
+    config = load_config(target)
+    try:
+        thumbnail = load_data(config.data, choose_device("cpu")).test.images.thumbnail
+    except InputError as error:
+        console.print(f"without example images, as the data can not be read: {error}")
+        thumbnail = None
+    out.print(f"report: {write_report(target, thumbnail, output)}")
 
 
-def predict(*, run: Path, images: Sequence[Path], output: Path, device: str) -> None:
+def predict(*, run: Path, images: Sequence[Path], output: Path, on_bad_image: str, device: str) -> None:
     """Classify images with a trained run; writes path, class, probability and the five likeliest classes."""
+    _refuse_unwritable(output)
     where = choose_device(device)
     trained = load_trained(run, where)
-    paths = find_images(images)
-    source = StreamedImages(paths, trained.image_size, device=where)
+    found = find_images(images)
+    bad = {} if on_bad_image == "fail" else bad_images(found)
+    for path, reason in bad.items():
+        console.print(f"left out: {path}: {reason}")
+    paths = [path for path in found if path not in bad]
+    if not paths:
+        raise InputError(f"none of the {len(found)} images can be read")
     with progress_bar("classifying", len(paths)) as bar:
+        source = StreamedImages(paths, trained.image_size, device=where)
         logits, _ = predict_images(trained.model, source, bar.advance)
     top = logits.softmax(dim=1).topk(min(5, logits.shape[1]), dim=1)
     write_text(output, _answers(paths, top.values.tolist(), top.indices.tolist(), trained.class_names))
-    out.print(f"{len(paths)} images -> {output}")
+    out.print(f"{len(paths)} images -> {output}" + (f"; {len(bad)} could not be read" if bad else ""))
+
+
+def _refuse_unwritable(output: Path) -> None:
+    """Refuse before the work, not after it, a place that can not be written."""
+    folder = output.parent
+    if output.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        problem = (
+            "is a folder" if output.is_dir() else f"can not be written: {folder} is no folder that one may write to"
+        )
+        raise InputError(f"{output} {problem}; give the path of a file to write")
 
 
 def _answers(paths: Sequence[Path], values: list[list[float]], labels: list[list[int]], names: Sequence[str]) -> str:
@@ -152,13 +183,14 @@ def _answers(paths: Sequence[Path], values: list[list[float]], labels: list[list
     return text.getvalue()
 
 
-def inspect(*, data: DataConfig, as_json: bool) -> None:
+def inspect(*, data: DataConfig, as_json: bool, again: str) -> None:
     """Say what a data set holds, how uneven it is, and what to do about it."""
     device = choose_device("auto")
     loaded = load_data(data, device)
     inspection, advice = inspect_data(loaded), recommend(loaded, device)
     if as_json:
-        out.print_json(json.dumps({**to_mapping(asdict(inspection)), "recommended": to_mapping(asdict(advice))}))
+        seen = {"class_names": list(loaded.class_names), **to_mapping(asdict(inspection))}
+        out.print_json(json.dumps({**seen, "recommended": to_mapping(asdict(advice))}))
         return
     from longtail.report import Classes, groups_table
 
@@ -173,17 +205,17 @@ def inspect(*, data: DataConfig, as_json: bool) -> None:
         f"held out for choices: {inspection.val_images:,}; in both train and test: {inspection.duplicates:,}; "
         f"unreadable, left out: {inspection.skipped:,}"
     )
-    for label, names in (
-        ("without a training image", inspection.zero_shot),
-        ("with a single one", inspection.one_shot),
-    ):
+    out.print(f"training images per class: {_fullest_first(loaded.class_names, inspection.counts)}")
+    for label, names in (("no training image", inspection.zero_shot), ("a single training image", inspection.one_shot)):
         if names:
-            out.print(f"{len(names)} classes {label}: {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}")
+            out.print(
+                f"classes with {label}: {len(names)} ({', '.join(names[:10])}{', ...' if len(names) > 10 else ''})"
+            )
     for note in inspection.notes:
         out.print(f"note: {note}")
-    for reason in advice.reasons:
+    for reason in advice.reasons[: 1 if data.name in recipes.names("data") else None]:
         out.print(f"recommended: {reason}")
-    out.print(f"go: longtail train {data.name}")
+    out.print(f"go: {again}")
 
 
 def list_names(*, kind: str | None) -> None:
@@ -195,6 +227,14 @@ def list_names(*, kind: str | None) -> None:
             out.print(f"[bold]{title}[/bold]")
             for name, about in names.items():
                 out.print(f"  {name:24} {about}".rstrip(), markup=False)
+
+
+def _fullest_first(names: Sequence[str], counts: Sequence[int]) -> str:
+    """Classes with their counts, the fullest first; of more than thirty, the ten at either end."""
+    ordered = [
+        f"{name} {count:,}" for count, name in sorted(zip(counts, names, strict=True), key=lambda each: -each[0])
+    ]
+    return ", ".join(ordered if len(ordered) <= 30 else [*ordered[:10], "...", *ordered[-10:]])
 
 
 LISTED = ("methods", "recipes", "data", "losses", "samplers", "mixing", "stages", "backbones", "heads", "augmentations")
@@ -215,7 +255,7 @@ def _listing() -> dict[str, dict[str, str]]:
         "stages": described(stages, stages.__all__),
         "backbones": described(models, models.BACKBONES) | {"resnet50, ...": "every torchvision classification net"},
         "heads": described(models, models.HEADS),
-        "augmentations": dict.fromkeys(POLICIES, ""),
+        "augmentations": dict(POLICIES.items()),
     }
 
 
@@ -228,7 +268,7 @@ def show(
     changes: Mapping[str, Any],
 ) -> None:
     """Print the resolved configuration: YAML that `longtail train --config` runs."""
-    settled = _settle(data, method, recipe, config, changes, None)
+    settled = _settle(data, method, recipe, config, changes, None, fetch=False)
     for reason in settled.reasons:
         console.print(f"chosen: {reason}")
     sys.stdout.write(recipes.to_yaml(settled.config))
@@ -256,9 +296,13 @@ def _settle(
     files: Sequence[Path],
     changes: Mapping[str, Any],
     begun: Path | None,
+    *,
+    fetch: bool = True,
 ) -> plan.Plan:
     """The plan from names, files and flags; a resumed run with nothing else said keeps its own."""
-    if begun is not None and (begun / "config.yaml").exists() and data is None and method is None and not files:
+    if begun is not None and data is None and method is None and not files:
+        if not (begun / "config.yaml").exists():
+            raise InputError(f"{begun} holds no run to go on with; check --out, or say what to train")
         return plan.Plan(recipes.typed(recipes.apply(recipes.read_file(begun / "config.yaml"), changes)), None)
     read = [recipes.read_file(path) for path in files]
     if read and "stages" in read[0] and data is None and method is None:
@@ -268,7 +312,7 @@ def _settle(
         return plan.Plan(recipes.typed(merged), None)
     given = next((str(each["data"]["name"]) for each in read if "name" in each.get("data", {})), None)
     device = choose_device(str(changes.get("device", "auto")))
-    return plan.plan_run(data or given or "digits-lt", method, recipe, [*read, changes], device)
+    return plan.plan_run(data or given or "digits-lt", method, recipe, [*read, changes], device, fetch=fetch)
 
 
 def _predictions(target: Path, counts: str | None, groups: Mapping[str, Any]) -> tuple[Predictions, dict[str, Any]]:

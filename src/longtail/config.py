@@ -122,6 +122,11 @@ class DataConfig:
     workers: int | None = None
     seed: int = 0
 
+    @property
+    def shown_as(self) -> str:
+        """The name for people: of a path, its last part."""
+        return self.name.rstrip("/").rpartition("/")[2]
+
 
 @dataclass(frozen=True)
 class ModelConfig:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ def plan_run(
     recipe: str | None,
     changes: Sequence[Mapping[str, Any]],
     device: torch.device,
+    *,
+    fetch: bool = True,
 ) -> Plan:
     """Settle a run.
 
@@ -45,6 +48,7 @@ def plan_run(
         recipe: a training recipe; None takes the data's usual one.
         changes: what the user asked for beside that, merged over the recipes in order.
         device: where it will run.
+        fetch: make sure of pretrained weights, which may download them.
 
     Raises:
         InputError: for an unknown name or setting, or data that can not be read.
@@ -57,11 +61,16 @@ def plan_run(
     if named:
         config = recipes.compose(data_name, advice.method, recipe, changes)
         return Plan(config, data, advice.reasons[:1])
-    own = {"data": {"name": data_name}}
-    advised, reasons = _with_weights_or_without(advice.changes, changes)
-    config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [own, advised, *changes])
-    start = 0 if method is None else 1
-    return Plan(config, data, (*advice.reasons[start:], *reasons))
+    own = {"data": _absolute(data_name, changes)}
+    config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [advice.changes, *changes, own])
+    reasons = advice.reasons[0 if method is None else 1 :]
+    if any("model" in change for change in changes):  # the net is the user's choice
+        return Plan(config, data, reasons[:-1])
+    if fetch and config.model.pretrained and (missing := _missing_weights(config.model.backbone.name)):
+        scratch = without_weights(advice.changes)
+        config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [scratch, *changes, own])
+        reasons = (*reasons, f"from scratch, longer, which costs accuracy: {missing}")
+    return Plan(config, data, reasons)
 
 
 def same_but_method(config: Config, method: str) -> Config:
@@ -86,16 +95,17 @@ def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any
     return replace(config, name=data_name)
 
 
-def _with_weights_or_without(
-    advised: dict[str, Any], changes: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Advice of a pretrained net stands only if its weights can be had; a user's own wish is not second-guessed."""
-    backbone = advised.get("model", {}).get("backbone")
-    if backbone is None or any("model" in change for change in changes):
-        return advised, ()
+def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Paths that still lead there when the run is gone on with from another folder."""
+    roots = [change["data"]["root"] for change in changes if change.get("data", {}).get("root")]
+    absolute = {"name": str(Path(data_name).expanduser().resolve())}
+    return absolute | ({"root": str(Path(roots[-1]).expanduser().resolve())} if roots else {})
+
+
+def _missing_weights(backbone: str) -> str:
+    """Why the pretrained weights of a net can not be had; empty where they can (and then are at hand)."""
     try:
         TorchvisionBackbone(backbone, pretrained=True)
     except InputError as error:
-        reason = f"from scratch, for three times as long, which costs accuracy: {error}"
-        return without_weights(advised), (reason,)
-    return advised, ()
+        return str(error)
+    return ""

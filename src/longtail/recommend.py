@@ -69,7 +69,7 @@ def _net(data: Dataset, device: torch.device) -> tuple[str, dict[str, Any], str]
         steps_per_epoch = -(-len(data.train) // batch)
         epochs = max(usual, -(-LEAST_STEPS // steps_per_epoch)) if steps_per_epoch * usual < LEAST_STEPS else usual
         net = "small_net" if size <= 16 else "resnet32"
-        return recipe, {"training": {"epochs": epochs}}, f"{net} from scratch: images of {size} pixels, {epochs} epochs"
+        return recipe, {"training": {"epochs": epochs}}, f"{net} from scratch: images of {size} pixels"
     net = "resnet18" if device.type == "cpu" else "resnet50"
     epochs = min(60, max(15, -(-LEAST_STEPS // -(-len(data.train) // 64))))
     changes: dict[str, Any] = {"model": {"backbone": net}, "training": {"epochs": epochs}}

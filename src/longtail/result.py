@@ -34,7 +34,7 @@ def describe_run(
     """
     selected_on = "test" if config.protocol == "paper" else None
     return {
-        "data": config.data.name,
+        "data": config.data.shown_as,
         "imbalance_factor": data.imbalance_factor,
         "split": to_mapping(data.split),
         "method": config.method,

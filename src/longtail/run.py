@@ -21,7 +21,7 @@ from longtail.result import describe_run
 from longtail.stages.guard import balanced_twice
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context, stopping_on_signals
-from longtail.training.log import RunLog
+from longtail.training.log import RunLog, check_loggers
 from longtail.training.predict import predict
 
 
@@ -77,11 +77,14 @@ def fit(
     """
     folder = Path(folder)
     device = choose_device(config.device)
+    check_loggers(loggers)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     saved = checkpoint_to_go_on_from(folder, config, resume, None if start is None else Path(start))
     data = data or load_data(config.data, device)
     refuse_other_data(saved, data)
+    for note in data.account.notes:
+        console.print(f"note: {note}")
     _look_ahead(config, data)
     model = build_classifier(config.model, data, config.seed).to(device)
     with claimed(folder, config):  # only now: what is refused above leaves nothing behind

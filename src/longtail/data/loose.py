@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from longtail.data.decode import IMAGE_SUFFIXES, check_image
+from longtail.data.decode import IMAGE_SUFFIXES, BadImage, check_image
 from longtail.errors import InputError, first_ten
 
 
@@ -11,7 +11,7 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     """Image files, and those in folders (at any depth, sorted), in the order given.
 
     Raises:
-        InputError: for a place that does not exist, or if there is no image at all, or one can not be read.
+        InputError: for a place that does not exist, or if there is no image at all.
 
     Example:
         >>> find_images([Path("nowhere.png")])
@@ -29,9 +29,23 @@ def find_images(places: Sequence[Path]) -> list[Path]:
         raise InputError(
             f"no image in {', '.join(map(str, places))}; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
         )
-    for path in images:
-        check_image(path)
     return images
+
+
+def bad_images(paths: Sequence[Path]) -> dict[Path, str]:
+    """Which of the files can not be read, and why.
+
+    Example:
+        >>> bad_images([Path("nowhere.png")])
+        {PosixPath('nowhere.png'): 'No such file or directory'}
+    """
+    bad = {}
+    for path in paths:
+        try:
+            check_image(path)
+        except BadImage as error:
+            bad[path] = error.reason
+    return bad
 
 
 def _looks_like_image(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """A line per epoch, in `log.jsonl` always, in TensorBoard or W&B where asked for."""
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ class RunLog:
         path: of the `log.jsonl`.
         keep: rows already there that stand before this (stage, epoch) are kept, later ones are dropped: a resumed run
             writes them anew.
-        loggers: names of further sinks, of `LOGGERS`.
+        loggers: names of further sinks, checked by `check_loggers`.
         config: shown by the sinks.
     """
 
@@ -92,10 +93,20 @@ class _WandB:
         self._run.log(dict(numbers), step=step)
 
 
+def check_loggers(names: Sequence[str]) -> None:
+    """Refuse early what could not be logged to.
+
+    Raises:
+        InputError: for an unknown logger (with the nearest), or one that is not installed.
+    """
+    for name in names:
+        if name not in LOGGERS:
+            raise unknown_name("logger", name, LOGGERS)
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise InputError(f"{name} is not installed; install it with: pip install 'longtail[{name}]'") from error
+
+
 def _sink(name: str, folder: Path, config: Mapping[str, Any]) -> Sink:
-    if name not in LOGGERS:
-        raise unknown_name("logger", name, LOGGERS)
-    try:
-        return _TensorBoard(folder) if name == "tensorboard" else _WandB(folder, config)
-    except ImportError as error:
-        raise InputError(f"{name} is not installed; install it with: pip install 'longtail[{name}]'") from error
+    return _TensorBoard(folder) if name == "tensorboard" else _WandB(folder, config)
