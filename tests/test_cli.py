@@ -40,7 +40,7 @@ def test_train_prints_the_table_and_where_the_report_is(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "balanced-softmax" in printed.out
     assert f"report: {tmp_path / 'run' / 'report.html'}" in printed.out
-    assert "training balanced-softmax on digits-lt (recipe digits, seed 0)" in printed.err
+    assert "training balanced-softmax on digits-lt (small_net; recipe digits, 2 epochs; seed 0)" in printed.err
 
 
 def test_without_a_method_the_choice_is_explained_and_runs_are_numbered(tmp_path, capsys, monkeypatch):
@@ -83,6 +83,7 @@ def test_own_images_need_no_method(exported, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "chosen: balanced-softmax" in printed.err
     assert "chosen: small_net from scratch: images of 8 pixels" in printed.err
+    assert "(small_net; recipe digits, 1 epochs; seed 0)" in printed.err
     assert "note: The data bring no test part" in printed.err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["notes"]
 
@@ -126,7 +127,9 @@ def test_evaluate_a_run_and_its_predictions_agree(run, capsys):
     of_run = json.loads(capsys.readouterr().out)
     assert call("evaluate", run / "predictions.npz", "--json") == 0
     assert json.loads(capsys.readouterr().out) == of_run
-    assert of_run == json.loads((run / "result.json").read_text())["test"]
+    stored = json.loads((run / "result.json").read_text())["test"]
+    assert {key: of_run[key] for key in stored} == stored
+    assert (of_run["class_names"], of_run["test_images"]) == ([str(digit) for digit in range(10)], 500)
 
 
 def test_evaluate_under_another_test_prior_moves_towards_the_head(run, capsys):
@@ -151,11 +154,35 @@ def test_evaluate_predictions_of_another_tool(tmp_path, capsys):
     assert "counts" in capsys.readouterr().err
 
 
-def test_report_writes_the_page_anew(run):
+def test_report_writes_the_page_anew_and_elsewhere(run, tmp_path, capsys):
     page = run / "report.html"
     page.unlink()
     assert call("report", run) == 0
     assert page.exists()
+    assert call("report", run, "--output", tmp_path / "page.html") == 0
+    assert (tmp_path / "page.html").read_text() == page.read_text()
+    assert call("report", run, "--output", tmp_path / "no" / "page.html") == 2
+    assert str(tmp_path / "no") in capsys.readouterr().err
+
+
+def test_predict_leaves_unreadable_images_out_when_told_to(run, exported, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    good = next((exported / "test").rglob("*.png"))
+    answers = tmp_path / "answers.csv"
+    assert call("predict", run, tmp_path / "bad.png", good, "--output", answers) == 2
+    assert "bad.png" in capsys.readouterr().err
+    assert call("predict", run, tmp_path / "bad.png", good, "--output", answers, "--on-bad-image", "skip") == 0
+    printed = capsys.readouterr()
+    assert "1 could not be read" in printed.out
+    assert "bad.png" in printed.err
+    assert len(answers.read_text().splitlines()) == 2
+    assert call("predict", run, good, "--output", tmp_path / "no" / "x.csv") == 2
+    assert "can not be written" in capsys.readouterr().err
+
+
+def test_inspect_hands_its_options_on(capsys):
+    assert call("inspect", "digits-lt", "--imbalance-factor", 10) == 0
+    assert "go: longtail train digits-lt --imbalance-factor 10" in capsys.readouterr().out
 
 
 def test_inspect_says_what_is_there_and_what_to_do(capsys):
@@ -229,7 +256,9 @@ def test_tensorboard_gets_the_rows(tmp_path):
         (["train", "digits-lt", "--method", "ce", "--backbone", "resnet23"], "did you mean"),
         (["train", "digits-lt", "--method", "ce", "--log", "tensorbord"], "did you mean tensorboard"),
         (["train", "digits-lt", "--methd", "ce"], "did you mean --method"),
-        (["train", "digits-lt", "--epochs", "many"], "epochs"),
+        (["train", "digits-lt", "--epochs", "many"], "--epochs can not be 'many'; it takes a whole number"),
+        (["train", "digits-lt", "--protocol", "cheat"], "--protocol can not be 'cheat'; it takes one of honest, paper"),
+        (["train", "digits-lt", "--epoch", "3"], "did you mean --epochs"),
         (["train", "digits-lt", "--epochs", "0"], "at least 1"),
         (["train", "digits-lt", "--set", "seed"], "--set takes KEY=VALUE"),
         (["train", "digits-lt", "--data", "cifar100-lt"], "two data sets are given"),
@@ -244,8 +273,9 @@ def test_tensorboard_gets_the_rows(tmp_path):
         (["report", "nowhere"], "nowhere"),
         (["data", "get", "cifar1000"], "did you mean cifar100"),
         (["list", "loses"], "did you mean losses"),
-        (["trian"], "trian"),
-        ([], "one of {train,evaluate"),
+        (["train", "--resume", "--out", "nowhere"], "nowhere holds no run to go on with"),
+        (["trian"], "there is no command 'trian'; did you mean train?"),
+        ([], "give one of train, evaluate"),
     ],
 )
 def test_mistakes_end_with_a_message_and_2(arguments, words, tmp_path, monkeypatch, capsys):

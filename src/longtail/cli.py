@@ -5,6 +5,7 @@
 
 import difflib
 import os
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 from longtail.errors import InputError
 from longtail.version import __version__
 
+COMMANDS = ("train", "evaluate", "predict", "report", "inspect", "list", "show", "data")
 USAGE = {
     "": "longtail COMMAND ...",
     "train": "longtail train [DATA] [options]",
@@ -72,19 +74,39 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print the message and exit with 2."""
         del ex
-        options = [option for action in self._actions for option in action.option_strings]
-        for word in message.split():
-            near = (
-                difflib.get_close_matches(word.strip("'\",:"), options, n=1)
-                if word.strip("'\"").startswith("--")
-                else []
-            )
-            if near and near[0] not in message:
-                message += f"; did you mean {near[0]}?"
-                break
-        command = self.prog.replace("[options] ", "")
-        sys.stderr.write(f"longtail: {message.strip()}\n{command} --help lists the options\n")
+        command = self.prog.replace("[options] ", "").removesuffix(" ...")
+        sys.stderr.write(f"longtail: {self._in_plain_words(message.strip())}\n{command} --help lists the options\n")
         raise SystemExit(2)
+
+    def _in_plain_words(self, message: str) -> str:
+        """What the parsers below say, without their vocabulary, and with the nearest option or command."""
+        wrong = re.search(r'Parser key "(?P<key>\S+?)":.*Got value: (?P<value>.*)', message, flags=re.DOTALL)
+        if wrong:
+            option = next((a for a in self._actions if a.dest == wrong["key"].rpartition(".")[2]), None)
+            name = option.option_strings[-1] if option and option.option_strings else wrong["key"]
+            kind = re.search(r"Expected a (.*?)\. Got", message, flags=re.DOTALL)
+            return f"{name} can not be {wrong['value'].strip()!r}; it takes {_kind_in_words(kind[1] if kind else '')}"
+        if message.startswith('expected "command"'):
+            return f"give one of {', '.join(COMMANDS)}"
+        choice = re.search(r"argument COMMAND: invalid choice: '(?P<given>\S+)'", message)
+        if choice:
+            near = difflib.get_close_matches(choice["given"], COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"give one of {', '.join(COMMANDS)}"
+            return f"there is no command {choice['given']!r}; {hint}"
+        for word in (word.strip("'\",:") for word in message.split()):
+            near = difflib.get_close_matches(word, [o for a in self._actions for o in a.option_strings], n=1)
+            if word.startswith("--") and near and near[0] != word:
+                return f"{message}; did you mean {near[0]}?"
+        return message
+
+
+def _kind_in_words(kind: str) -> str:
+    """A type, as jsonargparse names it, for people."""
+    if "Literal" in kind:
+        return "one of " + ", ".join(re.findall(r"'(\w+)'", kind))
+    return {"<class 'int'>": "a whole number", "<class 'float'>": "a number", "<class 'bool'>": "true or false"}.get(
+        kind, "another kind of value"
+    )
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from longtail import losses, mixing, models, plan, recipes, samplers, stages
+from longtail import losses, mixing, models, plan, posthoc, recipes, samplers, stages
 from longtail.config import Config, DataConfig, from_mapping, to_mapping
 from longtail.console import console, progress_bar
 from longtail.data.augment import POLICIES
@@ -237,7 +237,19 @@ def _fullest_first(names: Sequence[str], counts: Sequence[int]) -> str:
     return ", ".join(ordered if len(ordered) <= 30 else [*ordered[:10], "...", *ordered[-10:]])
 
 
-LISTED = ("methods", "recipes", "data", "losses", "samplers", "mixing", "stages", "backbones", "heads", "augmentations")
+LISTED = (
+    "methods",
+    "recipes",
+    "data",
+    "losses",
+    "samplers",
+    "mixing",
+    "stages",
+    "backbones",
+    "heads",
+    "corrections",
+    "augmentations",
+)
 
 
 def _listing() -> dict[str, dict[str, str]]:
@@ -255,6 +267,7 @@ def _listing() -> dict[str, dict[str, str]]:
         "stages": described(stages, stages.__all__),
         "backbones": described(models, models.BACKBONES) | {"resnet50, ...": "every torchvision classification net"},
         "heads": described(models, models.HEADS),
+        "corrections": described(posthoc, posthoc.CORRECTIONS),
         "augmentations": dict(POLICIES.items()),
     }
 

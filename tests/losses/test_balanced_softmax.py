@@ -76,3 +76,12 @@ def test_log_prior_is_largest_at_zero_and_survives_an_absent_class() -> None:
 def test_negative_power_is_refused(power: float) -> None:
     with pytest.raises(InputError, match=r"power must be >= 0 .*, not"):
         BalancedSoftmax(COUNTS, power=power)
+
+
+def test_an_image_of_a_masked_class_contributes_nothing():
+    loss = BalancedSoftmax([5, 0, 3], absent="mask")
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    whole = loss(logits, torch.tensor([0, 1, 2]))
+    assert torch.allclose(whole, loss(logits[[0, 2]], torch.tensor([0, 2])))
+    soft = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.5, 0.5]])
+    assert torch.isfinite(loss(logits, soft))

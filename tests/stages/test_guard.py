@@ -7,9 +7,10 @@ import torch
 
 from longtail import losses, recipes, samplers
 from longtail.config import Component
+from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax, CrossEntropy
 from longtail.run import fit
-from longtail.stages.guard import BALANCED_LOSSES, BALANCED_SAMPLERS, balanced_twice
+from longtail.stages.guard import balanced_twice
 
 
 def twice(**changes: object) -> list[str]:
@@ -48,9 +49,13 @@ def test_stages_without_a_sampler_are_passed_over():
     assert balanced_twice(stages) == []
 
 
-def test_the_names_are_those_of_components():
-    assert set(BALANCED_LOSSES) <= set(losses.__all__)
-    assert set(BALANCED_SAMPLERS) <= set(samplers.__all__)
+def test_components_say_themselves_whether_they_balance():
+    blind = {name for name in losses.__all__ if not getattr(losses, name).balances}
+    assert blind == {"CrossEntropy", "FocalLoss", "LabelAwareSmoothing"}
+    assert {name for name in samplers.__all__ if not getattr(samplers, name).balances} == {
+        "InstanceSampler",
+        "MetaSampler",
+    }
 
 
 @pytest.mark.parametrize("method", recipes.names("methods"))
@@ -92,3 +97,12 @@ def test_balanced_softmax_under_class_balanced_sampling_gives_the_rarest_class_t
     once = plane_share_of_the_rarest(balanced, natural)
     both = plane_share_of_the_rarest(balanced, even)
     assert both > max(once, resampled) + 0.1
+
+
+def test_a_loss_that_takes_cosines_refuses_a_head_that_gives_none(tmp_path):
+    with pytest.raises(InputError, match=r"LDAMLoss takes cosines .* the model has a LinearHead; .* CosineHead"):
+        fit(recipes.compose("digits-lt", "ce", changes=[{"loss": "LDAMLoss"}]), tmp_path / "run")
+    scaled = [{"loss": "LDAMLoss", "model": {"head": {"name": "CosineHead", "scale": 16.0}}}]
+    with pytest.raises(InputError, match=r"CosineHead \{'scale': 16.0\}"):
+        fit(recipes.compose("digits-lt", "ce", changes=scaled), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

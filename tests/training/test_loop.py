@@ -112,13 +112,13 @@ class StopAfter(nn.Module):
 
     def __init__(self, step: int, context: Context) -> None:
         super().__init__()
-        self.left, self.context = step, context
+        self.left, self.context, self.plain = step, context, CrossEntropy([7, 7, 6])
 
     def forward(self, logits, targets):
         self.left -= 1
         if self.left == 0:
             self.context.stop.set()
-        return F.cross_entropy(logits, targets)
+        return self.plain(logits, targets)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])

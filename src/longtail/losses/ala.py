@@ -8,7 +8,7 @@ margin that the gradient sees.
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -48,6 +48,8 @@ class ALALoss(Loss):
         tensor(0.8897)
     """
 
+    balances: ClassVar[bool] = True
+    expects_cosines: ClassVar[bool] = True
     factors_C: Tensor
 
     def __init__(self, class_counts: Countable, *, scale: float = 30.0, **contract: Unpack[Contract]) -> None:

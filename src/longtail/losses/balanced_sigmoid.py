@@ -10,7 +10,7 @@ used as they are.
 Shapes: B = batch (rows: images or proposals), C = K = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -45,6 +45,7 @@ class BalancedSigmoid(Loss):
         (tensor([3.2189]), tensor([1.3863]))
     """
 
+    balances: ClassVar[bool] = True
     shift_C: Tensor
 
     def __init__(

@@ -4,7 +4,7 @@ https://arxiv.org/abs/2007.10740, Eq. 4: softmax with each class weighted by its
 the logits are used as they are. The same loss is published as logit adjustment with tau = 1 and as PriorCE / LADE-CE.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
@@ -39,6 +39,7 @@ class BalancedSoftmax(Loss):
         tensor(2.3026)
     """
 
+    balances: ClassVar[bool] = True
     shift_C: Tensor
 
     def __init__(self, class_counts: Countable, *, power: float = 1.0, **contract: Unpack[Contract]) -> None:

@@ -5,7 +5,7 @@ Shapes: B = batch, C = classes.
 """
 
 from abc import abstractmethod
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import ClassVar, Literal, TypedDict, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Loss(nn.Module):
         reduction: "mean" over the examples that are not ignored, "sum", or "none" for shape (B,).
         ignore_index: a hard target of this value contributes nothing.
         absent: what to do about a class with no training image, whose prior has no logarithm: "error" refuses it,
-            "mask" drops it from the softmax.
+            "mask" drops it from the softmax, and a target of that class contributes nothing.
 
     Raises:
         InputError: if a class has no training image and `absent` is "error", or an option is unknown.
@@ -51,6 +51,10 @@ class Loss(nn.Module):
     stand_in: int = 0
     # whether `per_example` takes the embeddings (B, D), too, as its third argument
     uses_embeddings: bool = False
+    # whether it makes up for the class counts by itself, so that a balanced sampler would do so twice
+    balances: ClassVar[bool] = False
+    # whether its logits must be cosines in [-1, 1], which it scales
+    expects_cosines: ClassVar[bool] = False
 
     def __init__(self, class_counts: Countable, **contract: Unpack[Contract]) -> None:
         super().__init__()
@@ -112,8 +116,12 @@ class Loss(nn.Module):
         kept_B = None
         if targets.ndim == 2:
             targets = targets.to(wide_BC.dtype)
+            if self.has_absent:
+                targets = targets.masked_fill(self.absent_C, 0.0)
         else:
             kept_B = targets != self.ignore_index
+            if self.has_absent:  # an image of a class that has no training image: there is nothing to learn from it
+                kept_B = kept_B & ~self.absent_C[torch.where(kept_B, targets, 0)]
             targets = torch.where(kept_B, targets, self.stand_in)
         if self.training:
             self.observe(targets, kept_B)

@@ -5,7 +5,7 @@ at test time they are used as they are.
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
@@ -48,6 +48,7 @@ class CDTLoss(Loss):
         tensor(0.3133)
     """
 
+    balances: ClassVar[bool] = True
     temperatures_C: Tensor
 
     def __init__(self, class_counts: Countable, *, gamma: float = 0.2, **contract: Unpack[Contract]) -> None:

@@ -7,7 +7,7 @@ The authors start the bias of the last layer of the sigmoid forms at -log(C - 1)
 Shapes: B = batch, C = classes.
 """
 
-from typing import Literal, Unpack, get_args
+from typing import ClassVar, Literal, Unpack, get_args
 
 import torch
 from torch import Tensor
@@ -66,6 +66,7 @@ class ClassBalancedLoss(Loss):
         tensor(0.8318)
     """
 
+    balances: ClassVar[bool] = True
     weights_C: Tensor
 
     def __init__(

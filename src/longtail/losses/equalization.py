@@ -7,7 +7,7 @@ That code compares n_k with a count; we compare the share, as the text does. The
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ class EqualizationLoss(Loss):
         (tensor(0.), tensor(5.0067))
     """
 
+    balances: ClassVar[bool] = True
     rare_C: Tensor
 
     def __init__(

@@ -8,7 +8,7 @@ clouds of size 0. Their second stage re-trains the classifier under another samp
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -52,6 +52,8 @@ class GCLLoss(Loss):
         tensor(True)
     """
 
+    balances: ClassVar[bool] = True
+    expects_cosines: ClassVar[bool] = True
     sizes_C: Tensor
 
     def __init__(

@@ -8,7 +8,7 @@ the classes, and the gradient also flows through the influence, as it does in th
 Shapes: B = batch, C = classes, D = embedding dimension.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -44,6 +44,7 @@ class InfluenceBalancedLoss(Loss):
         (tensor(1.0387), tensor(0.2599))
     """
 
+    balances: ClassVar[bool] = True
     uses_embeddings = True
     weights_C: Tensor
 

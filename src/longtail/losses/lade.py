@@ -10,7 +10,7 @@ batch keeps its log m_c terms. Several ranks act as one: the terms are those of 
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, distributed
@@ -43,6 +43,7 @@ class LADELoss(Loss):
         (tensor(0.3133), tensor(-0.0282))
     """
 
+    balances: ClassVar[bool] = True
     shift_C: Tensor
     prior_C: Tensor
     importance_C: Tensor

@@ -7,7 +7,7 @@ its weights; ours have mean 1 over the training images instead (see `mean_one_ov
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class LDAMLoss(Loss):
         tensor(0.0025)
     """
 
+    balances: ClassVar[bool] = True
+    expects_cosines: ClassVar[bool] = True
     margins_C: Tensor
     weights_C: Tensor
 

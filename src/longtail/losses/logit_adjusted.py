@@ -3,7 +3,7 @@
 https://arxiv.org/abs/2007.07314, Eq. 10. With tau = 1 it equals Balanced Softmax.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
@@ -30,6 +30,7 @@ class LogitAdjustedLoss(Loss):
         tensor(2.3026)
     """
 
+    balances: ClassVar[bool] = True
     shift_C: Tensor
 
     def __init__(self, class_counts: Countable, *, tau: float = 1.0, **contract: Unpack[Contract]) -> None:

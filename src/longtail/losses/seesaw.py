@@ -7,7 +7,7 @@ rank apart; we add the batches of all ranks. Their objectness branch belongs to 
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor, distributed
@@ -43,6 +43,7 @@ class SeesawLoss(Loss):
         (tensor(0.2125), tensor([9., 1.]))
     """
 
+    balances: ClassVar[bool] = True
     seen_C: Tensor
 
     def __init__(

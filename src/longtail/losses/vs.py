@@ -6,7 +6,7 @@ logit-adjusted loss, with tau = 0 CDT. The class weights that the paper's formul
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 from torch import Tensor
 
@@ -37,6 +37,7 @@ class VSLoss(Loss):
         tensor(1.9295)
     """
 
+    balances: ClassVar[bool] = True
     temperatures_C: Tensor
     shift_C: Tensor
 

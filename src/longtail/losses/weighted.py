@@ -3,7 +3,7 @@
 Shapes: B = batch, C = classes.
 """
 
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -49,6 +49,7 @@ class WeightedCrossEntropy(Loss):
         tensor(3.4657)
     """
 
+    balances: ClassVar[bool] = True
     weights_C: Tensor
 
     def __init__(self, class_counts: Countable, *, power: float = 1.0, **contract: Unpack[Contract]) -> None:

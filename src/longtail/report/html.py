@@ -7,6 +7,7 @@ its own, any connection and any image that is not inside it.
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -34,18 +35,19 @@ from longtail.report.verdict import verdict
 from longtail.report.wording import DASH, several
 
 
-def write_report(run: str | Path, thumbnails: Thumbnails | None = None) -> Path:
-    """Write `report.html` into a run's folder, whole or not at all.
+def write_report(run: str | Path, thumbnails: Thumbnails | None = None, target: str | Path | None = None) -> Path:
+    """Write the page of a run, whole or not at all.
 
     Args:
         run: folder with `result.json` and `predictions.npz`; `config.yaml` and `log.jsonl` are shown where they are.
         thumbnails: an image for a person to look at, uint8 (3, h, w), by its place in the test; None shows none.
+        target: the file to write; None takes `report.html` in the run's folder.
 
     Returns:
         Path of the page.
 
     Raises:
-        InputError: if the folder holds no finished run, or a file of it cannot be read.
+        InputError: if the folder holds no finished run, a file of it cannot be read, or the page cannot be written.
 
     Example:
         >>> write_report("runs/none")
@@ -69,7 +71,7 @@ def write_report(run: str | Path, thumbnails: Thumbnails | None = None) -> Path:
         log=_read_log(run / "log.jsonl"),
         thumbnails=thumbnails,
     )
-    return _write(run / "report.html", page(content))
+    return _write(run / "report.html" if target is None else Path(target), page(content))
 
 
 def write_report_for(
@@ -240,8 +242,13 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(target: Path, text: str) -> Path:
+    if os.path.isdir(target):
+        raise InputError(f"cannot write the report to {target}: it is a folder; give the path of a file to write")
+    if not os.path.isdir(target.parent):
+        raise InputError(f"cannot write the report to {target}: there is no folder {target.parent}; make it first")
     try:
         write_text(target, text)
-    except OSError as error:
-        raise InputError(f"cannot write the report to {target}: {error}") from error
+    except (OSError, ValueError) as error:  # the latter for a zero byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write the report to {target}: {reason}; give another file to write") from error
     return target

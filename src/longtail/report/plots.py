@@ -93,6 +93,8 @@ def _draw_accuracy(axes: Axes, accuracy_C: Array, groups_C: Array) -> None:
         axes.plot(ranks_C, _smoothed(accuracy_C), color=INK, label="smoothed")
         axes.legend(loc="upper right")
     percent_axis(axes, "accuracy (%)")
+    if len(accuracy_C) <= NAMED_CLASSES:
+        axes.set_ylim(0, 115)  # room for the number above a full bar, below the other panel
 
 
 def _smoothed(values_C: Array) -> Array:

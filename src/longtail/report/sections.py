@@ -212,10 +212,6 @@ def _notes(content: Content) -> Iterator[str]:
     """What a reader must know before believing a number."""
     result = content.result
     yield from (str(note) for note in result.get("notes") or ())
-    if result.get("skipped"):
-        yield f"{several(int(result['skipped']), 'unreadable image')} left out."
-    if result.get("duplicates"):
-        yield f"{several(int(result['duplicates']), 'image')} stand in both the training and the test part."
     if content.warning:
         yield (
             "The checkpoint was chosen on the test set, as much published code does: the numbers flatter the model and "
@@ -228,6 +224,7 @@ def _notes(content: Content) -> Iterator[str]:
     yield "Groups: " + "; ".join(f"{name}-shot, {limit}" for name, limit in content.classes.limits.items()) + "."
 
 
+# the notes name what was skipped and what stands in two parts: the bare counts would say it twice
 _ELSEWHERE = frozenset({"test", "notes", "command", "class_groups", "skipped", "duplicates"})
 
 

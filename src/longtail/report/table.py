@@ -25,7 +25,7 @@ _LOWER_IS_BETTER = frozenset({"ece"})
 
 
 def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
-    """Results side by side, in percent; with two or more, the best of each column is marked.
+    """Results side by side, in percent; with two or more, the best of each column that differs is marked.
 
     Args:
         rows: by the name to show (the method; with recipe and backbone, where they differ): `Scores`, or the
@@ -52,7 +52,7 @@ def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
         columns.append(_column([_value(scores, key) for scores in rows.values()], digits, key in _LOWER_IS_BETTER))
     for index, name in enumerate(rows):
         table.add_row(Text(name), *(column[index] for column in columns))
-    if len(rows) > 1:
+    if any("*" in cell.plain for column in columns for cell in column):
         table.caption, table.caption_justify = "* best of its column", "right"
     return table
 
@@ -94,10 +94,10 @@ def _value(scores: Scores | Mapping[str, Any], key: str) -> float | None:
 
 
 def _column(values: Sequence[float | None], digits: int, lower_is_better: bool) -> list[Text]:
-    """Cells of one column; what reads the same as the best is marked like it, and nothing where there is no choice."""
+    """Cells of one column; what reads the same as the best is marked like it, and nothing where all read the same."""
     texts = [number(value, digits) for value in values]
     known = [value for value in values if value is not None]
-    if len(known) < 2:
+    if len({number(value, digits) for value in known}) < 2:
         return [Text(text) for text in texts]
     best = number((min if lower_is_better else max)(known), digits)
     # a star too, as bold is lost in a file

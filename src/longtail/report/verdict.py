@@ -7,6 +7,7 @@ from longtail.report.wording import percent, several
 
 _CLASSES = {"many": "classes with many", "medium": "classes in between", "few": "rare classes"}
 SMALL_TEST = 100  # on fewer images, chance alone moves an accuracy by several percent
+TINY_TEST = 30  # on fewer, what one image is worth says it better
 CALIBRATED = 5.0  # percent by which confidence and accuracy may differ and still be called about right
 
 
@@ -37,7 +38,8 @@ def _groups(content: Content) -> list[Html]:
     """The rarest group that was measured against the fullest."""
     names = _measured(content)
     if len(names) < 2:
-        return [join([f"All classes of the test are {_CLASSES[names[0]]} ({content.classes.limits[names[0]]})."])]
+        only = f"All classes of the test are {_CLASSES[names[0]]} ({content.classes.limits[names[0]]})."
+        return [join([only]), *_chance(content, names[0])]
     full, rare = names[0], names[-1]
     right, behind = getattr(content.scores, rare), getattr(content.scores, full) - getattr(content.scores, rare)
     subject = f"{_CLASSES[rare].capitalize()} ({content.classes.limits[rare]}): "
@@ -48,11 +50,22 @@ def _groups(content: Content) -> list[Html]:
         comparison = f", on a par with {rival}."
     else:
         comparison = f", {-behind:.0f} points ahead of {rival}."
-    sentences = [join([subject, tag("strong", percent(right), " right"), comparison])]
-    if content.test_images(rare) < SMALL_TEST:
-        images = several(content.test_images(rare), "test image")
-        sentences.append(join([f"That rests on only {images}, so expect several points of chance."]))
-    return sentences
+    return [join([subject, tag("strong", percent(right), " right"), comparison]), *_chance(content, rare)]
+
+
+def _chance(content: Content, group: str) -> list[Html]:
+    """How little the accuracy of a group with few test images says."""
+    images = content.test_images(group)
+    if images >= SMALL_TEST:
+        return []
+    start = f"This rests on only {several(images, 'test image')}"
+    if images >= TINY_TEST:
+        return [join([f"{start}, so expect several points of chance."])]
+    pairs = zip(content.test_counts, content.classes.group_names, strict=True)
+    tested = [count for count, name in pairs if name == group and count]
+    # every class counts the same, so that an image of the class with the fewest weighs most
+    points = 100 / (len(tested) * min(tested))
+    return [join([f"{start}: one image is {'' if min(tested) == max(tested) else 'up to '}{points:.0f} points here."])]
 
 
 def _confusion(content: Content) -> Html | None:
@@ -65,7 +78,8 @@ def _confusion(content: Content) -> Html | None:
     others = f"other {_CLASSES[taken_for]}" if taken_for == rare else _CLASSES[taken_for]
     pair = next(pair for pair in content.mixups if content.classes.group_names[pair.true] == rare)
     start = f"What is missed there goes to {others} in {percent(share, 0)} of the cases"
-    return join([start, "; the most frequent mistake is ", _described(content, pair), "."])
+    of_group = f" on {_CLASSES[rare]}" if len(_measured(content)) > 1 else ""
+    return join([start, f"; the most frequent mistake{of_group} is ", _described(content, pair), "."])
 
 
 def _described(content: Content, pair: Mixup) -> Html:

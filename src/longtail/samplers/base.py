@@ -6,7 +6,7 @@ Shapes: N = training images, M = images of an epoch, C = classes.
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict, Unpack
+from typing import Any, ClassVar, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -41,6 +41,9 @@ class Sampler(TorchSampler[int]):
     Raises:
         InputError: if there is no image, a label is no whole number or negative, or rank and num_ranks do not fit.
     """
+
+    # whether it evens out the classes, so that a balanced loss would do so twice
+    balances: ClassVar[bool] = False
 
     def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
         self.targets_N = checked_labels(targets)

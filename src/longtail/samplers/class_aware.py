@@ -9,7 +9,7 @@ P = passes over the images of one class (all classes together), E = entries of t
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ class ClassAwareSampler(Sampler):
         >>> targets[order.unique()].sum()  # twelve draws of the rare class show all its ten images
         tensor(10)
     """
+
+    balances: ClassVar[bool] = True
 
     def __init__(self, targets: Tensor | Sequence[int], *, per_class: int = 4, **contract: Unpack[Contract]) -> None:
         super().__init__(targets, **contract)

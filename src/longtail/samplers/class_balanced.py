@@ -5,7 +5,7 @@ Shapes: N = training images, M = images of an epoch.
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -29,6 +29,8 @@ class ClassBalancedSampler(Sampler):
         >>> round(float(targets[order].float().mean()), 1)
         0.5
     """
+
+    balances: ClassVar[bool] = True
 
     def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
         super().__init__(targets, **contract)

@@ -7,7 +7,7 @@ Shapes: N = training images, M = images of an epoch.
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class ProgressivelyBalancedSampler(Sampler):
         >>> [round(float(targets[sampler.order(0, 0, progress)].float().mean()), 1) for progress in (0.0, 0.5, 0.99)]
         [0.1, 0.3, 0.5]
     """
+
+    balances: ClassVar[bool] = True
 
     def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
         super().__init__(targets, **contract)

@@ -13,7 +13,7 @@ import math
 import warnings
 from collections.abc import Collection, Sequence
 from itertools import chain
-from typing import Unpack, cast
+from typing import ClassVar, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -46,6 +46,8 @@ class RepeatFactorSampler(Sampler):
         >>> len(sampler)  # 90 + 22.361, rounded up
         113
     """
+
+    balances: ClassVar[bool] = True
 
     def __init__(self, targets: Labels, *, threshold: float | None = None, **contract: Unpack[Contract]) -> None:
         if threshold is not None and not 0 < threshold <= 1:

@@ -6,7 +6,7 @@ Shapes: N = training images, M = images of an epoch.
 """
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import ClassVar, Unpack
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class SquareRootSampler(Sampler):
         >>> round(float(targets[order].float().mean()), 2)
         0.25
     """
+
+    balances: ClassVar[bool] = True
 
     def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
         super().__init__(targets, **contract)

@@ -1,33 +1,11 @@
 """A warning against the commonest mistake: balancing twice, by the sampler and by the loss."""
 
+import types
 from collections.abc import Sequence
 
-from longtail.config import Component
-
-BALANCED_LOSSES = (
-    "ALALoss",
-    "BalancedSigmoid",
-    "BalancedSoftmax",
-    "CDTLoss",
-    "ClassBalancedLoss",
-    "EqualizationLoss",
-    "GCLLoss",
-    "InfluenceBalancedLoss",
-    "LADELoss",
-    "LDAMLoss",
-    "LogitAdjustedLoss",
-    "SeesawLoss",
-    "VSLoss",
-    "WeightedCrossEntropy",
-)
-BALANCED_SAMPLERS = (
-    "ClassAwareSampler",
-    "ClassBalancedSampler",
-    "ProgressivelyBalancedSampler",
-    "RepeatFactorSampler",
-    "ReversedSampler",
-    "SquareRootSampler",
-)
+from longtail import losses, samplers
+from longtail.config import Component, find_class
+from longtail.errors import InputError
 
 
 def balanced_twice(stages: Sequence[Component]) -> list[str]:
@@ -46,8 +24,8 @@ def balanced_twice(stages: Sequence[Component]) -> list[str]:
     return [
         _reason(index, _name(stage.options["loss"]), _name(stage.options["sampler"]))
         for index, stage in enumerate(stages)
-        if _name(stage.options.get("loss")) in BALANCED_LOSSES
-        and _name(stage.options.get("sampler")) in BALANCED_SAMPLERS
+        if _balances(stage.options.get("loss"), losses)
+        and _balances(stage.options.get("sampler"), samplers)
         and not stage.options.get("balance_twice", False)
     ]
 
@@ -62,6 +40,10 @@ def _reason(index: int, loss: str, sampler: str) -> str:
     )
 
 
+def _balances(component: object, package: types.ModuleType) -> bool:
+    return component is not None and getattr(find_class(_name(component), package), "balances", False)
+
+
 def _name(value: object) -> str:
     """Name of a component, as YAML may write it."""
     if isinstance(value, Component):
@@ -69,3 +51,18 @@ def _name(value: object) -> str:
     if isinstance(value, dict):
         return str(value["name"])
     return str(value)
+
+
+def refuse_head(loss: Component, head: Component) -> None:
+    """A loss that takes cosines and scales them itself needs a cosine head that does not.
+
+    Raises:
+        InputError: if the head is another.
+    """
+    wanted = Component("CosineHead", {"scale": 1.0})
+    if getattr(find_class(loss.name, losses), "expects_cosines", False) and head != wanted:
+        given = f"{head.name} {dict(head.options) or ''}".strip()
+        raise InputError(
+            f"{loss.name} takes cosines and scales them itself, but the model has a {given}; give it a "
+            "CosineHead of scale 1: --set model.head.name=CosineHead model.head.scale=1.0"
+        )

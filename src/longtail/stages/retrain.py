@@ -20,6 +20,7 @@ from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier, fresh_head, head_class
 from longtail.models.heads import FoldingHead
 from longtail.stages.base import Stage
+from longtail.stages.guard import refuse_head
 from longtail.stages.scoring import feature_scorer, scorer
 from longtail.training.context import Context
 from longtail.training.features import features_of
@@ -69,6 +70,7 @@ class Retrain(Stage):
         """
         del data
         wanted = self.head or head
+        refuse_head(self.loss, wanted)
         if self.initialize == "keep" and wanted != head and head != LINEAR:
             raise InputError(
                 f"a {wanted.name} can not start from the weights of a {head.name}, only from those of a LinearHead; "

@@ -9,6 +9,7 @@ from longtail.config import Component, TrainingConfig
 from longtail.data.dataset import Dataset
 from longtail.models.classifier import Classifier
 from longtail.stages.base import Stage
+from longtail.stages.guard import refuse_head
 from longtail.stages.scoring import scorer
 from longtail.training.context import Context
 from longtail.training.loop import train
@@ -38,6 +39,12 @@ class Train(Stage):
         self.sampler.check(samplers)
         if self.mixing is not None:
             self.mixing.check(mixings)
+
+    def check(self, data: Dataset, head: Component) -> Component:
+        """The head stays; a loss that takes cosines needs a cosine head."""
+        del data
+        refuse_head(self.loss, head)
+        return head
 
     def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
         """Train `model` in place and give it back."""
