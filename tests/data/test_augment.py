@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms import functional as tv
 
 from longtail.data.augment import (
+    _POLICIES,
     POLICIES,
     Augment,
     ColorJitter,
@@ -216,6 +217,11 @@ def test_an_accelerator_gives_the_same_images(name: str) -> None:
     assert device is not None
     seen = augment.to(device)(images.to(device), numbers.to(device)).cpu()
     torch.testing.assert_close(seen, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_every_policy_says_what_it_does() -> None:
+    assert set(POLICIES) == set(_POLICIES)
+    assert all(POLICIES.values())
 
 
 def test_unknown_policy_is_refused_with_the_nearest() -> None:

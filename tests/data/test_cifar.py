@@ -165,10 +165,14 @@ def test_file_cut_down_to_a_smaller_subset_is_refused(fake_cifar, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"storage": "stream"}, "cifar10-lt lives in memory.*longtail data export"),
-        ({"image_size": 64}, "have 32 pixels a side, not 64"),
-        ({"val_share": 1.0}, r"val_share must be at least 0 and less than 1, not 1\.0"),
-        ({"val_share": -0.1}, "val_share must be at least 0"),
+        (
+            {"storage": "stream"},
+            "cifar10-lt lives in memory: leave out --set data.storage=stream, .*longtail data export",
+        ),
+        ({"image_size": 64}, "have 32 pixels a side, not 64; leave out --image-size"),
+        ({"val_share": 1.0}, r"--val-share must be at least 0 and less than 1, not 1\.0"),
+        ({"val_share": -0.1}, "--val-share must be at least 0"),
+        ({"imbalance_factor": 0.5}, r"--imbalance-factor must be at least 1, not 0\.5"),
     ],
 )
 def test_setting_that_does_not_fit(settings, message):

@@ -67,6 +67,7 @@ def test_test_and_validation_are_held_out_without_overlap() -> None:
     for rows in divided.values():
         assert rows.tolist() == sorted(rows.tolist())
     assert notes[0].startswith("The data bring no test part: a balanced one of 15 images, 5 per class, was held out")
+    assert "(--set data.test_per_class=N sets the number)" in notes[0]
     assert notes[1] == "18 training images were held out for choices."
 
 
@@ -104,13 +105,53 @@ def test_long_tail_is_cut_after_the_test_part() -> None:
     assert "39 of 81 are left" in notes[1]
 
 
-def test_uneven_classes_give_the_largest_tail_they_can() -> None:
-    targets = labels(10, 30, 2)
-    rows = {"train": torch.arange(42), "test": torch.arange(42)}
-    divided, _ = divide(rows, targets, names(3), DataConfig(imbalance_factor=4))
-    assert counts_of(divided["train"], targets) == [10, 5, 2]
-    divided, _ = divide(rows, targets, names(3), DataConfig(imbalance_factor=2))
-    assert counts_of(divided["train"], targets) == [5, 3, 2]  # int(6 / 2) would be one too many of the last class
+@pytest.mark.parametrize(
+    ("counts", "factor", "kept"),
+    [
+        ([10, 30, 2], 4, [5, 11, 2]),  # the fullest class is the second: 11, 11 / 2 and 11 / 4, cut to whole images
+        ([2, 10, 30], 4, [2, 5, 11]),
+        ([10, 30, 2], 2, [3, 5, 2]),  # int(6 / 2) would be one too many of the rarest class
+        ([30, 10, 2], 15, [30, 7, 2]),
+        ([9, 9, 9], 9, [9, 3, 1]),  # among equals, the first label is the fullest
+        ([3, 9, 9], 9, [1, 9, 3]),
+    ],
+)
+def test_uneven_classes_give_the_largest_tail_they_can_by_their_size(
+    counts: list[int], factor: float, kept: list[int]
+) -> None:
+    targets = labels(*counts)
+    rows = {"train": torch.arange(len(targets)), "test": torch.arange(len(targets))}
+    divided, _ = divide(rows, targets, names(3), DataConfig(imbalance_factor=factor))
+    assert counts_of(divided["train"], targets) == kept
+
+
+@pytest.mark.parametrize("profile", ["exp", "step", "pareto"])
+def test_the_cut_does_not_depend_on_the_order_of_the_labels(profile: str) -> None:
+    def kept(*counts: int) -> list[int]:
+        targets = labels(*counts)
+        rows = {"train": torch.arange(len(targets)), "test": torch.arange(len(targets))}
+        divided, _ = divide(rows, targets, names(4), DataConfig(imbalance_factor=9, profile=profile))
+        return counts_of(divided["train"], targets)
+
+    assert kept(12, 45, 5, 60) == [kept(60, 45, 12, 5)[rank] for rank in (2, 1, 3, 0)]
+    assert profile != "step" or kept(12, 45, 5, 60) == [5, 45, 5, 45]
+
+
+def test_a_tail_that_is_already_longer_is_noted_with_what_it_costs() -> None:
+    targets = labels(2, 10, 1000)
+    rows = {"train": torch.arange(1012), "test": torch.arange(1012)}
+    divided, notes = divide(rows, targets, names(3), DataConfig(imbalance_factor=4))
+    assert counts_of(divided["train"], targets) == [2, 5, 11]
+    assert (
+        notes[0] == "A long tail with imbalance factor 4 (exp) was cut from the training images: 18 of 1,012 are left."
+    )
+    assert notes[1].startswith(
+        "994 training images were left out because the data have a longer tail of their own: 1,000"
+    )
+    assert notes[1].endswith("Without --imbalance-factor all are kept.")
+    # nothing is wrong with balanced data of which little is kept, nor with a cut that keeps most
+    assert len(divide(rows, labels(337, 337, 338), names(3), DataConfig(imbalance_factor=100))[1]) == 1
+    assert len(divide(rows, labels(600, 308, 104), names(3), DataConfig(imbalance_factor=5))[1]) == 1
 
 
 def test_a_tail_that_the_classes_cannot_give() -> None:
@@ -127,9 +168,9 @@ def test_single_images_everywhere() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (DataConfig(test_per_class=0), "test_per_class must be at least 1, not 0"),
-        (DataConfig(val_share=-0.1), "val_share must be at least 0 and less than 1, not -0.1"),
-        (DataConfig(imbalance_factor=0.5), "imbalance_factor must be at least 1, not 0.5"),
+        (DataConfig(test_per_class=0), "--set data.test_per_class=N needs N of at least 1, not 0"),
+        (DataConfig(val_share=-0.1), "--val-share must be at least 0 and less than 1, not -0.1"),
+        (DataConfig(imbalance_factor=0.5), "--imbalance-factor must be at least 1, not 0.5"),
     ],
 )
 def test_settings_out_of_range(config: DataConfig, message: str) -> None:

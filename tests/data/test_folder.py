@@ -66,6 +66,16 @@ def test_empty_class_folder_is_named(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_empty_class_folders_of_all_parts_are_named_at_once(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        make_classes(tmp_path / part, {"cat": 1, "dog": 1})
+        (tmp_path / part / "owl").mkdir()
+    (tmp_path / "train/emu").mkdir()
+    with pytest.raises(InputError, match=r"3 class folders in .* without an image; remove them") as caught:
+        read_folder(tmp_path)
+    assert sorted(str(caught.value).splitlines()[1:]) == ["  test/owl", "  train/emu", "  train/owl"]
+
+
 def test_class_only_in_test(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"cat": 1, "dog": 1})
     make_classes(tmp_path / "test", {"cat": 1, "owl": 1})

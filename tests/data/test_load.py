@@ -8,7 +8,7 @@ from PIL import Image
 
 from longtail.config import DataConfig
 from longtail.data.load import NAMES, load_data
-from longtail.data.loose import find_images
+from longtail.data.loose import bad_images, find_images
 from longtail.errors import InputError
 from longtail.recipes import names
 
@@ -65,7 +65,6 @@ def test_loose_images_are_found_in_files_and_folders(tmp_path: Path):
     [
         (lambda folder: folder / "none.png", "1 of the places do not exist"),
         (lambda folder: folder, "no image in"),
-        (lambda folder: broken(folder / "x.png"), r"cannot read the image .*x\.png"),
     ],
 )
 def test_loose_images_that_are_none_are_refused(tmp_path, make, words):
@@ -73,6 +72,19 @@ def test_loose_images_that_are_none_are_refused(tmp_path, make, words):
         find_images([make(tmp_path)])
 
 
-def broken(path: Path) -> Path:
-    path.write_bytes(b"not an image")
-    return path
+def test_loose_images_that_cannot_be_read_are_told_with_the_reason(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "x.png").write_bytes(b"not an image")
+    (tmp_path / "y.png").write_bytes(b"")
+    bad = bad_images(find_images([tmp_path]))
+    assert list(bad) == [tmp_path / "x.png", tmp_path / "y.png"]
+    assert bad[tmp_path / "y.png"] == "the file is empty"
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [({"val_share": 1.5}, "--val-share must be"), ({"imbalance_factor": 0.5}, "--imbalance-factor must be at least 1")],
+)
+def test_settings_out_of_range_are_refused_for_digits_too(settings, words):
+    with pytest.raises(InputError, match=words):
+        load_data(DataConfig(**settings), CPU)

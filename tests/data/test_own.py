@@ -171,7 +171,7 @@ def test_unreadable_images(tmp_path: Path, storage: str) -> None:
     dataset = load_own(DataConfig(**config, on_bad_image="skip"))
     assert dataset.account.skipped == 2
     assert dataset.account.notes[0].startswith(
-        "2 unreadable images were left out: 003.png (the file is empty), 001.png"
+        "2 unreadable images were left out: cat/003.png (the file is empty), dog/001.png"
     )
     assert len(dataset.train) + len(dataset.test) == 10
     order = torch.arange(len(dataset.train))[None]
@@ -241,9 +241,9 @@ def test_progress_counts_every_image(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 0}, "image_size must be at least 1 pixel, not 0"),
-        ({"val_share": 1.0}, "val_share must be at least 0 and less than 1"),
-        ({"test_per_class": 0}, "test_per_class must be at least 1"),
+        ({"image_size": 0}, "--image-size must be at least 1 pixel, not 0"),
+        ({"val_share": 1.0}, "--val-share must be at least 0 and less than 1"),
+        ({"test_per_class": 0}, "--set data.test_per_class=N needs N of at least 1"),
     ],
 )
 def test_settings_are_refused_before_an_image_is_read(tmp_path: Path, settings: dict, message: str) -> None:

@@ -58,7 +58,7 @@ def test_zero_byte_in_a_path(tmp_path: Path) -> None:
 
 
 def test_missing_root(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder at .*data\.root"):
+    with pytest.raises(InputError, match=r"no folder at .*with --root"):
         check_files(tmp_path / "nowhere", ["0.png"])
 
 

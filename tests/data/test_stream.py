@@ -91,9 +91,9 @@ def test_no_batches_of_an_empty_order(paths: list[Path]) -> None:
 
 
 def test_refusals(paths: list[Path]) -> None:
-    with pytest.raises(InputError, match="size >= 1 and workers >= 0, not 0 and None"):
+    with pytest.raises(InputError, match="the image size must be at least 1 pixel, not 0; give another --image-size"):
         StreamedImages(paths, 0)
-    with pytest.raises(InputError, match="not 8 and -1"):
+    with pytest.raises(InputError, match="workers must be 0 or more, not -1; give another --workers"):
         StreamedImages(paths, 8, workers=-1)
     with pytest.raises(InputError, match="a random crop takes 4 random numbers an image, not 3"):
         list(StreamedImages(paths, 8, workers=0).batches(torch.tensor([[0]]), torch.rand(1, 1, 3)))

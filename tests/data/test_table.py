@@ -54,6 +54,19 @@ def test_tabs_quotes_and_a_byte_order_mark(root: Path) -> None:
     assert read_table(marked).class_names == ("big, cat", "dog")
 
 
+@pytest.mark.parametrize(("name", "separator"), [("a.csv", ";"), ("a.csv", "\t"), ("a.tsv", ";"), ("a.tsv", ",")])
+def test_the_header_tells_another_separator(root: Path, name: str, separator: str) -> None:
+    rows = [("path", "label", "note"), ("cat/000.png", "cat", "1.5"), ("dog/000.png", '"big dog"', "2.5")]
+    listing = read_table(write(root, *(separator.join(row) for row in rows), name=name))
+    assert listing.class_names == ("big dog", "cat")
+    assert listing.parts["train"].paths == ("cat/000.png", "dog/000.png")
+
+
+def test_a_separator_inside_a_column_is_text(root: Path) -> None:
+    listing = read_table(write(root, "path,label,a;b", "cat/000.png,big;cat,1", "dog/000.png,dog,2"))
+    assert listing.class_names == ("big;cat", "dog")
+
+
 def test_leading_zeros_are_kept(root: Path) -> None:
     assert read_table(write(root, "path,label", "cat/000.png,007", "dog/000.png,010")).class_names == ("007", "010")
 
@@ -84,7 +97,7 @@ def test_parquet(root: Path, labels: pa.Array) -> None:
 def test_paths_start_from_the_root_given(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     table = write(tmp_path_factory.mktemp("tables"), "path,label", *ROWS)
     assert read_table(table, root).root == root
-    with pytest.raises(InputError, match=r"3 of 3 image files are missing .* as data\.root"):
+    with pytest.raises(InputError, match=r"3 of 3 image files are missing .* with --root"):
         read_table(table)
 
 
@@ -93,7 +106,7 @@ def test_paths_start_from_the_root_given(root: Path, tmp_path_factory: pytest.Te
     [
         (["name,label", *ROWS], r"has no column 'path' \(or file, .*\); its columns are: name, label"),
         (["path,sort", *ROWS], r"has no column 'label' \(or class, target, category\); its columns are: path, sort"),
-        (["path;label", "cat/000.png;cat"], "its columns are: path;label"),
+        (["path;sort", "cat/000.png;cat"], "has no column 'label' .*; its columns are: path, sort"),
         (ROWS, "the first line of .* is an image, not a header; name the columns: path,label"),
         ([""], "its columns are: none, the file is empty"),
         (["path,label"], "has no rows; give a row per image"),

@@ -93,7 +93,11 @@ RESULT: dict[str, Any] = {
     "test": {"top1": 70.0},
     "cost": {"seconds": 21.456, "images_per_second": 15321.3, "peak_memory_mb": 412.0, "device": "cpu"},
     "versions": {"longtail": "0.1.0", "torch": "2.15.0", "commit": "1d509dc"},
-    "notes": ["A balanced test part of 20 images per class was held out."],
+    "notes": [
+        "A balanced test part of 20 images per class was held out.",
+        "2 unreadable images were left out: a/1.png (the file is empty), a/2.png (the file is empty).",
+        "1 of 120 test images are in the training part too: a/3.png = a/4.png.",
+    ],
     "skipped": 2,
     "duplicates": 1,
     "class_groups": {"kind": "fixed", "many": 100, "few": 20},

@@ -216,8 +216,35 @@ def test_the_page_is_replaced_whole_or_not_at_all(
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     predictions = sample()
-    with pytest.raises(InputError, match="cannot write the report"):
+    with pytest.raises(InputError, match=r"cannot write the report to .*page\.html: there is no folder .*none; make"):
         write_report_for(predictions, predictions.scores(), tmp_path / "none" / "page.html", "t")
+
+
+def test_a_page_may_lie_anywhere(write_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> None:
+    run, target = write_run(sample()), tmp_path_factory.mktemp("pages") / "page.html"
+    assert write_report(run, target=target) == target
+    assert read(target)[1].texts["h1"] == ["balanced-softmax on digits-lt"]
+    assert not (run / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        (".", "it is a folder; give the path of a file"),
+        ("", "it is a folder"),
+        ("none/page.html", "there is no folder .*none; make it first"),
+        ("result.json/page.html", "there is no folder"),
+        ("x" * 300, "File name too long; give another file"),
+        ("\0.html", "null byte"),
+    ],
+)
+def test_a_page_that_cannot_be_written_is_refused(write_run: Callable[..., Path], name: str, problem: str) -> None:
+    run = write_run(sample())
+    with pytest.raises(InputError, match=f"cannot write the report to .*{problem}"):
+        write_report(run, target=run / name)
+    predictions = sample()
+    with pytest.raises(InputError, match=f"cannot write the report to .*{problem}"):
+        write_report_for(predictions, predictions.scores(), run / name, "t")
 
 
 def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, write_run: Callable[..., Path]) -> None:

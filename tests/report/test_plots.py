@@ -5,13 +5,21 @@ import re
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from longtail.data import long_tailed_counts
 from longtail.report.classes import Classes
 from longtail.report.palette import GROUP_COLOURS
-from longtail.report.plots import _smoothed, confusion_figure, confusion_shares, counts_figure, groups_figure
+from longtail.report.plots import (
+    _draw_accuracy,
+    _smoothed,
+    confusion_figure,
+    confusion_shares,
+    counts_figure,
+    groups_figure,
+)
 
 from .conftest import EVIL
 
@@ -32,6 +40,16 @@ def test_named_classes_stand_in_the_order_of_their_counts_with_their_accuracy() 
     found = texts(counts_figure(CLASSES, [10.0, 90.0, 51.0, 70.0]))
     assert [text for text in found if text in CLASSES.names] == ["cat", "dog", "fox", "eel"]
     assert [text for text in found if text in {"10", "90", "51", "70"}].count("51") == 1
+
+
+def test_the_number_above_a_full_bar_stays_inside_its_panel() -> None:
+    figure = Figure(figsize=(6, 2.5), layout="constrained")
+    axes = figure.subplots()
+    _draw_accuracy(axes, np.array([100.0, 99.6, 0.0]), np.array(["many", "medium", "few"]))
+    figure.draw_without_rendering()
+    panel = axes.get_window_extent()
+    assert all(label.get_window_extent().y1 < panel.y1 for label in axes.texts)
+    assert [tick for tick in axes.get_yticks() if tick > 100] == []
 
 
 def test_bars_wear_the_colours_of_their_groups() -> None:

@@ -59,6 +59,13 @@ def test_the_best_of_each_column_is_marked_and_the_lowest_ece() -> None:
     assert found["b"][4] == found["c"][4] == "70.0*"
 
 
+def test_a_column_that_reads_the_same_in_all_rows_has_no_best() -> None:
+    found = cells(scores_table({"a": row(few=70.0), "b": row(few=70.04, mcc=60.0), "c": row(few=None)}))
+    assert [values[4] for values in found.values()] == ["70.0", "70.0", DASH]
+    assert [values[5] for values in found.values()] == ["50.0", "60.0*", "50.0"]
+    assert "best of its column" not in printed(scores_table({"a": row(), "b": row()}))
+
+
 def test_what_was_not_measured_is_a_dash_and_cannot_be_best() -> None:
     found = cells(scores_table({"a": row(few=None), "b": row(few=10.0), "c": {"top1": 1.0}}))
     assert [values[4] for values in found.values()] == [DASH, "10.0", DASH]

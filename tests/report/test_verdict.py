@@ -29,14 +29,37 @@ def test_it_tells_what_works_where_it_fails_and_what_is_mistaken() -> None:
         "The model is right on 76.7 % of 300 test images. "
         "Rare classes (fewer than 20 training images): 40.0 % right, 60 points behind classes with many (more than 100 "
         "training images), which reach 100.0 %. "
-        "What is missed there goes to classes with many in 75 % of the cases; the most frequent mistake is eel taken "
-        "for cat (45 of 100). "
+        "What is missed there goes to classes with many in 75 % of the cases; the most frequent mistake on rare classes "
+        "is eel taken for cat (45 of 100). "
         "The weakest class is eel (5 training images): 40 % right."
     )
 
 
-def test_few_test_images_are_named_as_such() -> None:
-    assert "rests on only 2 test images" in told(labelled([500, 50, 5], [0, 2, 0], [0, 2, 2], NAMES))
+def rare_tests(*images: int) -> Predictions:
+    """A single test image of the full class, and so many of each rare one, all taken for the full class."""
+    targets = [0] + [label for label, count in enumerate(images, 1) for _ in range(count)]
+    return labelled([500] + [5] * len(images), [0] * len(targets), targets, tuple("abcd"[: len(images) + 1]))
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ((4,), "This rests on only 4 test images: one image is 25 points here."),
+        ((1,), "This rests on only 1 test image: one image is 100 points here."),
+        ((5, 5), "This rests on only 10 test images: one image is 10 points here."),
+        # the group's accuracy is the mean of its classes', so that one image moves it by a half of 1 / 2
+        ((2, 20), "This rests on only 22 test images: one image is up to 25 points here."),
+        ((29,), "This rests on only 29 test images: one image is 3 points here."),
+        ((30,), "This rests on only 30 test images, so expect several points of chance."),
+        ((99,), "This rests on only 99 test images, so expect several points of chance."),
+    ],
+)
+def test_few_test_images_are_named_as_such(images: tuple[int, ...], words: str) -> None:
+    assert words in told(rare_tests(*images))
+
+
+def test_enough_test_images_need_no_caution() -> None:
+    assert "rests on" not in told(rare_tests(100))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +78,10 @@ def test_without_rare_classes_it_speaks_of_the_rarest_there_are() -> None:
 
 
 def test_with_a_single_group_it_says_so() -> None:
-    assert "All classes of the test are classes with many" in told(labelled([500, 400], [0, 0], [0, 1], ("a", "b")))
+    text = told(labelled([500, 400], [0, 0], [0, 1], ("a", "b")))
+    assert "All classes of the test are classes with many" in text
+    assert "This rests on only 2 test images: one image is 50 points here." in text
+    assert "the most frequent mistake is b taken for a (1 of 1)" in text
 
 
 def test_a_perfect_classifier() -> None:

@@ -205,8 +205,14 @@ _POLICIES: dict[str, Callable[[], list[Transform]]] = {
     "autoaugment-cutout": lambda: [PadCrop(), Flip(), AutoAugmentCIFAR(), Cutout()],
     "imagenet": lambda: [Flip(), ColorJitter()],
 }
-POLICIES = tuple(_POLICIES)
-"""Names of the augmentation policies."""
+POLICIES = {
+    "none": "images as they are",
+    "crop": "shift by one pixel; for tiny images without mirror symmetry, such as digits",
+    "crop-flip": "shift by up to 4 pixels and mirror; the usual one for CIFAR",
+    "autoaugment-cutout": "crop-flip, then AutoAugment and a blacked-out square; the strong one for CIFAR",
+    "imagenet": "random crop while reading, mirror and colour jitter; for photographs",
+}
+"""What each augmentation policy does, by its name."""
 
 
 def policy(name: str) -> Augment:

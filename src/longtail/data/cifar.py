@@ -16,7 +16,7 @@ from longtail.config import DataConfig
 from longtail.data.cifar_files import CIFARS, CifarFiles, detect_cifar, find_cifar
 from longtail.data.cifar_records import Bytes, is_official, read_cifar
 from longtail.data.dataset import Account, Dataset, Part, Split, balanced_holdout
-from longtail.data.divide import held_out_suffix, quota_for_val
+from longtail.data.divide import check_division, held_out_suffix, quota_for_val
 from longtail.data.profiles import indices_sha256, long_tailed_counts, long_tailed_indices
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.errors import InputError, unknown_name
@@ -81,15 +81,14 @@ def load_cifar(config: DataConfig, device: torch.device | str = "cpu") -> Datase
 def _check_settings(config: DataConfig) -> None:
     if config.storage == "stream":
         raise InputError(
-            f"{config.name} lives in memory: leave data.storage at 'auto', or write the images out with "
+            f"{config.name} lives in memory: leave out --set data.storage=stream, or write the images out with "
             "`longtail data export` and stream them from there"
         )
     if config.image_size not in (None, 32):
         raise InputError(
-            f"images of {config.name} have 32 pixels a side, not {config.image_size}; leave data.image_size unset"
+            f"images of {config.name} have 32 pixels a side, not {config.image_size}; leave out --image-size"
         )
-    if not 0 <= config.val_share < 1:
-        raise InputError(f"data.val_share must be at least 0 and less than 1, not {config.val_share}")
+    check_division(config)
 
 
 def _locate(config: DataConfig) -> CifarFiles:

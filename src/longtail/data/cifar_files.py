@@ -199,7 +199,7 @@ def find_cifar(name: str, root: str | None = None) -> CifarFiles:
     if not found:
         raise InputError(
             f"no {cifar.title} in {base}: looked for {', '.join(entries)}; get it with `longtail data get {name}`, or "
-            "set LONGTAIL_DATA (or data.root) to the folder that holds one of these"
+            "set LONGTAIL_DATA (or --root) to the folder that holds one of these"
         )
     # an interrupted unpacking must not hide a whole archive beside it
     return next((files for files in found if files.complete), found[0])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longtail.config import DataConfig
 from longtail.data.dataset import Dataset, Part, Split, balanced_holdout
-from longtail.data.divide import held_out_suffix, quota_for_val
+from longtail.data.divide import check_division, held_out_suffix, quota_for_val
 from longtail.data.profiles import indices_sha256, long_tailed_counts, long_tailed_indices
 from longtail.data.resident import ResidentImages, channel_statistics
 
@@ -27,13 +27,14 @@ def load_digits_lt(config: DataConfig, device: torch.device) -> Dataset:
         device: where the images live.
 
     Raises:
-        InputError: if the imbalance factor leaves a class without an image.
+        InputError: if a setting is out of range, or the imbalance factor leaves a class without an image.
 
     Example:
         >>> digits = load_digits_lt(DataConfig(), torch.device("cpu"))
         >>> digits.class_counts.counts.tolist(), len(digits.test)
         ([124, 88, 63, 45, 32, 23, 16, 12, 8, 6], 500)
     """
+    check_division(config)
     pixels, labels = _all_digits()
     pool, test = balanced_holdout(labels, 10, torch.full((10,), TEST_PER_CLASS), config.seed)
     factor = config.imbalance_factor or IMBALANCE_FACTOR

@@ -49,12 +49,9 @@ def divide(rows: Rows, targets_N: Tensor, class_names: tuple[str, ...], config: 
             f"{_named(class_names, untested_C)}."
         )
     if config.imbalance_factor is not None:
-        whole = len(rows["train"])
-        rows = _long_tailed(rows, targets_N, class_names, config)
-        notes.append(
-            f"A long tail with imbalance factor {config.imbalance_factor:g} ({config.profile}) was cut from the "
-            f"training images: {len(rows['train']):,} of {whole:,} are left."
-        )
+        available_C = _counts(rows["train"], targets_N, class_names)
+        rows = _long_tailed(rows, targets_N, available_C, config)
+        notes += _tail_notes(len(rows["train"]), available_C, config)
     quota_C = quota_for_val(_counts(rows["train"], targets_N, class_names), config.val_share)
     if "val" not in rows and bool(quota_C.any()):
         rows = _held_out(rows, "val", targets_N, quota_C, config.seed)
@@ -72,14 +69,14 @@ def check_division(config: DataConfig) -> None:
         >>> check_division(DataConfig(val_share=1.0))
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: data.val_share must be at least 0 and less than 1, not 1.0
+        longtail.errors.InputError: --val-share must be at least 0 and less than 1, not 1.0
     """
     if config.test_per_class is not None and config.test_per_class < 1:
-        raise InputError(f"data.test_per_class must be at least 1, not {config.test_per_class}")
+        raise InputError(f"--set data.test_per_class=N needs N of at least 1, not {config.test_per_class}")
     if not 0 <= config.val_share < 1:
-        raise InputError(f"data.val_share must be at least 0 and less than 1, not {config.val_share}")
+        raise InputError(f"--val-share must be at least 0 and less than 1, not {config.val_share}")
     if config.imbalance_factor is not None and config.imbalance_factor < 1:
-        raise InputError(f"data.imbalance_factor must be at least 1, not {config.imbalance_factor}")
+        raise InputError(f"--imbalance-factor must be at least 1, not {config.imbalance_factor}")
 
 
 def quota_for_test(counts_C: Tensor, per_class: int | None) -> Tensor:
@@ -154,7 +151,7 @@ def _test_notes(images: int, quota_C: Tensor, class_names: tuple[str, ...]) -> l
     most = int(quota_C.max())
     notes = [
         f"The data bring no test part: a balanced one of {images:,} images, {most} per class, was held out of the "
-        "training images (data.test_per_class sets the number)."
+        "training images (--set data.test_per_class=N sets the number)."
     ]
     short_C = (quota_C < most) & (quota_C > 0)
     if bool(short_C.any()):
@@ -165,15 +162,34 @@ def _test_notes(images: int, quota_C: Tensor, class_names: tuple[str, ...]) -> l
     return notes
 
 
-def _long_tailed(rows: Rows, targets_N: Tensor, class_names: tuple[str, ...], config: DataConfig) -> Rows:
-    """Keep the largest long tail that the classes, which are fullest first by their labels, can give."""
+def _long_tailed(rows: Rows, targets_N: Tensor, available_C: Tensor, config: DataConfig) -> Rows:
+    """Keep the largest long tail that the classes can give; a class with more images than another keeps as many."""
     assert config.imbalance_factor is not None
-    available_C = _counts(rows["train"], targets_N, class_names)
-    for fullest in range(int(available_C.max()), 0, -1):
-        wanted_C = long_tailed_counts(fullest, len(class_names), config.imbalance_factor, config.profile)
-        if bool((wanted_C <= available_C).all()):
+    # stable: of classes with equally many images, the first label stays the fullest, as in the published cuts
+    ranked_C, order_C = available_C.sort(descending=True, stable=True)
+    for fullest in range(int(ranked_C[0]), 0, -1):
+        kept_C = long_tailed_counts(fullest, len(ranked_C), config.imbalance_factor, config.profile)
+        if bool((kept_C <= ranked_C).all()):
             break
+    wanted_C = torch.empty_like(kept_C)
+    wanted_C[order_C] = kept_C
     return {**rows, "train": rows["train"][long_tailed_indices(targets_N[rows["train"]], wanted_C)]}
+
+
+def _tail_notes(left: int, available_C: Tensor, config: DataConfig) -> list[str]:
+    whole, factor = int(available_C.sum()), config.imbalance_factor
+    notes = [
+        f"A long tail with imbalance factor {factor:g} ({config.profile}) was cut from the training images: {left:,} "
+        f"of {whole:,} are left."
+    ]
+    fullest, rarest = int(available_C.max()), int(available_C.min())
+    if 2 * left < whole and factor is not None and fullest > factor * rarest:
+        notes.append(
+            f"{whole - left:,} training images were left out because the data have a longer tail of their own: "
+            f"{fullest:,} images of the fullest class to {rarest:,} of the rarest, which the others must not exceed "
+            f"{factor:g} times. Without --imbalance-factor all are kept."
+        )
+    return notes
 
 
 def _named(class_names: tuple[str, ...], mask_C: Tensor) -> str:

@@ -1,7 +1,7 @@
 """A folder per class, with or without folders train, val and test above them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from longtail.data.decode import IMAGE_SUFFIXES
@@ -34,6 +34,7 @@ def read_folder(path: Path | str) -> Listing:
         raise InputError(f"no folder at {str(path)!r}; give the folder that holds one folder per class")
     tops, notes = _part_folders(root)
     found = {part: _images_by_class(root, top) for part, top in tops.items()}
+    _refuse_empty(root, tops, found)
     class_names = ordered_class_names(class_name for classes in found.values() for class_name in classes)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     parts = {}
@@ -73,16 +74,25 @@ def _images_by_class(root: Path, top: str) -> dict[str, list[str]]:
     """Paths from the root, by class."""
     prefix = f"{top}/" if top else ""
     classes = {name: list(_images(root, f"{prefix}{name}")) for name in _folders(root / top)}
-    empty = [name for name, images in classes.items() if not images]
-    if empty:
-        raise InputError(
-            f"{len(empty):,} class folder{'s' * (len(empty) > 1)} in {str(root / top)!r} without an image; remove "
-            f"{'them' if len(empty) > 1 else 'it'} or add images ({' '.join(sorted(IMAGE_SUFFIXES))}):\n"
-            f"{first_ten(empty)}"
-        )
     if not classes:
         raise InputError(f"{str(root / top)!r} holds no folders; put the images into one folder per class")
     return classes
+
+
+def _refuse_empty(root: Path, tops: Mapping[str, str], found: Mapping[str, Mapping[str, list[str]]]) -> None:
+    """Name the class folders without an image, those of all parts at once."""
+    empty = [
+        f"{tops[part]}/{name}".removeprefix("/")
+        for part, classes in found.items()
+        for name, images in classes.items()
+        if not images
+    ]
+    if empty:
+        raise InputError(
+            f"{len(empty):,} class folder{'s' * (len(empty) > 1)} in {str(root)!r} without an image; remove "
+            f"{'them' if len(empty) > 1 else 'it'} or add images ({' '.join(sorted(IMAGE_SUFFIXES))}):\n"
+            f"{first_ten(empty)}"
+        )
 
 
 def _images(root: Path, folder: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from longtail.config import DataConfig
 from longtail.data.dataset import Account, Dataset, Images, Part, Split
-from longtail.data.decode import SMALL, BadImage
+from longtail.data.decode import SMALL
 from longtail.data.divide import Rows, check_division, divide, first_few, held_out_suffix
 from longtail.data.duplicates import Matches, equal_files, equal_pixels
 from longtail.data.folder import read_folder
@@ -115,7 +115,7 @@ def dataset_from_listing(
         mean=mean,
         std=std,
         account=Account(
-            notes=(*listing.notes, *_intake_notes(intake, size, len(paths)), *notes, *duplicate_notes),
+            notes=(*listing.notes, *_intake_notes(intake, size, len(paths), listing.root), *notes, *duplicate_notes),
             skipped=len(intake.bad),
             duplicates=len(twins),
         ),
@@ -125,7 +125,7 @@ def dataset_from_listing(
 def _check_settings(config: DataConfig) -> None:
     check_division(config)
     if config.image_size is not None and config.image_size < 1:
-        raise InputError(f"data.image_size must be at least 1 pixel, not {config.image_size}")
+        raise InputError(f"--image-size must be at least 1 pixel, not {config.image_size}")
 
 
 def _storage(paths: list[Path], config: DataConfig) -> tuple[int, bool]:
@@ -144,17 +144,14 @@ def _look(paths: list[Path], size: int, resident: bool, config: DataConfig, on_p
     return Intake(torch.arange(len(paths)), ())
 
 
-def _intake_notes(intake: Intake, size: int, images: int) -> list[str]:
+def _intake_notes(intake: Intake, size: int, images: int, root: Path) -> list[str]:
     notes = []
     if intake.bad:
-        notes.append(f"{len(intake.bad):,} unreadable images were left out: {first_few(_reasons(intake.bad))}.")
+        reasons = [f"{error.path.relative_to(root).as_posix()} ({error.reason})" for error in intake.bad]
+        notes.append(f"{len(intake.bad):,} unreadable images were left out: {first_few(reasons)}.")
     if intake.resized:
         notes.append(f"{intake.resized:,} of {images:,} images were not {size} x {size} pixels and were resized.")
     return notes
-
-
-def _reasons(bad: tuple[BadImage, ...]) -> list[str]:
-    return [f"{error.path.name} ({error.reason})" for error in bad]
 
 
 def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> Rows:

@@ -53,7 +53,7 @@ def check_files(root: Path, paths: Sequence[str]) -> None:
         InputError: naming how many files are missing, or lie outside, and the first ten.
     """
     if not root.is_dir():
-        raise InputError(f"no folder at {str(root)!r}, where the images should lie; give another one as data.root")
+        raise InputError(f"no folder at {str(root)!r}, where the images should lie; give another one with --root")
     names_by_folder: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         folder, _, name = path.rpartition("/")
@@ -73,7 +73,7 @@ def check_files(root: Path, paths: Sequence[str]) -> None:
     if missing:
         raise InputError(
             f"{len(missing):,} of {len(paths):,} image files are missing below {str(root)!r}; put them there or give "
-            f"the folder that the paths start from as data.root:\n{first_ten(missing)}"
+            f"the folder that the paths start from with --root:\n{first_ten(missing)}"
         )
     if outside:
         raise _leaves_root(root, outside)
@@ -95,5 +95,5 @@ def _within(home: str, path: str) -> bool:
 def _leaves_root(root: Path, paths: list[str]) -> InputError:
     return InputError(
         f"{len(paths):,} path{'s lead' if len(paths) > 1 else ' leads'} out of the data root {str(root)!r}; copy the "
-        f"files below it, or give a folder that holds them all as data.root:\n{first_ten(paths)}"
+        f"files below it, or give a folder that holds them all with --root:\n{first_ten(paths)}"
     )

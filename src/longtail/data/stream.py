@@ -49,8 +49,10 @@ class StreamedImages:
         device: torch.device | str = "cpu",
         workers: int | None = None,
     ) -> None:
-        if size < 1 or (workers is not None and workers < 0):
-            raise InputError(f"streamed images need a size >= 1 and workers >= 0, not {size} and {workers}")
+        if size < 1:
+            raise InputError(f"the image size must be at least 1 pixel, not {size}; give another --image-size")
+        if workers is not None and workers < 0:
+            raise InputError(f"workers must be 0 or more, not {workers}; give another --workers")
         # one block of bytes: a worker that touches a list of strings copies every page it lies on
         self._names_N = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         self.size = size

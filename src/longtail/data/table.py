@@ -26,7 +26,7 @@ def read_table(path: Path | str, root: Path | str | None = None) -> Listing:
     Args:
         path: of a .csv, .tsv or .parquet file whose columns are named: `path` (or file, filename, image, image_path,
             filepath), `label` (or class, target, category) and, if there are fixed parts, `split` (train, val, test).
-            Labels are class names, or whole numbers from 0 (see `numbered_labels`).
+            Labels are class names, or whole numbers from 0 (see `numbered_labels`). Semicolons for commas are welcome.
         root: the folder that the paths start from; by default the table's own.
 
     Raises:
@@ -85,12 +85,21 @@ def _columns(file: Path) -> dict[str, list[str]]:
 def _header(file: Path) -> list[str]:
     if file.suffix.lower() == ".parquet":
         return list(pa_parquet.read_schema(file).names)
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        return next(csv.reader(lines, delimiter=_delimiter(file)), [])
+    return _first_line(file, _delimiter(file))
 
 
 def _delimiter(file: Path) -> str:
-    return "\t" if file.suffix.lower() == ".tsv" else ","
+    """What separates the columns: what the suffix says, unless the header is a single column by that."""
+    usual = "\t" if file.suffix.lower() == ".tsv" else ","
+    header = _first_line(file, usual)
+    # spreadsheets write semicolons where the comma is the decimal sign
+    others = [other for other in ";\t," if len(header) == 1 and other in header[0]]
+    return others[0] if others else usual
+
+
+def _first_line(file: Path, delimiter: str) -> list[str]:
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        return next(csv.reader(lines, delimiter=delimiter), [])
 
 
 def _roles(header: Sequence[str], file: Path) -> dict[str, str]:
