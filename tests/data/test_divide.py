@@ -146,7 +146,7 @@ def test_a_tail_that_is_already_longer_is_noted_with_what_it_costs() -> None:
         notes[0] == "A long tail with imbalance factor 4 (exp) was cut from the training images: 18 of 1,012 are left."
     )
     assert notes[1].startswith(
-        "994 training images were left out because the data have a longer tail of their own: 1,000"
+        "994 training images were left out because the data have a longer tail of their own (1,000"
     )
     assert notes[1].endswith("Without --imbalance-factor all are kept.")
     # nothing is wrong with balanced data of which little is kept, nor with a cut that keeps most

@@ -29,8 +29,8 @@ def test_it_tells_what_works_where_it_fails_and_what_is_mistaken() -> None:
         "The model is right on 76.7 % of 300 test images. "
         "Rare classes (fewer than 20 training images): 40.0 % right, 60 points behind classes with many (more than 100 "
         "training images), which reach 100.0 %. "
-        "What is missed there goes to classes with many in 75 % of the cases; the most frequent mistake on rare classes "
-        "is eel taken for cat (45 of 100). "
+        "What is missed there goes to classes with many in 75 % of the cases; the most frequent mistake on rare "
+        "classes is eel taken for cat (45 of 100). "
         "The weakest class is eel (5 training images): 40 % right."
     )
 

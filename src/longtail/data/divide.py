@@ -185,9 +185,9 @@ def _tail_notes(left: int, available_C: Tensor, config: DataConfig) -> list[str]
     fullest, rarest = int(available_C.max()), int(available_C.min())
     if 2 * left < whole and factor is not None and fullest > factor * rarest:
         notes.append(
-            f"{whole - left:,} training images were left out because the data have a longer tail of their own: "
-            f"{fullest:,} images of the fullest class to {rarest:,} of the rarest, which the others must not exceed "
-            f"{factor:g} times. Without --imbalance-factor all are kept."
+            f"{whole - left:,} training images were left out because the data have a longer tail of their own "
+            f"({fullest:,} images of the fullest class to {rarest:,} of the rarest) than was asked for: no class may "
+            f"have more than about {factor:g} times the images of the rarest. Without --imbalance-factor all are kept."
         )
     return notes
 
