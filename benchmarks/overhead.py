@@ -11,11 +11,11 @@ cross-entropy that they are held against.
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import seconds
 
 from longtail import losses
 from longtail.config import TrainingConfig
@@ -44,17 +44,6 @@ def stepper(name: str, cosine: bool, classes: int, device: torch.device, folder:
     return lambda: state.update(images, targets, lr=0.01)
 
 
-def seconds(run: Callable[[], None], steps: int, device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    for _ in range(steps):
-        run()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2)
@@ -74,7 +63,7 @@ def main() -> None:
         times = {side: [] for side in sides}
         for _ in range(options.rounds):
             for side, run in sides.items():
-                times[side].append(seconds(run, options.steps, device))
+                times[side].append(seconds(run, device, options.steps))
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, B = {BATCH}, C = {options.classes}")
     for (name, cosine), taken in sorted(times.items()):
         ratios = [ours / plain for ours, plain in zip(taken, times["CrossEntropy", cosine], strict=True)]

@@ -78,6 +78,15 @@ def test_a_folder_and_the_table_exported_with_it_give_equal_results(exported, tm
     assert all(torch.equal(value, table_model[name]) for name, value in folder_model.items())
 
 
+def test_settings_of_own_data_reach_the_data_and_the_configuration(exported, tmp_path, capsys):
+    given = ("--val-share", 0.2, "--on-bad-image", "skip", "--set", "data.test_per_class=3")
+    assert call("train", exported / "train", "--epochs", 1, *given, "--out", tmp_path / "run") == 0
+    data = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]
+    assert (data["val_share"], data["on_bad_image"], data["test_per_class"]) == (0.2, "skip", 3)
+    assert data["name"] == str(exported / "train")
+    assert "30 images, 3 per class, was held out" in capsys.readouterr().err
+
+
 def test_own_images_need_no_method(exported, tmp_path, capsys):
     assert call("train", exported / "train", "--epochs", 1, "--out", tmp_path / "run") == 0
     printed = capsys.readouterr()

@@ -90,7 +90,8 @@ def same_but_method(config: Config, method: str) -> Config:
 def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any]]) -> DataConfig:
     settings: dict[str, Any] = recipes.read("data", data_name)["data"] if named else {"name": data_name}
     for change in changes:
-        settings = recipes.merge(settings, change.get("data", {}))
+        sets = [(path, value) for path, value in change.get("set", ()) if path.startswith("data.")]
+        settings = recipes.apply({"data": settings}, {"data": change.get("data", {}), "set": sets})["data"]
     config: DataConfig = from_mapping(DataConfig, settings, "data")
     return replace(config, name=data_name)
 

@@ -134,6 +134,7 @@ UPDATE = (("stages.1.batch_norm", "update"), ("stages.1.training.augment", "crop
         ("weight-balancing", UPDATE),
         ("tau-norm", ()),
         ("ldam-drw", ()),
+        ("risda", (("stages.1.training.batch_size", 64), ("stages.1.training.optimizer.lr", 0.1))),
     ],
     ids=lambda value: value if isinstance(value, str) else "+".join(str(path) for path, _ in value) or "plain",
 )

@@ -5,8 +5,6 @@ Shapes: N = examples, C = classes, D = embedding dimension.
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from longtail.evaluation.priors import Prior
 from longtail.evaluation.reading import RawPredictions, read_csv, read_npz
 from longtail.evaluation.scores import Scores, evaluate_logits, evaluate_predictions
 from longtail.evaluation.training_counts import HOW_TO_GIVE_COUNTS, NamedCounts, is_whole_number, read_training_counts
+from longtail.files import replacing
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -132,19 +131,11 @@ def save_predictions(path: str | Path, predictions: Predictions) -> None:
         ...     read_predictions(folder).predicted
         tensor([0, 0])
     """
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(part, "wb") as stream:
-            np.savez(stream, **_to_arrays(predictions))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(part, path)
+        with replacing(Path(path)) as file:
+            np.savez(file, **_to_arrays(predictions))
     except OSError as error:
         raise InputError(f"cannot write the predictions to {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def _to_arrays(predictions: Predictions) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def to_yaml(config: Config) -> str:
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Mappings merged key by key, deep; any other value of `change` takes the place of the one in `base`.
 
-    A component given by another name drops the options of the old one.
+    A component given by another name drops the options of the old one; another data set keeps the settings.
 
     Example:
         >>> merge({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": 4}})
@@ -180,9 +180,12 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
     for key, value in change.items():
         old = result.get(key)
-        renamed = isinstance(value, Mapping) and isinstance(old, Mapping) and value.get("name") != old.get("name")
-        if isinstance(value, Mapping) and isinstance(old, Mapping) and not ("name" in value and renamed):
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and (key == "data" or not _is_another(old, value)):
             result[key] = merge(old, value)
         else:
             result[key] = value
     return result
+
+
+def _is_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "name" in new and new["name"] != old.get("name")

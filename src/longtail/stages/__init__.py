@@ -7,12 +7,14 @@ from longtail.stages.adjust import Adjust
 from longtail.stages.base import Stage
 from longtail.stages.meta import RetrainMeta
 from longtail.stages.retrain import Retrain
+from longtail.stages.risda import RetrainRISDA
 from longtail.stages.train import Train
 
 __all__ = [
     "Adjust",
     "Retrain",
     "RetrainMeta",
+    "RetrainRISDA",
     "Train",
 ]
 
