@@ -36,7 +36,7 @@ class PostHoc(ABC):
         """Find the correction.
 
         Args:
-            features_ND: embeddings, the input of the classifier's last layer, shape (N, D).
+            features_ND: embeddings, the input of the classifier's last layer, shape (N, D), any float type.
             targets_N: labels in [0, C), shape (N,).
             head: the trained last layer.
             class_counts: images per class that it was trained on, shape (C,).
@@ -54,8 +54,8 @@ class PostHoc(ABC):
 
     @torch.no_grad()
     def predict_logits(self, features_BD: Tensor) -> Tensor:
-        """Corrected logits, shape (B, C)."""
-        logits_BC: Tensor = self.head(features_BD)
+        """Corrected logits, shape (B, C), from features of any float type."""
+        logits_BC: Tensor = self.head(features_BD.to(next(self.head.parameters()).dtype))
         return logits_BC
 
 

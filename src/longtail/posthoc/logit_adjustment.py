@@ -76,7 +76,7 @@ class LogitAdjustment(PostHoc):
         """
         log_prior_C = _log_prior(checked_counts(class_counts, head)).to(head.weight)
         if not self.given:
-            logits_NC = head(features_ND)
+            logits_NC = head(features_ND.to(head.weight.dtype))
             self.tau = choose_strength(lambda tau: logits_NC - tau * log_prior_C, targets_N, head.out_features)
         assert self.tau is not None
         bias_C = torch.zeros_like(log_prior_C) if head.bias is None else head.bias

@@ -87,7 +87,7 @@ class NearestClassMean(PostHoc):
         missing = torch.nonzero(torch.bincount(targets_N.cpu(), minlength=num_classes) == 0).flatten().tolist()
         if missing:
             raise InputError(f"{len(missing)} classes have no example, so they have no mean:\n{first_ten(missing)}")
-        means_CD = class_means(features_ND, targets_N, num_classes)
+        means_CD = class_means(features_ND.float(), targets_N, num_classes)
         if self.metric == "cosine":
             cosine = CosineHead(means_CD.shape[1], num_classes, scale=SCALE).to(means_CD.device)
             cosine.weight.copy_(means_CD)

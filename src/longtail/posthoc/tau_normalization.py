@@ -69,7 +69,8 @@ class TauNormalization(PostHoc):
         checked_counts(class_counts, head)
         if not self.given:
             # |w|^tau is one factor per class, so the logits are computed once
-            logits_NC, norms_C = features_ND @ head.weight.T, head.weight.norm(dim=1).clamp(min=1e-12)
+            logits_NC = features_ND.to(head.weight.dtype) @ head.weight.T
+            norms_C = head.weight.norm(dim=1).clamp(min=1e-12)
             self.tau = choose_strength(lambda tau: logits_NC / norms_C**tau, targets_N, head.out_features)
         assert self.tau is not None
         weight_CD = tau_normalized(head.weight, self.tau)
