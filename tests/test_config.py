@@ -57,6 +57,8 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
         ({"stages": "Train"}, "stages must be a list"),
         ({"stages": [{"loss": "x"}]}, "stages.0 must be a name"),
         ({"data": {"imbalance_factor": "many"}}, "data.imbalance_factor must be of type float"),
+        ({"data": {"workers": -1}}, "--workers must be 0 or more, not -1"),
+        ({"data": {"image_size": 0}}, "--image-size must be at least 1 pixel, not 0"),
     ],
 )
 def test_bad_settings_are_refused_by_name(mapping, words):

@@ -84,9 +84,10 @@ def train(
 def _in_words(config: Config) -> str:
     """Data, net, length and recipe of a run, for the line before it starts."""
     training = config.stages[0].options.get("training") or {}
-    length = (
-        f"{training['iterations']:,} steps" if training.get("iterations") else f"{training.get('epochs', 0):,} epochs"
-    )
+    epochs = training.get("epochs", 0)
+    length = f"{epochs:,} epoch{'' if epochs == 1 else 's'}"
+    if training.get("iterations"):
+        length = f"{training['iterations']:,} steps"
     net = f"{config.model.backbone.name}{', pretrained' if config.model.pretrained else ''}"
     return f"{config.data.shown_as} ({net}; recipe {config.recipe}, {length}; seed {config.seed})"
 

@@ -122,6 +122,12 @@ class DataConfig:
     workers: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"--workers must be 0 or more, not {self.workers}")
+        if self.image_size is not None and self.image_size < 1:
+            raise InputError(f"--image-size must be at least 1 pixel, not {self.image_size}")
+
     @property
     def shown_as(self) -> str:
         """The name for people: of a path, its last part."""
