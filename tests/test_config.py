@@ -100,6 +100,11 @@ def test_unknown_components_and_options_name_the_nearest(component, words):
         component.build(losses, [90, 10])
 
 
+def test_a_class_that_does_not_take_the_counts_is_refused_in_plain_words():
+    with pytest.raises(InputError, match=r"cannot build fractions\.Fraction .* takes the class counts first"):
+        Component("fractions.Fraction").build(losses, [90, 10])
+
+
 def test_contract_options_count_as_options():
     assert {"power", "reduction", "ignore_index", "absent"} == set(keyword_options(losses.BalancedSoftmax))
 

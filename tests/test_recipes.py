@@ -46,6 +46,27 @@ def test_epochs_asked_for_take_the_place_of_iterations():
     assert (training["epochs"], training["iterations"]) == (3, None)
 
 
+def test_stages_of_ones_own_take_the_settings_of_the_recipe():
+    own = {"stages": [{"name": "Train", "loss": "CrossEntropy"}, {"name": "Retrain", "loss": "BalancedSoftmax"}]}
+    config = recipes.compose("cifar100-lt", "ce", changes=[own])
+    assert config.method == "custom"
+    assert config.stages == recipes.compose("cifar100-lt", "bs-decoupled").stages
+    with pytest.raises(InputError, match="stages must be a list"):
+        recipes.compose("cifar100-lt", "ce", changes=[{"stages": {"name": "Train"}}])
+
+
+def test_another_loss_by_set_makes_a_custom_method():
+    changes = [{"set": [("stages.0.loss", "FocalLoss")]}]
+    assert recipes.compose("digits-lt", "ce", changes=changes).method == "custom"
+    changes = [{"set": [("stages.1.method.tau", 1.0)]}]
+    assert recipes.compose("digits-lt", "tau-norm", changes=changes).method == "tau-norm"
+
+
+def test_epochs_that_a_method_gives_displace_the_iterations_of_a_recipe():
+    second = recipes.compose("cifar100-lt", "weight-balancing", "balms").stages[1].options["training"]
+    assert (second["epochs"], second["iterations"]) == (10, None)
+
+
 def test_later_changes_win_and_training_reaches_every_train_stage():
     changes = [{"training": {"epochs": 3}}, {"training": {"epochs": 4}, "seed": 7}]
     config = recipes.compose("digits-lt", "ce", changes=changes)

@@ -320,8 +320,8 @@ def _settle(
         return plan.Plan(recipes.typed(recipes.apply(recipes.read_file(begun / "config.yaml"), changes)), None)
     read = [recipes.read_file(path) for path in files]
     if read and "stages" in read[0] and data is None and method is None:
-        merged = read[0]
-        for change in [*read[1:], changes]:
+        merged: dict[str, Any] = {}
+        for change in [*read, changes]:
             merged = recipes.apply(merged, change)
         return plan.Plan(recipes.typed(merged), None)
     given = next((str(each["data"]["name"]) for each in read if "name" in each.get("data", {})), None)

@@ -48,7 +48,13 @@ class Component:
             InputError: for a name or an option that does not exist, with the nearest ones.
         """
         cls = self.check(package)
-        return cls(*runtime, **self.options)
+        try:
+            return cls(*runtime, **self.options)
+        except TypeError as error:
+            raise InputError(
+                f"cannot build {self.name} with {dict(self.options) or 'no options'}: {error}; a loss of one's own takes "
+                "the class counts first, a sampler the labels, and options are keyword-only"
+            ) from error
 
     def check(self, package: types.ModuleType) -> Any:
         """The class, once its name and the names of the options are known to be right.

@@ -54,6 +54,8 @@ def plan_run(
         InputError: for an unknown name or setting, or data that can not be read.
     """
     named = data_name in recipes.names("data")
+    if method is None and any("stages" in change for change in changes):
+        method = "ce"  # what is to be done is written down: nothing is left to recommend but the net
     if named and method is not None:
         return Plan(recipes.compose(data_name, method, recipe, changes), None)
     data = load_data(_data_config(data_name, named, changes), device)

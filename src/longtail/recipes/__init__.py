@@ -4,6 +4,7 @@ A run is one of each: N + M files, never N x M. The data file names the usual tr
 stages; each stage takes the settings that the training file has for stages of its kind.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,8 @@ from longtail.config import Config, from_mapping, to_mapping
 from longtail.errors import InputError, unknown_name
 
 Kind = Literal["data", "training", "methods"]
+# paths of --set after which a method is no longer what its name says
+CHANGES_METHOD = re.compile(r"stages\.\d+\.(name|loss|sampler|mixing|head|method|initialize)(\.name)?")
 WORDS = {"data": "data set", "training": "training recipe", "methods": "method"}
 
 
@@ -77,10 +80,9 @@ def compose(data: str, method: str, recipe: str | None = None, changes: Sequence
     """
     merged: dict[str, Any] = {"method": method, **read("data", data)}
     merged["recipe"] = recipe or merged["recipe"]
-    defaults = read("training", merged["recipe"])["stages"]
+    read("training", merged["recipe"])  # refuse a misspelt one by name
     method_recipe = read("methods", method)
-    stages = [merge(defaults.get(stage["name"], {}), stage) for stage in method_recipe.pop("stages")]
-    merged = merge(merge(merged, method_recipe), {"stages": stages})
+    merged = merge(merged, {**method_recipe, "stages": _with_defaults(merged["recipe"], method_recipe["stages"])})
     for change in changes:
         merged = apply(merged, change)
     return typed(merged)
@@ -96,15 +98,18 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
         InputError: if a dotted path leads nowhere.
 
     Example:
-        >>> apply({"stages": [{"name": "Train"}]}, {"training": {"epochs": 3}, "set": [("stages.0.loss", "X")]})
-        {'stages': [{'name': 'Train', 'training': {'epochs': 3, 'iterations': None}, 'loss': 'X'}]}
+        >>> apply({"stages": [{"name": "Train"}]}, {"training": {"epochs": 3}, "set": [("stages.0.deep", 1)]})
+        {'stages': [{'name': 'Train', 'training': {'epochs': 3, 'iterations': None}, 'deep': 1}]}
     """
     change = dict(change)
     training, loss, settings = change.pop("training", {}), change.pop("loss", None), change.pop("set", ())
     result = merge(merged, change)
-    if "epochs" in training and "iterations" not in training:
-        training = {**training, "iterations": None}  # the last word on the length of a stage
-    everywhere = {"training": training} if training else {}
+    if "stages" in change:  # stages of one's own take the recipe's settings, as those of a method do
+        result["stages"] = _with_defaults(result.get("recipe"), result["stages"])
+        result["method"] = change.get("method", "custom")
+    if any(CHANGES_METHOD.fullmatch(path) for path, _ in settings):
+        result["method"] = "custom"
+    everywhere = _with_length({"training": training}) if training else {}
     if loss is not None:
         everywhere["loss"] = loss
         result["method"] = f"custom-{loss['name'] if isinstance(loss, Mapping) else loss}"
@@ -185,6 +190,26 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[key] = value
     return result
+
+
+def _with_defaults(recipe: str | None, stages: Any) -> list[Any]:
+    """Stages with the settings that a training recipe has for stages of their kind."""
+    if not isinstance(stages, list):
+        raise InputError(f"stages must be a list (- name: Train, say), not {stages!r}")
+    defaults = read("training", recipe)["stages"] if recipe in names("training") else {}
+    named = [{"name": stage} if isinstance(stage, str) else stage for stage in stages]
+    return [
+        merge(defaults.get(stage.get("name"), {}), _with_length(stage)) if isinstance(stage, Mapping) else stage
+        for stage in named
+    ]
+
+
+def _with_length(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage whose epochs, where it gives any, are the last word on its length."""
+    training = stage.get("training", {})
+    if "epochs" not in training or "iterations" in training:
+        return dict(stage)
+    return {**stage, "training": {**training, "iterations": None}}
 
 
 def _is_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

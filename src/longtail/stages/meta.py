@@ -17,6 +17,7 @@ from longtail.errors import InputError
 from longtail.models.classifier import Classifier, fresh_head
 from longtail.samplers.meta import MetaSampler
 from longtail.stages.base import Stage
+from longtail.stages.guard import refuse_head
 from longtail.stages.retrain import frozen
 from longtail.stages.scoring import FeatureScorer, Scorer, feature_scorer, scorer
 from longtail.training.bilevel import train_bilevel
@@ -63,6 +64,21 @@ class RetrainMeta(Stage):
             raise InputError(
                 f"meta_batch_size and draw_ahead must be at least 1, not {self.meta_batch_size} and {self.draw_ahead}"
             )
+
+    def check(self, data: Dataset, head: Component) -> Component:
+        """The head keeps its kind.
+
+        Raises:
+            InputError: if the closed form of the rates' gradient does not know the head.
+        """
+        del data
+        refuse_head(self.loss, head)
+        if head.name not in ("LinearHead", "CosineHead"):
+            raise InputError(
+                f"RetrainMeta learns a LinearHead or a CosineHead, and the model will have a {head.name}; put the "
+                "stage that brings it after this one"
+            )
+        return head
 
     def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
         """Train the head of `model` in place and give the model back."""

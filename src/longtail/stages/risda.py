@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from longtail.config import Component, OptimizerConfig, ScheduleConfig, TrainingConfig
+from longtail.console import console
 from longtail.data.counts import ClassCounts, Countable
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
@@ -51,6 +52,10 @@ AUTHORS = TrainingConfig(
     optimizer=OptimizerConfig(lr=1e-3, momentum=0.9, weight_decay=5e-4, nesterov=True),
     schedule=ScheduleConfig(kind="multistep", milestones=(0.5,), gamma=0.01, per="epoch"),
 )
+
+
+# mean share of a class's training images that are recognised, above which there is no class to borrow from
+NOTHING_TO_REASON_FROM = 0.99
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,12 @@ class RetrainRISDA(Stage):
         features = features_of(model, data, "train", context)
         if context.saved is None:
             taken_for_CC = mistakes(model, features, data.class_counts)
+            right = float(taken_for_CC.diagonal().mean())
+            if right > NOTHING_TO_REASON_FROM:
+                console.print(
+                    f"warning: RISDA reasons from mistakes, and the model makes almost none on its training images "
+                    f"({right:.1%} right by class): what remains is augmentation by each class's own covariance"
+                )
         else:  # the head has learnt since
             taken_for_CC = context.saved["loss"]["taken_for_CC"].to(context.device)
         loss = RISDALoss(data.class_counts, alpha=self.alpha, beta=self.beta, ramp_from=self.ramp_from)
