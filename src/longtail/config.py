@@ -52,8 +52,8 @@ class Component:
             return cls(*runtime, **self.options)
         except TypeError as error:
             raise InputError(
-                f"cannot build {self.name} with {dict(self.options) or 'no options'}: {error}; a loss of one's own takes "
-                "the class counts first, a sampler the labels, and options are keyword-only"
+                f"cannot build {self.name} with {dict(self.options) or 'no options'}: {error}; a loss of one's own "
+                "takes the class counts first, a sampler the labels, and options are keyword-only"
             ) from error
 
     def check(self, package: types.ModuleType) -> Any:
