@@ -39,7 +39,7 @@ from longtail.training.lookahead import (
     logit_slopes,
     softmax_residuals,
 )
-from longtail.training.loop import AUTOCAST, LOOK_EVERY, TrainState, finish_epoch, look, prepare
+from longtail.training.loop import AUTOCAST, LOOK_EVERY, TrainState, finish_epoch, look, prepare, save_and_stop
 from longtail.training.schedule import learning_rate_factor
 from longtail.training.step import Step
 
@@ -91,10 +91,8 @@ def train_bilevel(
                 if (index + 1) % LOOK_EVERY == 0 or index + 1 == steps:
                     look(state, bar, settings)
                 if context.stop.is_set() and (index + 1) % draw_ahead == 0 and index + 1 < steps:
-                    look(state, bar, settings)  # weights that have become useless must not be saved
                     context.add_time(time.perf_counter() - started, (index + 1 - first) * batch)
-                    context.store.save(state.state_dict())
-                    raise Interrupted
+                    save_and_stop(state, bar, settings)
             seconds, images_seen = time.perf_counter() - started, (steps - first) * batch
             context.add_time(seconds, images_seen)
             finish_epoch(state, context, score, settings.optimizer.lr * factor, images_seen / seconds, seconds)

@@ -9,7 +9,7 @@ numbers an image may use.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +80,8 @@ def train(
                 if (index + 1) % LOOK_EVERY == 0 or index + 1 == steps:
                     look(state, bar, settings)
                 if context.stop.is_set() and index + 1 < steps:
-                    look(state, bar, settings)  # weights that have become useless must not be saved
                     context.add_time(time.perf_counter() - started, (index + 1 - first) * batch)
-                    context.store.save(state.state_dict())
-                    raise Interrupted
+                    save_and_stop(state, bar, settings)
             seconds, images_seen = time.perf_counter() - started, (steps - first) * batch
             context.add_time(seconds, images_seen)
             finish_epoch(state, context, score, settings.optimizer.lr * factor, images_seen / seconds, seconds)
@@ -259,6 +257,18 @@ def look(state: TrainState, bar: Bar, settings: TrainingConfig) -> None:
             "a lower learning rate, clip_norm, or bf16 in place of fp16 may help"
         )
     bar.note(f"epoch {state.epoch + 1}/{settings.epochs}  loss {mean:.3f}")
+
+
+def save_and_stop(state: TrainState, bar: Bar, settings: TrainingConfig) -> NoReturn:
+    """Save in mid-epoch, as the user wishes to stop; weights that have become useless are refused, not saved.
+
+    Raises:
+        InputError: if the loss is no longer finite.
+        Interrupted: once the state is saved.
+    """
+    look(state, bar, settings)
+    state.context.store.save(state.state_dict())
+    raise Interrupted
 
 
 def finish_epoch(
