@@ -23,6 +23,8 @@ KINDS = {  # what a component of each package is called in a message
     "longtail.losses": "loss",
     "longtail.samplers": "sampler",
     "longtail.mixing": "way of mixing images",
+    "longtail.embedding": "embedding loss",
+    "longtail.transfer": "transfer",
     "longtail.models": "backbone or head",
     "longtail.posthoc": "post-hoc correction",
     "longtail.stages": "stage",
@@ -202,6 +204,8 @@ class TrainingConfig:
     Args:
         epochs: passes over the sampler's stream.
         iterations: length in steps instead, for recipes that are published so; rounded up to whole epochs.
+        epoch_unit: images that count as an epoch, where `epochs` is not meant in passes over the training images:
+            50,000 reads it in epochs of the whole CIFAR, from which a long tail was cut.
         batch_size: images per step (over all ranks).
         augment: name of an augmentation policy (`longtail list`).
         optimizer: its settings.
@@ -215,6 +219,7 @@ class TrainingConfig:
 
     epochs: int = 30
     iterations: int | None = None
+    epoch_unit: int | None = None
     batch_size: int = 128
     augment: str = "none"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -234,6 +239,8 @@ class TrainingConfig:
             raise InputError(f"ema must lie between 0 and 1 (0.999, say), not {self.ema}")
         if self.iterations is not None and self.iterations < 1:
             raise InputError(f"iterations must be at least 1, not {self.iterations}")
+        if self.epoch_unit is not None and self.epoch_unit < 1:
+            raise InputError(f"epoch_unit must be at least 1 image (50000 for CIFAR's epochs), not {self.epoch_unit}")
 
     def in_epochs(self, steps_per_epoch: int) -> TrainingConfig:
         """The same settings with the length in epochs.
@@ -241,10 +248,17 @@ class TrainingConfig:
         Example:
             >>> TrainingConfig(iterations=13_000).in_epochs(22).epochs
             591
+            >>> TrainingConfig(epochs=256, epoch_unit=50_000).in_epochs(85).epochs
+            1178
         """
-        if self.iterations is None:
+        iterations = self.iterations
+        if iterations is None and self.epoch_unit is not None:
+            iterations = self.epochs * -(-self.epoch_unit // self.batch_size)
+        if iterations is None:
             return self
-        return dataclasses.replace(self, epochs=-(-self.iterations // steps_per_epoch), iterations=None)
+        return dataclasses.replace(
+            self, epochs=-(-iterations // steps_per_epoch), iterations=None, epoch_unit=None
+        )
 
 
 @dataclass(frozen=True)

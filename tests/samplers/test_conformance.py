@@ -122,15 +122,17 @@ def test_ranks_share_the_order_of_one_process(sampler_class: type[Sampler], num_
     for sampler in (whole, *parts):
         sampler.set_epoch(3, progress=0.5)
     expected, shards = list(whole), [list(part) for part in parts]
-    assert {len(shard) for shard in shards} == {len(part) for part in parts} == {-(-len(expected) // num_ranks)}
-    interleaved = [index for turn in zip(*shards, strict=True) for index in turn]
+    streams = sampler_class.streams  # images that stay together
+    groups = -(-len(expected) // (num_ranks * streams))
+    assert {len(shard) for shard in shards} == {len(part) for part in parts} == {groups * streams}
+    interleaved = torch.tensor(shards).view(num_ranks, groups, streams).transpose(0, 1).flatten().tolist()
     assert interleaved[: len(expected)] == expected
     assert interleaved[len(expected) :] == expected[: len(interleaved) - len(expected)]
 
 
 def test_more_ranks_than_images(sampler_class: type[Sampler]) -> None:
     shards = [list(sampler_class(labels(1, 1), num_samples=2, rank=rank, num_ranks=5)) for rank in range(5)]
-    assert [len(shard) for shard in shards] == [1] * 5
+    assert [len(shard) for shard in shards] == [sampler_class.streams] * 5
 
 
 @pytest.mark.parametrize("seen", [0, 1, 37])

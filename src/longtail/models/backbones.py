@@ -36,6 +36,9 @@ class TorchvisionBackbone(nn.Module):
         setattr(self.net.get_submodule(parent), attribute, nn.Identity())
         self.embedding_dim: int = last.in_features
         self.width: int = last.in_features
+        # where its families keep their last feature maps
+        stages = [stage for stage in ("layer4", "features") if hasattr(self.net, stage)]
+        self.last_stage: str | None = f"net.{stages[0]}" if stages else None
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Embedding (B, D): what the net's own last layer would have read."""

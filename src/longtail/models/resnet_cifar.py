@@ -50,6 +50,8 @@ class ResNetCIFAR(nn.Module):
         torch.Size([2, 64])
     """
 
+    last_stage = "stage3"
+
     def __init__(self, *, blocks: int, width: int) -> None:
         super().__init__()
         self.width = width

@@ -15,6 +15,8 @@ class SmallNet(nn.Module):
         torch.Size([2, 64])
     """
 
+    last_stage = "layers"
+
     def __init__(self, *, width: int) -> None:
         super().__init__()
         self.width = width

@@ -8,6 +8,7 @@ from longtail.samplers.progressive import ProgressivelyBalancedSampler
 from longtail.samplers.repeat_factor import RepeatFactorSampler
 from longtail.samplers.reversed import ReversedSampler
 from longtail.samplers.square_root import SquareRootSampler
+from longtail.samplers.two_stream import TwoStreamSampler
 
 __all__ = [
     "ClassAwareSampler",
@@ -18,4 +19,5 @@ __all__ = [
     "RepeatFactorSampler",
     "ReversedSampler",
     "SquareRootSampler",
+    "TwoStreamSampler",
 ]

@@ -44,6 +44,8 @@ class Sampler(TorchSampler[int]):
 
     # whether it evens out the classes, so that a balanced loss would do so twice
     balances: ClassVar[bool] = False
+    # consecutive images that ranks do not part: one of each stream
+    streams: ClassVar[int] = 1
 
     def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
         self.targets_N = checked_labels(targets)
@@ -84,12 +86,17 @@ class Sampler(TorchSampler[int]):
         self.epoch, self.progress, self.position = epoch, progress, 0
 
     def __len__(self) -> int:
-        return -(-self.num_samples // self.num_ranks)
+        return self.num_samples if self.num_ranks == 1 else self._groups() * self.streams
+
+    def _groups(self) -> int:
+        """Groups of one image of each stream that a rank sees."""
+        return -(-self.num_samples // (self.num_ranks * self.streams))
 
     def __iter__(self) -> Iterator[int]:
         order_M = self.order(self.seed, self.epoch, self.progress)
-        filled = order_M[torch.arange(len(self) * self.num_ranks) % len(order_M)]
-        for index in filled[self.rank :: self.num_ranks][self.position :].tolist():
+        filled = order_M[torch.arange(self._groups() * self.streams * self.num_ranks) % len(order_M)]
+        mine = filled.view(-1, self.streams)[self.rank :: self.num_ranks].flatten()
+        for index in mine[self.position : len(self)].tolist():
             self.position += 1
             yield index
         self.position = 0
