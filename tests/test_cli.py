@@ -10,6 +10,7 @@ import torch
 import yaml
 from PIL import Image
 
+from longtail.arguments import COMMANDS
 from longtail.cli import build_parser, main
 
 DIGITS = ("digits-lt", "--method", "balanced-softmax", "--epochs", "2")
@@ -297,9 +298,9 @@ def test_mistakes_end_with_a_message_and_2(arguments, words, tmp_path, monkeypat
 
 
 def test_every_command_has_help_with_examples(capsys):
-    for command in ("train", "evaluate", "predict", "report", "inspect", "list", "show", "data"):
-        assert call(command, "--help") == 0
-        assert f"longtail {command}" in capsys.readouterr().out.split("examples:")[1]
+    for command in COMMANDS:
+        assert call(command.name, "--help") == 0
+        assert f"longtail {command.name}" in capsys.readouterr().out.split("examples:")[1]
 
 
 def test_the_version_is_printed(capsys):

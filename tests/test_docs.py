@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from longtail.arguments import COMMANDS
 from longtail.cli import build_parser
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +34,7 @@ def test_commands_and_options_exist(path):
     helps = {}
     for line in re.findall(r"^longtail .*$", "\n".join(blocks(path, "sh")), flags=re.MULTILINE):
         words = line.split("#")[0].split()
-        assert words[1] in ("train", "inspect", "predict", "evaluate", "report", "list", "show", "data"), line
+        assert words[1] in [command.name for command in COMMANDS], line
         for option in (word for word in words if word.startswith("--")):
             helps.setdefault(words[1], help_of(words[1:3] if words[1] == "data" else words[1:2]))
             assert option in helps[words[1]], f"{path.name}: {line}"

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 
 from longtail.data.dataset import Dataset
+from longtail.data.feature_dataset import MappedFeatures
 from longtail.models.backbones import weights_at_hand
+from longtail.on_features import advice
 
 BALANCED_BELOW = 2.0  # imbalance factor under which re-balancing has nothing to gain
 LEAST_STEPS = 1_000  # a net from scratch has not learnt much in fewer
@@ -63,6 +65,8 @@ def _method(data: Dataset) -> tuple[str, str]:
 
 
 def _net(data: Dataset, device: torch.device) -> tuple[str, dict[str, Any], str]:
+    if isinstance(data.train.images, MappedFeatures):
+        return advice(data.train.images)
     size = data.train.images.size
     if size <= 64:
         recipe, batch, usual = ("own-tiny", 64, 60) if size <= 16 else ("own-small", 128, 100)

@@ -11,12 +11,14 @@ from longtail import stages
 from longtail.config import Config, to_mapping
 from longtail.console import console, progress_bar
 from longtail.data.dataset import Dataset
+from longtail.data.feature_dataset import thumbnails_of
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.files import write_json
 from longtail.folder import checkpoint_to_go_on_from, claimed, load_config, refuse_other_data
 from longtail.models.classifier import Classifier, build_classifier, restore_classifier
+from longtail.on_features import check_features
 from longtail.result import describe_run
 from longtail.stages.guard import balanced_twice
 from longtail.training.checkpoint import CheckpointStore
@@ -95,12 +97,13 @@ def fit(
         if report:
             from longtail.report import write_report  # matplotlib takes a second to import
 
-            write_report(folder, data.test.images.thumbnail)
+            write_report(folder, thumbnails_of(data.test.images))
     return finished
 
 
 def _look_ahead(config: Config, data: Dataset) -> None:
     """Refuse and warn before the first stage, not after hours of training."""
+    check_features(config, data)
     head = config.model.head
     for stage in config.stages:
         head = stages.build(stage).check(data, head)

@@ -1,6 +1,7 @@
 """The stage that trains end to end, with the ways of mixing that its recipes name."""
 
 import json
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from longtail.config import Component
 from longtail.errors import InputError
 from longtail.run import fit
 from longtail.stages import Train
+from longtail.transfer.base import Transfer
 
 MIXED = {"mixup": "Mixup", "remix": "Remix", "cutmix": "CutMix", "cmo": "CMO", "bs-cmo": "CMO"}
 ALWAYS_ON = {"set": [("stages.0.mixing.off_first", 0), ("stages.0.mixing.off_last", 0)]}
@@ -71,3 +73,63 @@ def test_a_run_too_short_for_cmo_says_what_to_do(tmp_path):
 def test_an_unknown_mixing_or_option_is_refused_by_the_nearest(component, words):
     with pytest.raises(InputError, match=words):
         Train(mixing=component)
+
+
+class Noted(Transfer):
+    """A stand-in that notes which labels its two streams show."""
+
+    stream = Component("ReversedSampler")
+    seen: ClassVar[list] = []
+
+    def forward(self, maps, targets_B, second_B):
+        if self.training:
+            self.seen.append((targets_B.clone(), second_B.clone()))
+        return maps, None
+
+
+def one_epoch(method: str, *sets: tuple[str, object]):
+    return recipes.compose("digits-lt", method, changes=[{"training": {"epochs": 1}}, {"set": list(sets)}])
+
+
+def test_a_second_stream_doubles_the_batch_and_leaves_the_number_of_steps(tmp_path):
+    Noted.seen.clear()
+    fit(one_epoch("ce", ("stages.0.transfer", f"{__name__}.Noted")), tmp_path / "run", report=False)
+    targets, second = (torch.stack(each) for each in zip(*Noted.seen, strict=True))
+    assert targets.shape == (6, 128)  # 376 images, 64 of each stream at a time
+    assert second[:, 1::2].all()
+    assert not second[:, 0::2].any()
+    first_counts, second_counts = (torch.bincount(targets[second == stream], minlength=10) for stream in (False, True))
+    assert first_counts[0] > 5 * first_counts[9]
+    assert second_counts[9] > 5 * second_counts[0]
+
+
+def test_the_pull_on_a_class_aware_stream_is_a_run_of_its_own(tmp_path):
+    for method in ("elm", "elm-balanced", "dro-lt"):
+        assert fit(one_epoch(method), tmp_path / method, report=False).result["method"] == method
+
+
+def test_another_option_of_a_transfer_keeps_the_name_of_the_method_and_another_transfer_does_not():
+    assert one_epoch("smart", ("stages.0.transfer.tau", 5.0)).method == "smart"
+    assert one_epoch("smart", ("stages.0.transfer", "ISDA")).method == "custom"
+    assert one_epoch("elm", ("stages.0.embedding_loss.name", "CenterLoss")).method == "custom"
+
+
+@pytest.mark.parametrize(
+    "axis", [{"transfer": Component("SemanticTransfer")}, {"embedding_loss": Component("PullLoss")}]
+)
+def test_mixed_images_have_no_one_class_to_transfer_to_or_to_pull(axis):
+    with pytest.raises(InputError, match="makes one image of two classes"):
+        Train(mixing=Component("Mixup"), **axis)
+
+
+def test_two_streams_are_one_too_many_to_ask_for(data, model, context):
+    stage = Train(transfer=Component(f"{__name__}.Noted"), embedding_loss=Component("PullLoss", {"pairs": "balanced"}))
+    with pytest.raises(InputError, match="both ask for a second stream"):
+        stage(model, data, context)
+
+
+def test_an_unknown_option_of_a_transfer_or_an_embedding_loss_is_refused_before_anything_runs():
+    with pytest.raises(InputError, match="tua"):
+        Train(transfer=Component("SemanticTransfer", {"tua": 1.0}))
+    with pytest.raises(InputError, match="there is no embedding loss 'PulLoss'"):
+        Train(embedding_loss=Component("PulLoss"))

@@ -204,6 +204,7 @@ _POLICIES: dict[str, Callable[[], list[Transform]]] = {
     "crop-flip": lambda: [PadCrop(), Flip()],
     "autoaugment-cutout": lambda: [PadCrop(), Flip(), AutoAugmentCIFAR(), Cutout()],
     "imagenet": lambda: [Flip(), ColorJitter()],
+    "views": list,
 }
 POLICIES = {
     "none": "images as they are",
@@ -211,6 +212,7 @@ POLICIES = {
     "crop-flip": "shift by up to 4 pixels and mirror; the usual one for CIFAR",
     "autoaugment-cutout": "crop-flip, then AutoAugment and a blacked-out square; the strong one for CIFAR",
     "imagenet": "random crop while reading, mirror and colour jitter; for photographs",
+    "views": "a random one of the augmented views in a file of features (longtail features --augment)",
 }
 """What each augmentation policy does, by its name."""
 
@@ -221,7 +223,8 @@ def policy(name: str) -> Augment:
     Args:
         name: "none"; "crop" (by one pixel, for tiny images without mirror symmetry such as digits); "crop-flip" (the
             `ldam` recipe for CIFAR); "autoaugment-cutout" (the `balms` recipe for CIFAR); "imagenet" (flip and colour
-            jitter, after the random crop that is taken while the image is read).
+            jitter, after the random crop that is taken while the image is read); "views" (of features, one of the
+            augmented views that the file holds).
 
     Raises:
         InputError: for a name that does not exist, with the nearest ones.
@@ -232,5 +235,5 @@ def policy(name: str) -> Augment:
     """
     if name not in _POLICIES:
         raise unknown_name("augmentation", name, POLICIES)
-    reader_uniforms = CROP_UNIFORMS if name == "imagenet" else 0
+    reader_uniforms = {"imagenet": CROP_UNIFORMS, "views": 1}.get(name, 0)
     return Augment(_POLICIES[name](), reader_uniforms)

@@ -10,6 +10,8 @@ from longtail.data.cifar import load_cifar
 from longtail.data.cifar_files import CIFARS, detect_cifar
 from longtail.data.dataset import Dataset
 from longtail.data.digits import load_digits_lt
+from longtail.data.feature_dataset import load_feature_data
+from longtail.data.features import holds_features
 from longtail.data.own import load_own
 from longtail.errors import InputError, nearest
 
@@ -33,6 +35,8 @@ def load_data(config: DataConfig, device: torch.device) -> Dataset:
         raise InputError(f"there is no data set and no file or folder {config.name!r}; {hint}")
     if config.name == "digits-lt":
         return load_digits_lt(config, device)
+    if holds_features(Path(config.name).expanduser()):
+        return load_feature_data(config, device)
     if config.name.removesuffix("-lt") in CIFARS or detect_cifar(Path(config.name).expanduser()) is not None:
         return load_cifar(config, device)
     with progress_bar("reading images", 1) as bar:

@@ -56,7 +56,9 @@ class Classifier(nn.Module):
 
     def embed(self, images_BCHW: Tensor) -> Tensor:
         """Embeddings (B, D) of images with values in 0..255, uint8 or float."""
-        embeddings: Tensor = self.backbone(images_BCHW * self.scale_C11 + self.shift_C11)
+        if getattr(self.backbone, "takes_images", True):  # else they are embeddings, with no pixels to centre
+            images_BCHW = images_BCHW * self.scale_C11 + self.shift_C11
+        embeddings: Tensor = self.backbone(images_BCHW)
         return embeddings
 
     def forward(self, images_BCHW: Tensor) -> Tensor:

@@ -35,7 +35,8 @@ def find_stage(backbone: nn.Module, name: str | None) -> nn.Module:
         )
     if wanted not in parts or not wanted:
         raise unknown_name("part of the backbone", wanted, outer)
-    return parts[wanted]
+    stage: nn.Module = parts[wanted]
+    return stage
 
 
 @torch.no_grad()

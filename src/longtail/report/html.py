@@ -4,22 +4,17 @@ Every text of a run (class names, paths, the configuration) is escaped; the page
 its own, any connection and any image that is not inside it.
 """
 
-import base64
-import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, read_predictions
 from longtail.evaluation.metrics import Groups
-from longtail.files import write_text
 from longtail.report.classes import Classes
 from longtail.report.classtable import class_table_section
 from longtail.report.content import Content, Thumbnails
+from longtail.report.document import asset, document, group_options, read_result, write_page
 from longtail.report.examples import weakest_section
 from longtail.report.markup import Html, join, tag
 from longtail.report.sections import (
@@ -56,9 +51,9 @@ def write_report(run: str | Path, thumbnails: Thumbnails | None = None, target: 
         longtail.errors.InputError: no result at runs/none/result.json; give the folder of a finished run
     """
     run = Path(run)
-    result = _read_result(run / "result.json")
+    result = read_result(run / "result.json")
     predictions = read_predictions(run)
-    options = _group_options(result.get("class_groups"))
+    options = group_options(result.get("class_groups"))
     scores = predictions.scores(**options)
     classes = Classes.grouped(predictions.class_names, predictions.class_counts, **options)
     content = Content(
@@ -71,7 +66,7 @@ def write_report(run: str | Path, thumbnails: Thumbnails | None = None, target: 
         log=_read_log(run / "log.jsonl"),
         thumbnails=thumbnails,
     )
-    return _write(run / "report.html" if target is None else Path(target), page(content))
+    return write_page(run / "report.html" if target is None else Path(target), page(content))
 
 
 def write_report_for(
@@ -112,7 +107,7 @@ def write_report_for(
     """
     classes = Classes.grouped(predictions.class_names, predictions.class_counts, many, few, groups)
     content = Content(title, predictions, scores, classes, thumbnails=thumbnails)
-    return _write(Path(target), page(content))
+    return write_page(Path(target), page(content))
 
 
 def page(content: Content) -> str:
@@ -128,23 +123,8 @@ def page(content: Content) -> str:
     ]
     summary = section("summary", "In short", verdict(content), cards(content))
     main = tag("main", summary, *parts)
-    script = Html(_asset("page.js"))
-    body = tag("body", _masthead(content), main, _footer(content), tag("script", script))
-    return f"<!doctype html>\n{tag('html', _head(content, script), body, lang='en')}\n"
-
-
-def _head(content: Content, script: str) -> Html:
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", content.title),
-        tag("style", Html(_asset("page.css"))),
-    )
+    body = join([_masthead(content), main, _footer(content)])
+    return document(content.title, body, asset("page.css"), asset("page.js"))
 
 
 def _masthead(content: Content) -> Html:
@@ -197,33 +177,6 @@ def _title(result: Mapping[str, Any], run: Path) -> str:
     return f"{result['method']} on {Path(str(result['data'])).name or result['data']}"
 
 
-def _asset(name: str) -> str:
-    return (files("longtail.report") / name).read_text("utf-8")
-
-
-def _read_result(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"no result at {path}; give the folder of a finished run")
-    try:
-        result = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot read {path}: {error}; run it again, or `longtail evaluate` its predictions"
-        ) from error
-    if not isinstance(result, dict):
-        raise InputError(f"{path} must hold a JSON object, not a {type(result).__name__}")
-    return result
-
-
-def _group_options(groups: Any) -> dict[str, Any]:
-    """The options of `evaluate_logits` from "class_groups" of a result."""
-    groups = groups or {}
-    try:
-        return {"many": int(groups["many"]), "few": int(groups["few"]), "groups": groups["kind"]} if groups else {}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'"class_groups" of a result must hold kind, many and few, not {groups!r}') from error
-
-
 def _read_text(path: Path) -> str:
     return path.read_text("utf-8", errors="replace") if path.is_file() else ""
 
@@ -239,16 +192,3 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
         if isinstance(entry, dict):
             epochs[str(entry.get("stage")), str(entry.get("epoch", len(epochs)))] = entry
     return list(epochs.values())
-
-
-def _write(target: Path, text: str) -> Path:
-    if os.path.isdir(target):
-        raise InputError(f"cannot write the report to {target}: it is a folder; give the path of a file to write")
-    if not os.path.isdir(target.parent):
-        raise InputError(f"cannot write the report to {target}: there is no folder {target.parent}; make it first")
-    try:
-        write_text(target, text)
-    except (OSError, ValueError) as error:  # the latter for a zero byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"cannot write the report to {target}: {reason}; give another file to write") from error
-    return target

@@ -5,6 +5,7 @@ import sys
 from longtail.config import Component, find_class, from_mapping
 from longtail.stages.adjust import Adjust
 from longtail.stages.base import Stage
+from longtail.stages.filter import Filter
 from longtail.stages.meta import RetrainMeta
 from longtail.stages.retrain import Retrain
 from longtail.stages.risda import RetrainRISDA
@@ -12,6 +13,7 @@ from longtail.stages.train import Train
 
 __all__ = [
     "Adjust",
+    "Filter",
     "Retrain",
     "RetrainMeta",
     "RetrainRISDA",

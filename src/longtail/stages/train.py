@@ -1,13 +1,20 @@
-"""Training end to end: a sampler, an augmentation, a way of mixing, a loss."""
+"""Training end to end: a sampler, an augmentation, a way of mixing, a transfer, a loss, an embedding loss."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
+import longtail.embedding as embedding
 import longtail.losses as losses
 import longtail.mixing as mixings
 import longtail.samplers as samplers
-from longtail.config import Component, TrainingConfig
+import longtail.transfer as transfers
+from longtail.config import Component, TrainingConfig, to_mapping
 from longtail.data.dataset import Dataset
+from longtail.errors import InputError
 from longtail.models.classifier import Classifier
+from longtail.models.named import channels_at
+from longtail.samplers.base import Sampler
 from longtail.stages.base import Stage
 from longtail.stages.guard import refuse_head
 from longtail.stages.scoring import scorer
@@ -23,8 +30,13 @@ class Train(Stage):
     Args:
         loss: class of `longtail.losses`, built with the class counts.
         sampler: class of `longtail.samplers`, built with the labels.
-        training: epochs, batch size, augmentation, optimizer, schedule, precision.
+        training: epochs, batch size, augmentation, optimizer, schedule, precision. Where a transfer or an embedding
+            loss asks for a second stream of images, the batch size is that of each stream, and an epoch sees as many
+            images of the second as of the first.
         mixing: class of `longtail.mixing`, built with the class counts; None mixes no images.
+        transfer: class of `longtail.transfer`, built with the class counts and the channels of the maps it changes.
+        embedding_loss: class of `longtail.embedding`, built with the class counts and the embedding dimension, and
+            added to the loss by its `weight`.
         balance_twice: a balanced loss under a balanced sampler is meant, so nobody warns.
     """
 
@@ -32,13 +44,26 @@ class Train(Stage):
     sampler: Component = field(default_factory=lambda: Component("InstanceSampler"))
     training: TrainingConfig = field(default_factory=TrainingConfig)
     mixing: Component | None = None
+    transfer: Component | None = None
+    embedding_loss: Component | None = None
     balance_twice: bool = False
 
     def __post_init__(self) -> None:
         self.loss.check(losses)
         self.sampler.check(samplers)
-        if self.mixing is not None:
-            self.mixing.check(mixings)
+        for component, package in (
+            (self.mixing, mixings),
+            (self.transfer, transfers),
+            (self.embedding_loss, embedding),
+        ):
+            if component is not None:
+                component.check(package)
+        if self.mixing is not None and (self.transfer or self.embedding_loss):
+            other = self.transfer or self.embedding_loss
+            raise InputError(
+                f"{self.mixing.name} makes one image of two classes, and {other and other.name} needs to know of which "
+                "one an image is; leave one of them out"
+            )
 
     def check(self, data: Dataset, head: Component) -> Component:
         """The head stays; a loss that takes cosines needs a cosine head."""
@@ -48,8 +73,37 @@ class Train(Stage):
 
     def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
         """Train `model` in place and give it back."""
-        loss = self.loss.build(losses, data.class_counts)
-        sampler = self.sampler.build(samplers, data.train.targets)
+        step = self._step(model, data)
         mixing = None if self.mixing is None else self.mixing.build(mixings, data.class_counts)
-        train(Step(model, loss), data.train, sampler, self.training, context, scorer(data, context), mixing)
+        sampler, training = self._streams(step, data.train.targets)
+        train(step, data.train, sampler, training, context, scorer(data, context), mixing)
         return model
+
+    def _step(self, model: Classifier, data: Dataset) -> Step:
+        loss = self.loss.build(losses, data.class_counts)
+        transfer = embedding_loss = None
+        if self.transfer is not None:
+            at = self.transfer.options.get("at")
+            channels = channels_at(model.backbone, at, data.train.images.size)
+            transfer = self.transfer.build(transfers, data.class_counts, channels)
+        if self.embedding_loss is not None:
+            dimension = model.backbone.embedding_dim
+            embedding_loss = self.embedding_loss.build(embedding, data.class_counts, dimension)
+        return Step(model, loss, embedding_loss=embedding_loss, transfer=transfer)
+
+    def _streams(self, step: Step, targets_N: Tensor) -> tuple[Sampler, TrainingConfig]:
+        """The sampler, and the settings: for two streams, both double.
+
+        Raises:
+            InputError: if transfer and embedding loss each ask for a stream.
+        """
+        asked = [part.stream for part in (step.transfer, step.embedding_loss) if part is not None and part.stream]
+        if len(asked) == 2:
+            raise InputError("transfer and embedding loss both ask for a second stream of images; let one go without")
+        if not asked:
+            return self.sampler.build(samplers, targets_N), self.training
+        streams = {"first": to_mapping(self.sampler), "second": to_mapping(asked[0])}
+        sampler = Component("TwoStreamSampler", {"num_samples": 2 * len(targets_N), **streams})
+        unit = self.training.epoch_unit
+        doubled = replace(self.training, batch_size=2 * self.training.batch_size, epoch_unit=unit and 2 * unit)
+        return sampler.build(samplers, targets_N), doubled

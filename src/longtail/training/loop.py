@@ -215,7 +215,7 @@ class TrainState:
             "step": self.step,
             "model": self.task.model.state_dict(),
             "head": to_mapping(self.task.model.head_component),
-            "loss": self.task.loss.state_dict(),
+            **{name: module.state_dict() for name, module in self.task.beside_model().items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
@@ -227,7 +227,8 @@ class TrainState:
         """Go on from a checkpoint of this stage."""
         self.epoch, self.step = saved["epoch"], saved["step"]
         self.task.model.load_state_dict(saved["model"])
-        self.task.loss.load_state_dict(saved["loss"])
+        for name, module in self.task.beside_model().items():
+            module.load_state_dict(saved[name])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         if self.ema is not None:

@@ -6,30 +6,59 @@ Shapes: B = batch, D = embedding dimension, C = classes.
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
+from longtail.embedding.base import EmbeddingLoss
+from longtail.errors import InputError
 from longtail.losses.base import Loss
 from longtail.models.classifier import Classifier
+from longtail.models.named import find_stage
+from longtail.transfer.base import Transfer
 
 
 class Step(nn.Module):
     """The model under a loss.
+
+    Where there are two streams of images (`longtail.samplers.TwoStreamSampler`), the odd rows of a batch are of the
+    second one. A stream that an embedding loss asks for is for that loss alone; all else learns from the even rows.
 
     Args:
         model: images -> logits.
         loss: logits, targets -> scalar; one that declares `uses_embeddings` is given them too.
         backbone: "train"; "freeze" keeps its batch norm in evaluation mode; "skip" takes embeddings for images, so that
             only the head is run. What of it learns is for the parameters' `requires_grad` to say.
+        embedding_loss: embeddings, targets -> scalar, added to the loss.
+        transfer: changes feature maps on their way through the backbone, and weights the examples.
+
+    Raises:
+        InputError: if a transfer is to weight the examples of a loss that is not one of longtail's contract, or there
+            is no such part of the backbone as the transfer names.
     """
 
     def __init__(
-        self, model: Classifier, loss: nn.Module, backbone: Literal["train", "freeze", "skip"] = "train"
+        self,
+        model: Classifier,
+        loss: nn.Module,
+        backbone: Literal["train", "freeze", "skip"] = "train",
+        embedding_loss: EmbeddingLoss | None = None,
+        transfer: Transfer | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.backbone = backbone
+        self.embedding_loss = embedding_loss
+        self.transfer = transfer
         self.uses_embeddings: bool = getattr(loss, "uses_embeddings", False)
+        if transfer is not None:
+            if not isinstance(loss, Loss):
+                raise InputError(
+                    f"a transfer weights the examples one by one, which {type(loss).__name__} does not allow; take a "
+                    "loss of longtail.losses, or derive yours from longtail.losses.base.Loss"
+                )
+            find_stage(model.backbone, transfer.at)
+            loss.reduction = "none"
 
     def train(self, mode: bool = True) -> "Step":
         """Training mode for all but a frozen backbone."""
@@ -39,14 +68,56 @@ class Step(nn.Module):
         return self
 
     def set_progress(self, progress: float) -> None:
-        """Tell the loss which share of the stage lies behind; the loop does so before each epoch."""
-        if isinstance(self.loss, Loss):
-            self.loss.set_progress(progress)
+        """Tell loss and transfer which share of the stage lies behind; the loop does so before each epoch."""
+        for listener in (self.loss, self.transfer):
+            if isinstance(listener, (Loss, Transfer)):
+                listener.set_progress(progress)
+
+    def beside_model(self) -> dict[str, nn.Module]:
+        """What has a state of its own beside the model, by name."""
+        parts = {"loss": self.loss, "embedding_loss": self.embedding_loss, "transfer": self.transfer}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def forward(self, images_BCHW: Tensor, targets: Tensor) -> Tensor:
         """The loss of a batch of augmented images."""
+        if self.transfer is not None:
+            return self._with_transfer(self.transfer, images_BCHW, targets)
         embeddings_BD = images_BCHW if self.backbone == "skip" else self.model.embed(images_BCHW)
-        logits_BC = self.model.head(embeddings_BD)
+        if self.embedding_loss is not None and self.embedding_loss.stream is not None:
+            loss = self._loss(embeddings_BD[0::2], targets[0::2])
+            return loss + self._embedding_loss(embeddings_BD[1::2], targets[1::2])
+        loss = self._loss(embeddings_BD, targets)
+        return loss if self.embedding_loss is None else loss + self._embedding_loss(embeddings_BD, targets)
+
+    def _loss(self, embeddings_BD: Tensor, targets: Tensor) -> Tensor:
         extra = (embeddings_BD,) if self.uses_embeddings else ()
-        loss: Tensor = self.loss(logits_BC, targets, *extra)
+        loss: Tensor = self.loss(self.model.head(embeddings_BD), targets, *extra)
         return loss
+
+    def _embedding_loss(self, embeddings_BD: Tensor, targets_B: Tensor) -> Tensor:
+        assert self.embedding_loss is not None
+        extra = (self.model.head(embeddings_BD),) if self.embedding_loss.uses_logits else ()
+        loss: Tensor = self.embedding_loss(embeddings_BD, targets_B, *extra)
+        return loss
+
+    def _with_transfer(self, transfer: Transfer, images_BCHW: Tensor, targets_B: Tensor) -> Tensor:
+        """The mean, over the batch, of the weighted losses of images whose feature maps the transfer has changed."""
+        weights: list[Tensor | None] = []
+        second_B = torch.zeros_like(targets_B, dtype=torch.bool)
+        if transfer.stream is not None:
+            second_B[1::2] = True
+
+        def change(module: nn.Module, given: tuple[Tensor, ...], maps: Tensor) -> Tensor:
+            del module, given
+            maps, weights_B = transfer(maps, targets_B, second_B)
+            weights.append(weights_B)
+            return maps
+
+        with find_stage(self.model.backbone, transfer.at).register_forward_hook(change):
+            embeddings_BD = self.model.embed(images_BCHW)
+        logits_BC = transfer.adjust(self.model.head(embeddings_BD), embeddings_BD, targets_B, self.model.head)
+        extra = (embeddings_BD,) if self.uses_embeddings else ()
+        losses_B: Tensor = self.loss(logits_BC, targets_B, *extra)
+        weighted_B = losses_B if weights[0] is None else losses_B * weights[0]
+        loss = weighted_B.mean()
+        return loss if self.embedding_loss is None else loss + self._embedding_loss(embeddings_BD, targets_B)

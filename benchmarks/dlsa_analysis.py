@@ -1,0 +1,226 @@
+"""What DLSA has done to the label space of a finished run: five tables, and the confusion matrices as a figure.
+
+    longtail train --data cifar100-lt --method dlsa --out runs/dlsa
+    python benchmarks/dlsa_analysis.py runs/dlsa [--bins 5] [--out figures]
+
+1. the share of each frequency bin that every level takes, of the training and the test images;
+2. size and purity of the clusters of each level, over the training images;
+3. balancedness of the clusters (divergence from equal shares, in nats) over the training of each filter;
+4. accuracy on the same test images, level by level: of the level's cluster-aided classifier, of the regular classifier
+   (which has learnt from the rest alone), of one trained on the same training images without clusters, and of one
+   trained on all of them;
+5. which groups of classes are called which, without DLSA (the one classifier trained on all features, by the settings
+   of the run, from random weights), with it, and the difference.
+With --out, the confusion matrices of all classes by falling frequency (Figs. 1 to 3 of the supplement) as
+dlsa-confusion.svg. Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
+https://arxiv.org/abs/2208.02567. Seconds on `digits-lt`.
+Shapes: N = images, C = classes, M = levels, G = groups.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from longtail import stages
+from longtail.data.load import load_data
+from longtail.errors import InputError
+from longtail.evaluation import confusion_matrix, evaluate_logits
+from longtail.evaluation.label_space import (
+    PURITY_EDGES,
+    SIZE_EDGES,
+    accuracy_by_level,
+    confusion_difference,
+    frequency_bins,
+    group_confusion,
+    purity_histogram,
+    shares_by_level,
+)
+from longtail.flow.objectives import tally_clusters
+from longtail.folder import load_config
+from longtail.models import DLSAHead
+from longtail.posthoc import DLSA, DLSASettings
+from longtail.report.style import drawing, to_svg
+from longtail.run import choose_device, load_trained
+from longtail.training.log import read_rows
+from longtail.training.predict import predict
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is analysed: the head, and the features and labels it was trained and is tested on."""
+
+    head: DLSAHead
+    settings: DLSASettings
+    class_counts_C: Tensor
+    train_ND: Tensor
+    train_targets_N: Tensor
+    test_ND: Tensor
+    test_targets_N: Tensor
+
+
+def subject_of(folder: Path, device: torch.device) -> Subject:
+    """A run whose last stage is `Filter`, with its data.
+
+    Raises:
+        InputError: if it is another run.
+    """
+    config = load_config(folder)
+    settings = stages.build(config.stages[-1])
+    model = load_trained(folder, device).model
+    if not isinstance(settings, DLSASettings) or not isinstance(model.head, DLSAHead):
+        raise InputError(f"the last stage of {folder} is {config.stages[-1].name}, not Filter; give a run of dlsa")
+    data = load_data(config.data, device)
+    _, train_ND = predict(model, data.train.images)
+    _, test_ND = predict(model, data.test.images)
+    features = [features_ND.clone().to(device) for features_ND in (train_ND, test_ND)]
+    return Subject(
+        model.head, settings, data.class_counts.counts, features[0], data.train.targets, features[1], data.test.targets
+    )
+
+
+def print_table(title: str, head: Sequence[str], rows: Mapping[str, Sequence[float | None]], digits: int = 1) -> None:
+    print(f"\n{title}\n{'':28}" + "".join(f"{name:>14}" for name in head))
+    for name, numbers in rows.items():
+        print(f"{name:28}" + "".join(f"{'-' if n is None else f'{n:.{digits}f}':>14}" for n in numbers))
+
+
+def level_names(levels: int) -> list[str]:
+    return [*(f"level {level + 1}" for level in range(levels)), "rest"]
+
+
+def print_shares(it: Subject, num_bins: int) -> None:
+    bins = frequency_bins(it.class_counts_C, min(num_bins, len(it.class_counts_C)))
+    parts = {"training": (it.train_ND, it.train_targets_N), "test": (it.test_ND, it.test_targets_N)}
+    for part, (features_ND, targets_N) in parts.items():
+        shares = shares_by_level(it.head.route(features_ND).level_B, targets_N, bins, it.head.levels)
+        title = f"Share of the {part} images that each level takes, by images per class (%)"
+        print_table(title, level_names(it.head.levels), shares)
+
+
+def print_clusters(it: Subject) -> None:
+    clusters_MN, num_classes = it.head.route(it.train_ND).cluster_MB, len(it.class_counts_C)
+    purities = [f"purity >= {edge}" for edge in PURITY_EDGES]
+    for level, cluster_N in enumerate(clusters_MN):
+        tally = tally_clusters(cluster_N, it.train_targets_N, it.settings.clusters, num_classes)
+        counts = purity_histogram(tally.sizes_K.cpu(), tally.purity_K.cpu()).tolist()
+        rows = {f"from {size} training images": n for size, n in zip(SIZE_EDGES, counts, strict=True)}
+        print_table(f"Clusters of level {level + 1}, by size and purity", purities, rows, digits=0)
+
+
+def print_balancedness(rows: Sequence[Mapping[str, Any]]) -> None:
+    for row in rows:
+        if "filter" not in row:
+            continue
+        course = row["filter"]
+        last = len(course["balancedness"]) - 1
+        shown = sorted({round(last * share / 5) for share in range(6)} | {course["kept"]})
+        names = ("balancedness", "good_clusters", "largest_cluster")
+        table = {name: [course[name][epoch] for epoch in shown] for name in names}
+        title = f"Filter of level {row['epoch'] + 1} over its training (kept: epoch {course['kept'] + 1})"
+        print_table(title, [f"epoch {epoch + 1}" for epoch in shown], table, digits=3)
+
+
+def single_classifier(it: Subject, members_N: Tensor) -> DLSA:
+    """One classifier, without levels, trained on some of the training images by the settings of the run."""
+    members_N = members_N.to(it.train_ND.device)
+    settings = dataclasses.replace(it.settings, levels=0, initialize="new")
+    targets_N = it.train_targets_N[members_N.cpu()]
+    return DLSA(settings).fit(it.train_ND[members_N], targets_N, class_counts=it.class_counts_C)
+
+
+def print_accuracy(it: Subject) -> None:
+    train_route, route = it.head.route(it.train_ND), it.head.route(it.test_ND)
+    own = torch.zeros_like(it.test_targets_N)
+    for level in range(it.head.levels + 1):
+        taken_N = (route.level_B == level).cpu()
+        members_N = (train_route.level_B == level).nonzero().flatten()
+        alone = single_classifier(it, members_N).predict_logits(it.test_ND[taken_N.to(it.test_ND.device)])
+        own[taken_N] = alone.argmax(dim=1).cpu()
+    with torch.no_grad():
+        predicted = {
+            "cluster-aided (DLSA)": it.head(it.test_ND).argmax(dim=1).cpu(),
+            "regular (of the rest)": it.head.rest(it.test_ND).argmax(dim=1).cpu(),
+            "same images, no clusters": own,
+            "all images": single_labels(it),
+        }
+    table = accuracy_by_level(predicted, it.test_targets_N, route.level_B, it.head.levels)
+    print_table("Accuracy on the test images of each level (%)", level_names(it.head.levels), table)
+
+
+def single_labels(it: Subject) -> Tensor:
+    """What the one classifier of all training images calls the test images."""
+    dlsa = single_classifier(it, torch.arange(len(it.train_targets_N)))
+    return dlsa.predict_logits(it.test_ND).argmax(dim=1).cpu()
+
+
+def print_confusion(it: Subject, num_bins: int) -> tuple[Tensor, Tensor]:
+    """The tables; and the labels without and with DLSA."""
+    bins = frequency_bins(it.class_counts_C, min(num_bins, len(it.class_counts_C)))
+    everything = torch.arange(len(it.train_targets_N))
+    logits = {"without": single_classifier(it, everything).predict_logits(it.test_ND)}
+    with torch.no_grad():
+        logits["with"] = it.head(it.test_ND)
+    tables = {name: group_confusion(z_NC.argmax(dim=1), it.test_targets_N, bins) for name, z_NC in logits.items()}
+    for name, table_GG in {**tables, "difference": tables["with"] - tables["without"]}.items():
+        rows = dict(zip(bins, table_GG.tolist(), strict=True))
+        print_table(f"Classes of (row) called classes of (column), {name} DLSA (%)", list(bins), rows)
+    columns = ("top1", "balanced", "many", "medium", "few", "mcc", "nmi")
+    scores = {name: evaluate_logits(z_NC.cpu(), it.test_targets_N, it.class_counts_C) for name, z_NC in logits.items()}
+    print_table("Scores", columns, {name: [getattr(s, column) for column in columns] for name, s in scores.items()})
+    return logits["without"].argmax(dim=1).cpu(), logits["with"].argmax(dim=1).cpu()
+
+
+def draw(before_N: Tensor, after_N: Tensor, it: Subject, figure: Figure) -> None:
+    """Confusion matrices without and with DLSA, the hits left out, and their difference; full classes first."""
+    order_C = it.class_counts_C.argsort(descending=True, stable=True)
+    matrices = []
+    for predicted_N in (before_N, after_N):
+        counts_CC = confusion_matrix(predicted_N, it.test_targets_N, len(order_C)).double()
+        shares_CC = 100 * counts_CC / counts_CC.sum(dim=1, keepdim=True).clamp(min=1)
+        matrices.append(shares_CC.fill_diagonal_(0)[order_C][:, order_C])
+    change_CC = confusion_difference(before_N, after_N, it.test_targets_N, it.class_counts_C)
+    most, widest = max(float(m.max()) for m in matrices), float(change_CC.abs().max()) or 1.0
+    for axes, title, matrix, limits, colours in zip(
+        figure.subplots(1, 3),
+        ("without", "with", "difference"),
+        (*matrices, change_CC),
+        ((0, most or 1.0), (0, most or 1.0), (-widest, widest)),
+        ("Blues", "Blues", "RdBu_r"),
+        strict=True,
+    ):
+        axes.imshow(matrix.numpy(), cmap=colours, vmin=limits[0], vmax=limits[1])
+        axes.set(title=title, xticks=[], yticks=[], xlabel="called")
+        axes.grid(visible=False)
+    figure.axes[0].set_ylabel("true class, full to rare")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run whose last stage is Filter")
+    parser.add_argument("--bins", type=int, default=5, help="of equally many classes, by training images")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--out", type=Path, help="folder for dlsa-confusion.svg")
+    options = parser.parse_args(arguments)
+    it = subject_of(options.run, choose_device(options.device))
+    print_shares(it, options.bins)
+    print_clusters(it)
+    print_balancedness(read_rows(options.run / "log.jsonl"))
+    print_accuracy(it)
+    before_N, after_N = print_confusion(it, options.bins)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with drawing(2.4) as figure:
+            draw(before_N, after_N, it, figure)
+            note = "share of each class's images, hits left out; red: more with DLSA"
+            (options.out / "dlsa-confusion.svg").write_text(to_svg(figure, "dlsa-confusion", note))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,10 @@
+"""Losses on the embeddings, beside the loss on the logits: `Loss(class_counts, embedding_dim)(embeddings, targets)`."""
+
+from longtail.embedding.center import CenterLoss
+from longtail.embedding.dro import DROLoss
+from longtail.embedding.hybrid_contrastive import HybridContrastiveLoss
+from longtail.embedding.pull import PullLoss
+from longtail.embedding.range import RangeLoss
+from longtail.embedding.spreadout import SpreadOutLoss
+
+__all__ = ["CenterLoss", "DROLoss", "HybridContrastiveLoss", "PullLoss", "RangeLoss", "SpreadOutLoss"]

@@ -1,0 +1,102 @@
+"""DLSA as a stage: flow filters split the label space of a trained net, and each group gets a classifier of its own.
+
+Xu et al., ECCV 2022, https://arxiv.org/abs/2208.02567; see `longtail.posthoc.dlsa`. The backbone stands still, so its
+features are computed once, from the plain view of each image. A run that is killed goes on with the first level that it
+had not finished, and ends in the same bits.
+"""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from torch import nn
+
+from longtail.config import Component, to_mapping
+from longtail.data.dataset import Dataset
+from longtail.errors import InputError
+from longtail.models.classifier import LINEAR, Classifier
+from longtail.posthoc.dlsa import DLSA, DLSASettings, Group
+from longtail.randomness import key
+from longtail.stages.base import Stage
+from longtail.stages.scoring import feature_scorer
+from longtail.training.context import Context, Interrupted
+from longtail.training.features import features_of
+
+
+@dataclass(frozen=True)
+class Filter(DLSASettings, Stage):
+    """Split the label space by flow filters and train a classifier for each group; the head becomes a `DLSAHead`.
+
+    Its options are those of `longtail.posthoc.DLSASettings`.
+    """
+
+    def check(self, data: Dataset, head: Component) -> Component:
+        """The head that the stage leaves.
+
+        Raises:
+            InputError: if the classifiers are to start from a head that is not a linear one.
+        """
+        del data
+        if self.initialize == "keep" and head != LINEAR:
+            raise InputError(
+                f"the classifiers of DLSA can not start from a {head.name}, only from a LinearHead; train the stage "
+                'before with a LinearHead, or say initialize: "new"'
+            )
+        return DLSA(self).component
+
+    def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
+        """Replace the head of `model` and give the model back."""
+        component = self.check(data, model.head_component)
+        features = features_of(model, data, "train", context)
+        dlsa = DLSA(self, seed=key(context.seed, context.stage))
+        saved, done = (None, 0) if context.saved is None else (context.saved["dlsa"], context.saved["epoch"])
+        head = cast("nn.Linear", model.head)  # which is not looked at unless it is linear
+        given = (features.embeddings_ND, features.targets_N, head, data.class_counts)
+        started = time.perf_counter()
+        for group in dlsa.groups(*given, saved=saved, done=done, on_epoch=lambda: _stop_if_asked(context)):
+            seconds = time.perf_counter() - started
+            context.add_time(seconds, self._trained_on(group))
+            row = {"stage": context.stage, "epoch": group.level, **row_of(group), "seconds": round(seconds, 3)}
+            if group.level < self.levels:
+                context.log.write(row)
+                _save(model, dlsa, group.level + 1, context)
+                _stop_if_asked(context)
+            else:
+                model.replace_head(component, dlsa.head)
+                score = feature_scorer(model, data, context)
+                context.log.write(row if score is None else {**row, context.watch or "score": score(model)})
+            started = time.perf_counter()
+        return model
+
+    def _trained_on(self, group: Group) -> int:
+        """Examples seen: pairs by the filter, single ones by the classifier."""
+        pairs = 0 if group.history is None else len(group.history.epochs) * group.in_play
+        return 2 * pairs + self.learning.epochs * group.taken
+
+
+def row_of(group: Group) -> dict[str, Any]:
+    """What the log says of a group; the course of its filter stands under "filter", a list for each number.
+
+    Example:
+        >>> row_of(Group(level=1, in_play=7, taken=7, loss=0.5, history=None))
+        {'loss': 0.5, 'in_play': 7, 'taken': 7}
+    """
+    row: dict[str, Any] = {"loss": group.loss, "in_play": group.in_play, "taken": group.taken}
+    if group.history is None:
+        return row
+    epochs, kept = [asdict(epoch) for epoch in group.history.epochs], group.history.kept
+    now = {name: epochs[kept][name] for name in ("balancedness", "good_clusters", "largest_cluster")}
+    course = {name: [epoch[name] for epoch in epochs] for name in epochs[0] if name != "epoch"}
+    return {**row, **now, "filter": {"kept": kept, **course}}
+
+
+def _save(model: Classifier, dlsa: DLSA, done: int, context: Context) -> None:
+    """Save what the finished groups have learnt; the model is still as it came."""
+    weights = {"model": model.state_dict(), "head": to_mapping(model.head_component)}
+    context.store.save({**context.place(), "epoch": done, **weights, "dlsa": dlsa.head.state_dict()})
+
+
+def _stop_if_asked(context: Context) -> None:
+    """Raises `Interrupted` if the user wants to stop: the groups that are finished are saved."""
+    if context.stop.is_set():
+        raise Interrupted

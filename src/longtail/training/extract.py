@@ -1,0 +1,134 @@
+"""Embeddings and logits of whole data sets, batch by batch, into a file: never are all of them held.
+
+Shapes: N = rows, n = images of a part, S = batches, B = batch, D = embedding dimension, C = classes, R = uniform random
+numbers of an image.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from longtail import randomness
+from longtail.data.augment import Augment
+from longtail.data.dataset import Dataset, Images, Part
+from longtail.data.feature_npz import Block
+from longtail.data.features import FeatureRows
+from longtail.errors import InputError
+from longtail.models.classifier import Classifier
+from longtail.training.predict import BATCH
+
+Views = Sequence[tuple[str, int]]
+"""Parts with a view of each: ("train", 0) is the plain view of the training images, ("train", 1) an augmented one."""
+
+
+def views_of(data: Dataset, parts: Sequence[str], num_augmented: int) -> Views:
+    """What to embed, in order: the plain view of each part, and after that of the training images augmented ones.
+
+    Args:
+        data: with a training part, a test part and perhaps a held-out one.
+        parts: of "train", "val" and "test".
+        num_augmented: augmented views of each training image.
+
+    Raises:
+        InputError: if there is no such part, or views are asked for without the training part.
+
+    Example:
+        >>> from longtail.config import DataConfig
+        >>> from longtail.data.digits import load_digits_lt
+        >>> views_of(load_digits_lt(DataConfig(), torch.device("cpu")), ("train", "test"), 2)
+        [('train', 0), ('train', 1), ('train', 2), ('test', 0)]
+    """
+    if num_augmented < 0 or (num_augmented and "train" not in parts):
+        raise InputError(
+            f"--augment writes augmented views of the training images: give 0 or more, not {num_augmented}, and train "
+            "among the parts"
+        )
+    for part in parts:
+        _part(data, part)
+    plain = [(part, 0) for part in ("train", "val", "test") if part in parts]
+    return [(part, view) for part, _ in plain for view in range(1 + (num_augmented if part == "train" else 0))]
+
+
+def feature_rows(data: Dataset, views: Views, about: dict[str, Any]) -> FeatureRows:
+    """Labels, parts and views of the rows to come, the counts and names of the classes.
+
+    Args:
+        data: what is embedded.
+        views: of it, in order.
+        about: where the features come from.
+    """
+    labels = [_part(data, part).targets for part, _ in views]
+    return FeatureRows(
+        torch.cat(labels),
+        np.concatenate([np.full(len(each), part) for each, (part, _) in zip(labels, views, strict=True)]),
+        torch.cat([torch.full_like(each, view) for each, (_, view) in zip(labels, views, strict=True)]),
+        data.class_names,
+        data.class_counts,
+        about,
+    )
+
+
+def feature_blocks(
+    model: Classifier,
+    data: Dataset,
+    views: Views,
+    augment: Augment,
+    seed: int,
+    *,
+    with_logits: bool,
+    on_batch: Callable[[int], None] | None = None,
+) -> Iterator[Block]:
+    """Embeddings (B, D) and logits (B, C) of views of a data set, in order, float32, a batch at a time.
+
+    Plain views are those that `longtail.training.predict` sees, to the bit; augmented ones are functions of the seed,
+    the view and the image's place in its part.
+
+    Args:
+        model: put into evaluation mode.
+        data: what is embedded.
+        views: of it, in order.
+        augment: makes the augmented views; on the device of the images.
+        seed: of the augmented views.
+        with_logits: whether the head is run too.
+        on_batch: told the number of images after each batch.
+    """
+    model.eval()
+    for part, view in views:
+        images = _part(data, part).images
+        for pixels, count in _pixels(images, augment if view else None, seed, view):
+            yield _embedded(model, pixels, count, with_logits)
+            if on_batch is not None:
+                on_batch(count)
+
+
+def _pixels(images: Images, augment: Augment | None, seed: int, view: int) -> Iterator[tuple[Tensor, int]]:
+    """Batches of one size, the last filled up, with the number of images that count."""
+    count = len(images)
+    batch = min(BATCH, count)
+    order_SB = torch.arange(-(-count // batch) * batch).clamp(max=count - 1).view(-1, batch)
+    left = [min(batch, count - start) for start in range(0, count, batch)]
+    if augment is None:
+        yield from zip(images.batches(order_SB, None), left, strict=True)
+        return
+    uniforms_nR = randomness.uniforms((count, augment.num_uniforms), "features", seed, view)
+    uniforms_SBR = uniforms_nR[order_SB]
+    read = images.batches(order_SB, uniforms_SBR if augment.reader_uniforms else None)
+    for pixels_BCHW, uniforms_BR, mine in zip(read, uniforms_SBR, left, strict=True):
+        yield augment(pixels_BCHW, uniforms_BR.to(pixels_BCHW.device)), mine
+
+
+@torch.inference_mode()
+def _embedded(model: Classifier, pixels_BCHW: Tensor, count: int, with_logits: bool) -> Block:
+    embeddings_BD = model.embed(pixels_BCHW)
+    logits_BC = model.head(embeddings_BD)[:count].float().cpu().numpy() if with_logits else None
+    return embeddings_BD[:count].float().cpu().numpy(), logits_BC
+
+
+def _part(data: Dataset, name: str) -> Part:
+    part = {"train": data.train, "val": data.val, "test": data.test}[name]
+    if part is None:
+        raise InputError("no training images are held out, so there is no val part; hold some out: --val-share 0.1")
+    return part

@@ -1,0 +1,216 @@
+"""Running mean and covariance of the features of each class, as in SMART (Eqs. 2 and 3) and ISDA.
+
+A batch is merged by one batched product of its images and one product that adds up the images of a class: no loop over
+classes or images, no wait for the device, and sums in a fixed order, so that runs repeat to the bit on any device.
+Several ranks exchange the sums of their classes, so that all of them hold the statistics of all images.
+Shapes: B = images, P = positions of an image, C = channels, K = classes, G = groups of images of one class,
+E = entries to be grouped; CC = C x C, or C where only variances are kept.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
+
+import torch
+from torch import Tensor, distributed, nn
+
+from longtail.errors import InputError, unknown_name
+
+Merge = Literal["exact", "literal"]
+
+
+class StatisticsOptions(TypedDict, total=False):
+    """The options of running statistics; see `RunningClassStatistics`."""
+
+    merge: Merge
+    momentum: float | None
+    count_cap: int | None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The entries of a batch by class, in shapes that do not depend on the labels.
+
+    Args:
+        classes_G: the class of each group. Where there are more classes than entries, every entry has a group, but only
+            the first of its class is used.
+        group_E: the group of each entry.
+    """
+
+    classes_G: Tensor
+    group_E: Tensor
+
+    @classmethod
+    def of(cls, classes_E: Tensor, num_classes: int) -> "Groups":
+        """Group entries by their class.
+
+        Example:
+            >>> Groups.of(torch.tensor([2, 0, 2]), 3).group_E
+            tensor([2, 0, 2])
+            >>> Groups.of(torch.tensor([7, 5, 7]), 9).group_E
+            tensor([0, 1, 0])
+        """
+        if num_classes <= len(classes_E):
+            return cls(torch.arange(num_classes, device=classes_E.device), classes_E)
+        same_EE = classes_E[:, None] == classes_E[None, :]
+        return cls(classes_E, same_EE.int().argmax(dim=1))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of the entries of each group: (E, ...) -> (G, ...)."""
+        numbers_G1 = torch.arange(len(self.classes_G), device=self.group_E.device)[:, None]
+        member_GE = (numbers_G1 == self.group_E).to(values.dtype)
+        return (member_GE @ values.flatten(1)).view(len(numbers_G1), *values.shape[1:])
+
+
+@dataclass(frozen=True)
+class ClassMoments:
+    """Statistics of the classes of a batch, after the batch was merged into them.
+
+    Args:
+        groups: the images of the batch by class.
+        means_GC: mean of each group's class.
+        covariances_GCC: its covariance, or its variances (G, C).
+    """
+
+    groups: Groups
+    means_GC: Tensor
+    covariances_GCC: Tensor
+
+
+class RunningClassStatistics(nn.Module):
+    """Mean and covariance (divided by n, not n - 1) of the features of each class over all images seen since a reset.
+
+    Args:
+        num_classes: K.
+        channels: C.
+        merge: "exact" gives the statistics of all images together (Chan et al., 1979); "literal" is SMART's Eq. 3,
+            which leaves out how far the mean of a batch lies from the running mean.
+        momentum: share that the images of a batch take in the statistics of their class, in (0, 1]; None gives every
+            image ever seen the same share (the papers' way).
+        count_cap: images after which a class begins to forget: its statistics count as those of at most so many.
+        diagonal: keep variances only.
+
+    Raises:
+        InputError: if an option is unknown or out of range.
+
+    Example:
+        >>> statistics = RunningClassStatistics(2, 1)
+        >>> for value in (1.0, 3.0, 8.0):
+        ...     moments = statistics.update(torch.tensor([[[value]]]), torch.tensor([0]))
+        >>> statistics.counts_K, statistics.means_KC.flatten(), statistics.covariances_KCC.flatten()
+        (tensor([3., 0.]), tensor([4., 0.]), tensor([8.6667, 0.0000]))
+    """
+
+    counts_K: Tensor
+    means_KC: Tensor
+    covariances_KCC: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        *,
+        merge: Merge = "exact",
+        momentum: float | None = None,
+        count_cap: int | None = None,
+        diagonal: bool = False,
+    ) -> None:
+        super().__init__()
+        if merge not in get_args(Merge):
+            raise unknown_name("way to merge a batch into the statistics", str(merge), get_args(Merge))
+        if momentum is not None and not 0 < momentum <= 1:
+            raise InputError(f"momentum must lie in (0, 1], or be left out to count all images alike, not {momentum}")
+        if count_cap is not None and not count_cap >= 1:
+            raise InputError(f"count_cap is a number of images, at least 1, not {count_cap}")
+        self.merge, self.momentum, self.count_cap, self.diagonal = merge, momentum, count_cap, diagonal
+        shape = (num_classes, channels) if diagonal else (num_classes, channels, channels)
+        self.register_buffer("counts_K", torch.zeros(num_classes))
+        self.register_buffer("means_KC", torch.zeros(num_classes, channels))
+        self.register_buffer("covariances_KCC", torch.zeros(shape))
+
+    def reset(self) -> None:
+        """Forget all images."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
+    def update(self, rows_BPC: Tensor, targets_B: Tensor, detach: bool = True) -> ClassMoments:
+        """Merge a batch.
+
+        Args:
+            rows_BPC: features of each image at each of its positions, of the type of the buffers.
+            targets_B: labels in [0, K).
+            detach: whether the result is a constant; if not, a gradient flows through it to this rank's features.
+
+        Returns:
+            The new statistics of the classes in the batch.
+        """
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
+            centred_BPC = rows_BPC - self.means_KC[targets_B][:, None]
+            groups = Groups.of(targets_B, len(self.counts_K))
+            sums = [
+                groups.sum(values) for values in (*self._moments(centred_BPC), rows_BPC.new_ones(len(targets_B), 1))
+            ]
+            everyone, own_G, sums = _over_all_ranks(groups, sums, len(self.counts_K))
+            counts_G, means_GC, covariances_GCC = self._merged(everyone.classes_G, *sums)
+        self._write(everyone, counts_G, means_GC.detach(), covariances_GCC.detach())
+        return ClassMoments(groups, means_GC[own_G], covariances_GCC[own_G])
+
+    @torch.no_grad()
+    def _write(self, groups: Groups, counts_G: Tensor, means_GC: Tensor, covariances_GCC: Tensor) -> None:
+        """Keep the new statistics; entry by entry, so that of the groups only those in use are written."""
+        classes_E = groups.classes_G[groups.group_E]
+        for buffer, values in (
+            (self.counts_K, counts_G),
+            (self.means_KC, means_GC),
+            (self.covariances_KCC, covariances_GCC),
+        ):
+            buffer.index_copy_(0, classes_E, values[groups.group_E])
+
+    def _moments(self, centred_BPC: Tensor) -> tuple[Tensor, Tensor]:
+        """First and second moment of each image about the running mean of its class."""
+        means_BC = centred_BPC.mean(dim=1)
+        if self.diagonal:
+            return means_BC, centred_BPC.square().mean(dim=1)
+        return means_BC, centred_BPC.transpose(1, 2) @ centred_BPC / centred_BPC.shape[1]
+
+    def _merged(
+        self, classes_G: Tensor, sums_GC: Tensor, squares_GCC: Tensor, images_G1: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """New counts, means and covariances of these classes, which no image of the batch leaves as they were."""
+        images_G, seen_G = images_G1.flatten(), self.counts_K[classes_G]
+        share_G = self._share(seen_G, images_G)
+        shift_GC = sums_GC / images_G1.clamp(min=1)
+        products = shift_GC.square() if self.diagonal else shift_GC[:, :, None] * shift_GC[:, None, :]
+        as_products = (len(classes_G), *[1] * (products.ndim - 1))
+        share = share_G.view(as_products)
+        # the batch's scatter about its own mean, and share (1 - share) of the shift's square, which Eq. 3 leaves out
+        lost = share.square() if self.merge == "exact" else share
+        scatter = squares_GCC / images_G.clamp(min=1).view(as_products)
+        covariances = (1 - share) * self.covariances_KCC[classes_G] + share * scatter - lost * products
+        return seen_G + images_G, self.means_KC[classes_G] + share_G[:, None] * shift_GC, covariances
+
+    def _share(self, seen_G: Tensor, images_G: Tensor) -> Tensor:
+        """What the batch's images weigh beside those seen before (Eq. 2: alpha), shape (G,); 0 without an image."""
+        if self.count_cap is not None:
+            seen_G = seen_G.clamp(max=self.count_cap)
+        share_G = images_G / (seen_G + images_G).clamp(min=1)
+        if self.momentum is not None:  # the first images of a class have nothing beside them
+            share_G = torch.where((seen_G > 0) & (images_G > 0), self.momentum, share_G)
+        return share_G
+
+
+def _over_all_ranks(groups: Groups, sums: list[Tensor], num_classes: int) -> tuple[Groups, Tensor, list[Tensor]]:
+    """Groups and sums of the images of all ranks, and where the groups of this rank are among them."""
+    size = len(groups.classes_G)
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return groups, torch.arange(size, device=groups.classes_G.device), sums
+    everyone = Groups.of(_gathered(groups.classes_G), num_classes)
+    first = size * distributed.get_rank()
+    return everyone, everyone.group_E[first : first + size], [everyone.sum(_gathered(part)) for part in sums]
+
+
+def _gathered(values: Tensor) -> Tensor:
+    """The values of all ranks, one after another along the first dimension; only this rank's carry a gradient."""
+    parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, values.detach().contiguous())
+    parts[distributed.get_rank()] = values
+    return torch.cat(parts)

@@ -1,0 +1,229 @@
+"""The runner with real processes: killed twice, told to stop, with a cell that fails; the answers stay the same."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtail import recipes
+from longtail.bench.cells import Cell, cells_of, jobs_for
+from longtail.bench.limits import budget
+from longtail.bench.plan import parse_plan
+from longtail.bench.run import rows_of, tables
+from longtail.bench.runner import Runner
+from longtail.errors import InputError
+from longtail.run import fit
+
+METHODS = ["ce", "crt", "tau-norm", "balanced-softmax"]
+SETTINGS = {"training": {"epochs": 40}, "set": {"model.backbone.width": 4}}
+PLAN = {"data": "digits-lt", "methods": METHODS, "seeds": 1, "changes": SETTINGS}
+PATIENCE = 180  # seconds; a busy machine takes long to import torch
+
+# what `longtail bench` does, without its parser
+SCRIPT = """
+import sys, json
+from pathlib import Path
+from longtail.bench.cells import cells_of, jobs_for
+from longtail.bench.limits import budget
+from longtail.bench.plan import parse_plan
+from longtail.bench.runner import Runner
+
+plan = parse_plan("mine", json.loads(sys.argv[1]))
+cells = [cell for _, _, cell in cells_of(plan)]
+runner = Runner(jobs_for(cells), Path(sys.argv[2]), budget(int(sys.argv[3]), 8.0))
+runner.run(lambda identity: identity and print(runner.progress.states[identity], flush=True))
+"""
+
+
+def start(out: Path, jobs: int) -> subprocess.Popen:
+    source = str(Path(recipes.__file__).parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, json.dumps(PLAN), str(out), str(jobs)],
+        stdout=subprocess.PIPE,
+        stderr=(out.parent / "errors.txt").open("a"),
+        text=True,
+        env={**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def children_of(pid: int) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(path.parent.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition, what: str) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
+
+
+def epochs_logged(out: Path) -> int:
+    return sum(len(path.read_text().splitlines()) for path in out.glob("cells/*/log.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory) -> Path:
+    """A bench that was killed in the midst of its first cells, told to stop in later ones, and then finished."""
+    out = tmp_path_factory.mktemp("bench") / "out"
+    for end, epochs, jobs in [(signal.SIGKILL, 10, 1), (signal.SIGTERM, 60, 1), (None, 0, 2)]:
+        process = start(out, jobs)
+        if end is not None:
+            until(lambda: epochs_logged(out) >= epochs or process.poll() is not None, "nothing is trained")  # noqa: B023
+            workers = children_of(process.pid)
+            assert workers, (out.parent / "errors.txt").read_text()
+            process.send_signal(end)
+        process.communicate(timeout=PATIENCE)
+        if end is not None:
+            assert process.returncode != 0
+            until(lambda: not any(map(alive, workers)), "a worker outlives its bench")  # noqa: B023
+            finished = list(out.glob("cells/*/result.json"))
+            assert len(finished) < len(METHODS), "this machine is too slow to interrupt anything in time"
+    assert process.returncode == 0, (out.parent / "errors.txt").read_text()
+    return out
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, Path]:
+    """The same cells, each trained at one go in this process, from its first stage on."""
+    folders = {}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for cell in wanted():
+        folders[cell.config.method] = fit(cell.config, tmp_path_factory.mktemp("run"), report=False).folder
+    torch.set_num_threads(threads)
+    return folders
+
+
+def wanted(**changes) -> list[Cell]:
+    return [cell for _, _, cell in cells_of(parse_plan("mine", {**PLAN, **changes}))]
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_it_comes_to_the_same_bits_as_single_runs(interrupted, whole):
+    for cell in wanted():
+        folder = cell.folder(interrupted)
+        ours, single = (np.load(each / "predictions.npz")["logits"] for each in (folder, whole[cell.config.method]))
+        assert np.array_equal(ours, single), cell.about
+
+
+@pytest.mark.slow
+def test_the_first_stage_was_trained_once(interrupted):
+    crt = next(cell for cell in wanted() if cell.config.method == "crt").folder(interrupted)
+    stages = {json.loads(line)["stage"] for line in (crt / "log.jsonl").read_text().splitlines()}
+    assert stages == {1}
+    ce = next(cell for cell in wanted() if cell.config.method == "ce").folder(interrupted)
+    seconds = [json.loads((folder / "result.json").read_text())["cost"]["seconds"] for folder in (crt, ce)]
+    assert seconds[0] > seconds[1]  # what its first stage cost counts
+
+
+@pytest.mark.slow
+def test_nothing_is_trained_twice(interrupted):
+    before = {path: path.stat().st_mtime_ns for path in interrupted.glob("cells/*/result.json")}
+    runner = Runner(jobs_for(wanted()), interrupted, budget(1, 8.0))
+    assert runner.progress.count("done") == len(METHODS)
+    runner.run(lambda identity: pytest.fail("nothing is left to do"))
+    assert {path: path.stat().st_mtime_ns for path in interrupted.glob("cells/*/result.json")} == before
+
+
+@pytest.mark.slow
+def test_a_hidden_beginning_is_trained_only_while_something_needs_it(interrupted):
+    cells = wanted(methods=["crt", "tau-norm"])
+    states = Runner(jobs_for(cells), interrupted, budget(1, 8.0)).progress.states
+    assert set(states.values()) == {"done"}
+
+
+@pytest.mark.slow
+def test_older_code_is_taken_only_if_asked_for_and_then_marked(interrupted):
+    plan = parse_plan("mine", PLAN)
+    rows = rows_of(plan)
+    changed = {
+        key: (entry, [Cell(cell.config, cell.split, "changed since") for cell in cells])
+        for key, (entry, cells) in rows.items()
+    }
+    with pytest.raises(InputError, match="nothing of the plan mine is finished"):
+        tables(plan, changed, interrupted)
+    (table,) = tables(plan, changed, interrupted, keep_old=True)
+    assert all(line.older for line in table.lines)
+    assert not any(line.older for line in tables(plan, rows, interrupted)[0].lines)
+
+
+def test_a_failed_cell_is_reported_and_the_rest_go_on(tmp_path, capsys):
+    too_fast = {"training": {"optimizer": {"lr": 1.0e12}}}
+    broken = {"name": "explodes", "method": "crt", **too_fast}
+    after = {"name": "after it", "method": "tau-norm", **too_fast}
+    quick = {"training": {"epochs": 1}, "set": {"model.backbone.width": 4}}
+    cells = wanted(methods=[broken, after, "ce"], changes=quick)
+    runner = Runner(jobs_for(cells), tmp_path, budget(1, 8.0))
+    runner.run(lambda identity: None)
+    states = {runner.progress.jobs[key].cell.config.method: state for key, state in runner.progress.states.items()}
+    assert states == {"stage-1-of-explodes": "failed", "explodes": "failed", "after it": "failed", "ce": "done"}
+    why = {runner.progress.jobs[key].cell.config.method: text for key, text in runner.progress.failures.items()}
+    assert "finite" in why["stage-1-of-explodes"]
+    output = Path(why["stage-1-of-explodes"].rpartition("(see ")[2].rstrip(")"))
+    assert "finite" in output.read_text()
+    assert why["after it"].startswith("its first stage failed: stage-1-of-explodes on digits-lt")
+
+
+def test_a_folder_serves_one_bench_at_a_time(tmp_path, monkeypatch):
+    import fcntl
+
+    monkeypatch.setattr("longtail.bench.limits.PATIENCE", 0.0)
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        quick = {"training": {"epochs": 1}}
+        runner = Runner(jobs_for(wanted(methods=["ce"], changes=quick)), tmp_path, budget(1, 8.0))
+        with pytest.raises(InputError, match="another bench is at work"):
+            runner.run(lambda identity: None)
+    with pytest.raises(InputError, match="can not write into"):
+        Runner({}, tmp_path / ".lock" / "below", budget(1, 8.0)).run(lambda identity: None)
+
+
+def test_the_budget_is_shared_among_the_processes(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    assert budget(1, 8.0).threads == cores
+    assert budget(64, 8.0).threads == 1
+    assert budget(None, 0.7).jobs == 1  # no memory for a second
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert budget(1, 8.0).threads == 1
+    with pytest.raises(InputError, match="--jobs must be at least 1, not 0"):
+        budget(jobs=0)
+    with pytest.raises(InputError, match="--memory-gb must be positive"):
+        budget(memory_gb=0.0)
+
+
+def test_a_cell_that_is_known_to_need_more_than_is_left_waits(tmp_path):
+    cells = wanted(methods=["ce", "balanced-softmax"], changes={"training": {"epochs": 1}})
+    runner = Runner(jobs_for(cells), tmp_path, budget(2, 1.0))
+
+    class Busy:
+        job = cells[0].identity
+
+        def peak_memory_gb(self) -> float:
+            return 0.7
+
+    assert runner._fits(cells[1].identity)
+    runner._workers.append(Busy())
+    assert not runner._fits(cells[1].identity)

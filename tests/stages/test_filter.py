@@ -1,0 +1,153 @@
+"""The stage of DLSA: the same as the post-hoc object, written down as it goes, and the same bits after any stop."""
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from longtail import recipes, stages
+from longtail.config import Component
+from longtail.errors import InputError
+from longtail.flow import FilterSettings
+from longtail.models import DLSAHead
+from longtail.models.classifier import LINEAR, Classifier
+from longtail.models.heads import LinearHead
+from longtail.models.small import small_net
+from longtail.posthoc import DLSA, ClassifierSettings, dlsa
+from longtail.randomness import key
+from longtail.stages import Filter
+from longtail.stages import filter as module
+from longtail.training.context import Context, Interrupted
+from longtail.training.log import RunLog
+from longtail.training.predict import predict
+
+SHORT = Filter(
+    levels=2,
+    clusters=3,
+    flow=FilterSettings(epochs=2, batch_size=16),
+    learning=ClassifierSettings(epochs=2, batch_size=8, lr=0.1),
+)
+
+
+def bits(model: Classifier) -> list[bytes]:
+    return [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
+
+
+def gone_on_with(context: Context) -> tuple[Classifier, Context]:
+    """What a new process finds: a fresh model with the checkpoint's weights, and the rows that still stand."""
+    saved = context.store.load()
+    model = Classifier(small_net(width=4), LinearHead(8, 3)).eval()
+    model.load_saved(saved, 3)
+    log = RunLog(context.log.path, (saved["stage"], saved["epoch"]))
+    return model, replace(context, saved=saved, log=log, stop=type(context.stop)(), cache={}, seconds=saved["seconds"])
+
+
+def test_it_does_what_the_post_hoc_object_does(data, model, context):
+    before, head = copy.deepcopy(model.backbone.state_dict()), copy.deepcopy(model.head)
+    _, embeddings = predict(model, data.train.images)
+    SHORT(model, data, context)
+    fitted = DLSA(SHORT, seed=key(context.seed, context.stage)).fit(embeddings, data.train.targets, head)
+    assert isinstance(model.head, DLSAHead)
+    assert model.head_component == SHORT.check(data, LINEAR) == fitted.component
+    torch.testing.assert_close(model.head(embeddings.clone()).detach(), fitted.predict_logits(embeddings))
+    assert all(map(torch.equal, model.backbone.state_dict().values(), before.values()))
+    assert not model.training
+
+
+def test_each_group_has_a_row_and_the_last_is_scored(data, model, context):
+    SHORT(model, data, context)
+    rows = [json.loads(line) for line in context.log.path.read_text().splitlines()]
+    assert [(row["epoch"], row["in_play"], row["taken"]) for row in rows] == [(0, 20, 6), (1, 14, 4), (2, 10, 10)]
+    for row in rows[:2]:
+        course = row["filter"]
+        assert len(course["balancedness"]) == len(course["good_clusters"]) == 2
+        assert row["balancedness"] == course["balancedness"][course["kept"]]
+    assert "filter" not in rows[2]
+    assert set(rows[2]["val"]) == {"top1", "balanced"}
+    embedded = 20 + 6
+    assert context.images == embedded + 2 * 2 * (20 + 14) + 2 * 20  # pairs by the filters, images by the classifiers
+    assert context.seconds > 0
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_stopped_by_the_user_between_two_groups_it_ends_in_the_same_bits(groups, data, model, context, monkeypatch):
+    begun = copy.deepcopy(model)
+    unbroken = SHORT(copy.deepcopy(model), data, replace(context, log=RunLog(context.log.path.with_name("other"))))
+    original, saves = module._save, []
+
+    def save_and_ask(*arguments):
+        original(*arguments)
+        saves.append(1)
+        if len(saves) == groups:
+            context.stop.set()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_save", save_and_ask)
+        with pytest.raises(Interrupted):
+            SHORT(model, data, context)
+    assert bits(model) == bits(begun)  # the head is replaced at the very end
+    resumed, again = gone_on_with(context)
+    assert again.saved["epoch"] == groups
+    SHORT(resumed, data, again)
+    assert bits(resumed) == bits(unbroken)
+    assert [row["epoch"] for row in again.log.rows] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["train_filter", "fit_classifier"])
+def test_killed_within_a_level_it_begins_the_level_anew(name, data, model, context, monkeypatch):
+    unbroken = SHORT(copy.deepcopy(model), data, replace(context, log=RunLog(context.log.path.with_name("other"))))
+    original, calls = getattr(dlsa, name), []
+
+    def dies(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("killed")
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dlsa, name, dies)
+        with pytest.raises(RuntimeError, match="killed"):
+            SHORT(model, data, context)
+    resumed, again = gone_on_with(context)
+    assert again.saved["epoch"] == 1
+    SHORT(resumed, data, again)
+    assert bits(resumed) == bits(unbroken)
+
+
+def test_a_classifier_in_training_heeds_the_wish_to_stop(data, model, context):
+    context.stop.set()
+    with pytest.raises(Interrupted):
+        SHORT(model, data, context)
+    assert context.store.load() is None  # nothing was finished, so the checkpoint before stands
+    assert context.log.rows == []
+
+
+def test_kept_weights_need_a_linear_head(data):
+    keep = replace(SHORT, initialize="keep")
+    assert keep.check(data, LINEAR).name == "DLSAHead"
+    with pytest.raises(InputError, match="can not start from a CosineHead, only from a LinearHead"):
+        keep.check(data, Component("CosineHead"))
+    assert SHORT.check(data, Component("CosineHead")).name == "DLSAHead"
+
+
+def test_its_options_are_checked_as_those_of_any_stage():
+    built = stages.build(Component("Filter", {"levels": 3, "flow": {"epochs": 4}, "loss": "CrossEntropy"}))
+    assert (built.levels, built.flow.epochs, built.loss) == (3, 4, Component("CrossEntropy"))
+    with pytest.raises(InputError, match="no setting of Filter 'cluster'; did you mean clusters"):
+        stages.build(Component("Filter", {"cluster": 3}))
+    with pytest.raises(InputError, match=r"no setting of Filter\.flow 'epoch'; did you mean epochs"):
+        stages.build(Component("Filter", {"flow": {"epoch": 3}}))
+
+
+def test_the_recipes_keep_the_published_settings():
+    imagenet = stages.build(recipes.compose("imagenet-lt", "dlsa").stages[1])
+    assert (imagenet.clusters, imagenet.share, imagenet.sigma, imagenet.levels) == (500, 0.3, 0.05, 1)
+    flow = imagenet.flow
+    assert (flow.lr, flow.batch_size, flow.epochs, flow.power, flow.momentum) == (0.2, 1024, 50, 2.0, 0.7)
+    assert (flow.likelihood_weight, flow.balance_weight, flow.purity_weight) == (2.0, 1.0, 0.02)
+    assert (imagenet.learning.lr, imagenet.learning.batch_size, imagenet.learning.epochs) == (0.01, 128, 150)
+    places = stages.build(recipes.compose("places-lt", "dlsa-bs").stages[1]).flow
+    assert (places.lr, places.batch_size, places.epochs) == (0.1, 512, 60)
+    assert (places.likelihood_weight, places.balance_weight, places.purity_weight) == (1.0, 2.0, 0.03)

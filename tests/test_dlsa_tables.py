@@ -1,0 +1,85 @@
+"""The commands that print the analyses of DLSA: on a short run, and on features with a known answer."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from longtail import recipes
+from longtail.data.counts import ClassCounts
+from longtail.errors import InputError
+from longtail.posthoc import ClassifierSettings
+from longtail.run import fit
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def script(name: str) -> ModuleType:
+    """A benchmark as a module, known by its name, as its dataclasses need."""
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    sets = [
+        ("model.backbone.width", 4),
+        ("stages.0.training.epochs", 2),
+        ("stages.1.levels", 2),
+        ("stages.1.clusters", 5),
+        ("stages.1.flow.epochs", 3),
+        ("stages.1.learning.epochs", 3),
+    ]
+    folder = tmp_path_factory.mktemp("runs") / "dlsa"
+    fit(recipes.compose("digits-lt", "dlsa", changes=[{"set": sets}]), folder, report=False)
+    return folder
+
+
+def test_all_tables_of_a_run_are_printed(run, tmp_path, capsys):
+    script("dlsa_analysis").main([str(run), "--bins", "3", "--out", str(tmp_path)])
+    text = capsys.readouterr().out
+    for title in (
+        "Share of the training images that each level takes",
+        "Share of the test images that each level takes",
+        "Clusters of level 2, by size and purity",
+        "Filter of level 2 over its training",
+        "Accuracy on the test images of each level",
+        "Classes of (row) called classes of (column), difference DLSA",
+    ):
+        assert title in text
+    shares = re.findall(r"^\d+-\d+ +([\d.]+) +([\d.]+) +([\d.]+)$", text, flags=re.MULTILINE)[:3]
+    assert all(sum(map(float, row)) == pytest.approx(100, abs=0.2) for row in shares)
+    assert (tmp_path / "dlsa-confusion.svg").read_text().startswith("<svg")
+
+
+def test_a_run_of_another_method_is_refused(tmp_path):
+    changes = [{"set": [("model.backbone.width", 4), ("stages.0.training.epochs", 1)]}]
+    fit(recipes.compose("digits-lt", "ce", changes=changes), tmp_path / "ce", report=False)
+    with pytest.raises(InputError, match=r"the last stage of .*ce is Train, not Filter"):
+        script("dlsa_analysis").main([str(tmp_path / "ce")])
+
+
+def test_the_probe_rises_with_the_separation_where_head_and_tail_overlap():
+    """A rare class on each full one: nothing but the oracle can tell them apart."""
+    generator = torch.Generator().manual_seed(0)
+    means = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [2.0, 0.1], [-2.0, 0.1]])
+
+    def part(per_class: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        targets = torch.arange(4).repeat_interleave(torch.tensor(per_class))
+        return means[targets] + 0.3 * torch.randn(len(targets), 2, generator=generator), targets
+
+    train, test, probe = part([90, 90, 9, 9]), part([50] * 4), script("dlsa_probe").probe
+    settings = ClassifierSettings(epochs=20, lr=0.5)
+    top1 = [probe(train, test, ClassCounts([90, 90, 9, 9]), p, settings, 0).top1 for p in (0.5, 0.9, 1.0)]
+    assert top1[0] < 60
+    assert top1[0] < top1[1] < top1[2]
+    assert top1[2] > 95
