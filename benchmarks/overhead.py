@@ -1,23 +1,26 @@
-"""Time of a training step under each loss, over the same step under plain cross-entropy.
+"""Time of a training step under each loss, embedding loss and transfer, over the same step under plain cross-entropy.
 
-    python benchmarks/overhead.py [--steps 2] [--rounds 7] [--classes 100] [--device auto]
+    python benchmarks/overhead.py [--steps 2] [--rounds 7] [--classes 100] [--only PullLoss ...] [--device auto]
 
-The same ResNet-32, batch and optimizer step (`TrainState.update`, what the loop calls); within a round every loss takes
-its turn, so that a change of the machine's speed meets all alike. Printed: the median over the rounds of loss time /
-cross-entropy time, with the lowest and highest. Losses that take cosines get a cosine head, and so does the
-cross-entropy that they are held against.
+The same ResNet-32, batch and optimizer step (`TrainState.update`, what the loop calls); within a round every side takes
+its turn, so that a change of the machine's speed meets all alike. Printed: the median over the rounds of its time /
+that of cross-entropy, with the lowest and highest. Losses that take cosines get a cosine head, and so does the cross-entropy
+that they are held against. What asks for a second stream of images is held against cross-entropy on two streams, that
+is on a batch of twice the size.
 """
 
 import argparse
 import statistics
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import seconds
 
-from longtail import losses
+from longtail import embedding, losses, transfer
 from longtail.config import TrainingConfig
 from longtail.models.classifier import Classifier
 from longtail.models.heads import CosineHead, LinearHead
@@ -32,15 +35,48 @@ from longtail.training.step import Step
 BATCH = 128
 
 
-def stepper(name: str, cosine: bool, classes: int, device: torch.device, folder: Path) -> Callable[[], None]:
+@dataclass(frozen=True)
+class Side:
+    """One thing to time: what it is called, what it adds to the plain step, and what it is held against."""
+
+    name: str
+    loss: str = "CrossEntropy"
+    embedding_loss: str | None = None
+    transfer: str | None = None
+    options: tuple[tuple[str, Any], ...] = ()
+    cosine: bool = False
+    streams: int = 1
+
+    @property
+    def plain(self) -> "Side":
+        """What it is held against."""
+        streams = " (two streams)" if self.streams == 2 else ""
+        head = " (cosine head)" if self.cosine else ""
+        return Side(f"CrossEntropy{streams}{head}", cosine=self.cosine, streams=self.streams)
+
+
+def sides() -> list[Side]:
+    found = [Side(name, name, cosine=getattr(losses, name).expects_cosines) for name in losses.__all__]
+    found += [Side(name, "BalancedSoftmax", embedding_loss=name) for name in embedding.__all__]
+    for pairs in ("memory", "centroid"):
+        found.append(Side(f"PullLoss {pairs}", "BalancedSoftmax", "PullLoss", options=(("pairs", pairs),)))
+    found.append(Side("PullLoss balanced", "BalancedSoftmax", "PullLoss", options=(("pairs", "balanced"),), streams=2))
+    found += [Side("ISDA", transfer="ISDA"), Side("SemanticTransfer", transfer="SemanticTransfer", streams=2)]
+    return found
+
+
+def stepper(side: Side, classes: int, device: torch.device, folder: Path) -> Callable[[], None]:
     torch.manual_seed(0)
     counts = [int(500 * 0.01 ** (label / (classes - 1))) for label in range(classes)]
-    head = CosineHead(64, classes, scale=1.0) if cosine else LinearHead(64, classes)
-    step = Step(Classifier(resnet32(), head), getattr(losses, name)(counts)).to(device).train()
+    model = Classifier(resnet32(), CosineHead(64, classes, scale=1.0) if side.cosine else LinearHead(64, classes))
+    pull = side.embedding_loss and getattr(embedding, side.embedding_loss)(counts, 64, **dict(side.options))
+    moved = side.transfer and getattr(transfer, side.transfer)(counts, 64, **dict(side.options))
+    step = Step(model, getattr(losses, side.loss)(counts), embedding_loss=pull or None, transfer=moved or None)
+    step.to(device).train().set_progress(0.5)
     store, log = CheckpointStore(folder / "checkpoint"), RunLog(folder / "log.jsonl")
     state = TrainState(step, TrainingConfig(), Context(0, 0, "", device, store, log))
-    images = torch.randint(0, 256, (BATCH, 3, 32, 32), dtype=torch.uint8, device=device)
-    targets = torch.randint(0, classes, (BATCH,), device=device)
+    images = torch.randint(0, 256, (side.streams * BATCH, 3, 32, 32), dtype=torch.uint8, device=device)
+    targets = torch.randint(0, classes, (side.streams * BATCH,), device=device)
     return lambda: state.update(images, targets, lr=0.01)
 
 
@@ -49,26 +85,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--only", nargs="+", help="sides by the first word of their names; default: all")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     device = choose_device(options.device)
+    timed = [side for side in sides() if options.only is None or side.name.split()[0] in options.only]
     with tempfile.TemporaryDirectory() as folder:
-        sides = {}
-        for name in losses.__all__:
-            cosine = getattr(losses, name).expects_cosines
-            sides[name, cosine] = stepper(name, cosine, options.classes, device, Path(folder))
-        sides["CrossEntropy", True] = stepper("CrossEntropy", True, options.classes, device, Path(folder))
-        for run in sides.values():
+        every = dict.fromkeys([*timed, *(side.plain for side in timed)])
+        runs = {side: stepper(side, options.classes, device, Path(folder)) for side in every}
+        for run in runs.values():
             run()
-        times = {side: [] for side in sides}
+        times = {side: [] for side in runs}
         for _ in range(options.rounds):
-            for side, run in sides.items():
+            for side, run in runs.items():
                 times[side].append(seconds(run, device, options.steps))
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, B = {BATCH}, C = {options.classes}")
-    for (name, cosine), taken in sorted(times.items()):
-        ratios = [ours / plain for ours, plain in zip(taken, times["CrossEntropy", cosine], strict=True)]
-        head = " (cosine head)" if cosine else ""
-        print(f"{name + head:40} {statistics.median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f})")
+    for side in sorted(timed, key=lambda each: each.name):
+        ratios = [ours / plain for ours, plain in zip(times[side], times[side.plain], strict=True)]
+        name = side.name + (" (cosine head)" if side.cosine else "") + (" (two streams)" if side.streams == 2 else "")
+        print(f"{name:40} {statistics.median(ratios):.3f}  ({min(ratios):.3f} to {max(ratios):.3f})")
 
 
 if __name__ == "__main__":

@@ -256,9 +256,7 @@ class TrainingConfig:
             iterations = self.epochs * -(-self.epoch_unit // self.batch_size)
         if iterations is None:
             return self
-        return dataclasses.replace(
-            self, epochs=-(-iterations // steps_per_epoch), iterations=None, epoch_unit=None
-        )
+        return dataclasses.replace(self, epochs=-(-iterations // steps_per_epoch), iterations=None, epoch_unit=None)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@ import pytest
 from longtail.errors import InputError
 from longtail.figures import draw, write_plot
 from longtail.figures.runs import read_runs
+from longtail.figures.sweeps import _value_axis
+from longtail.report.style import drawing
 
 LAMBDA = "stages.0.embedding_loss.weight"
 ALPHA = "stages.0.embedding_loss.alpha_scale"
@@ -81,3 +83,35 @@ def test_an_empty_group_is_refused(make_run):
     empty.write_text(empty.read_text().replace(f'"few": {few}', '"few": null'))
     with pytest.raises(InputError, match="no class in the group few"):
         draw("lambda-sweep", [run, elm(make_run, "b", 0.1)], {"metric": "few"})
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ([0.001, 0.01, 0.1], ["0.001", "0.01", "0.1"]),
+        ([0.0, 1.0, 10.0, 100.0], ["0", "1", "10", "100"]),
+        ([1.0, 2.0, 5.0], None),
+        ([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5], ["0.001", "0.01", "0.1"]),
+    ],
+)
+def test_ticks_stand_at_values_tried(values, shown):
+    with drawing(2) as figure:
+        axes = figure.subplots()
+        axes.plot(values, values)
+        _value_axis(axes, values)
+        figure.draw_without_rendering()
+        ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+        assert axes.get_xscale() == ("linear" if shown is None else "symlog" if values[0] == 0 else "log")
+    assert shown is None or ticks == shown
+
+
+def test_curves_that_differ_in_the_loss_say_so(make_run):
+    folders = [make_run(f"{m}{t}", m, settings=[(TAU, t)]) for m in ("smart", "bsce-smart") for t in (1.0, 10.0)]
+    curves = set(draw("tau-sweep", folders).table.column("curve"))
+    assert curves == {"loss CrossEntropy", "loss BalancedSoftmax"}
+
+
+def test_more_curves_than_a_reader_can_tell_apart_are_refused(make_run):
+    folders = [elm(make_run, f"r{a}", 0.01, alpha=float(a)) for a in range(1, 12)]
+    with pytest.raises(InputError, match="at most 10 runs apart, not 11"):
+        draw("lambda-sweep", folders)

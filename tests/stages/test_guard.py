@@ -55,6 +55,7 @@ def test_components_say_themselves_whether_they_balance():
     assert {name for name in samplers.__all__ if not getattr(samplers, name).balances} == {
         "InstanceSampler",
         "MetaSampler",
+        "TwoStreamSampler",
     }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from longtail.arguments.common import _given, _setting
+from longtail.arguments.common import given_of, setting
 from longtail.arguments.parser import Command, Parser
 
 
@@ -40,9 +40,9 @@ def _bench_arguments(parser: Parser) -> None:
 def _bench(given: Namespace, line: str) -> None:
     from longtail.commands.bench import bench
 
-    training = _given(given, "epochs", "precision")
-    nested = {"training": training, "data": _given(given, "root"), "set": [_setting(text) for text in given.set]}
-    changes = {**_given(given, "device"), **{key: value for key, value in nested.items() if value}}
+    training = given_of(given, "epochs", "precision")
+    nested = {"training": training, "data": given_of(given, "root"), "set": [setting(text) for text in given.set]}
+    changes = {**given_of(given, "device"), **{key: value for key, value in nested.items() if value}}
     bench(
         plan=given.plan,
         folder=given.out,

@@ -85,33 +85,39 @@ def data_name(given: Namespace) -> str | None:
 
 def groups(given: Namespace) -> dict[str, Any]:
     """The flags of `add_group_arguments` that were given."""
-    return _given(given, "many", "few", "groups")
+    return given_of(given, "many", "few", "groups")
 
 
 def data_changes(given: Namespace) -> dict[str, Any]:
     """The flags of `add_data_arguments` that were given, as fields of `DataConfig`."""
-    return _given(given, "root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers")
+    return given_of(given, "root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers")
 
 
 def changes(given: Namespace) -> dict[str, Any]:
     """The flags of `add_run_arguments` as a mapping to merge over the recipes."""
-    training = _given(given, "epochs", "batch_size", "precision")
+    training = given_of(given, "epochs", "batch_size", "precision")
     if given.lr is not None:
         training["optimizer"] = {"lr": given.lr}
-    model = _given(given, "backbone", "pretrained")
+    model = given_of(given, "backbone", "pretrained")
     nested = {"data": data_changes(given), "model": model, "training": training, "loss": given.loss}
-    flat = _given(given, "seed", "device", "protocol", "many", "few", "groups")
+    flat = given_of(given, "seed", "device", "protocol", "many", "few", "groups")
     merged = flat | {key: value for key, value in nested.items() if value}
     if given.set:
-        merged["set"] = [_setting(text) for text in given.set]
+        merged["set"] = [setting(text) for text in given.set]
     return merged
 
 
-def _given(given: Namespace, *keys: str) -> dict[str, Any]:
+def given_of(given: Namespace, *keys: str) -> dict[str, Any]:
+    """Those of the flags that were given, by name."""
     return {key: given[key] for key in keys if given[key] is not None}
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
+    """A --set argument as a dotted path and a value.
+
+    Raises:
+        InputError: if it is not of the form KEY=VALUE.
+    """
     key, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--set takes KEY=VALUE (stages.0.training.clip_norm=1, say), not {text!r}")

@@ -72,7 +72,8 @@ class Board:
 
     def _picture(self) -> Group:
         """The whole board: what is done, what runs, and the means so far."""
-        return Group(Text(self._summary()), self._running(), self._means())
+        means = self._means()
+        return Group(Text(self._summary()), self._running(), *([means] if means.row_count else []))
 
     def _summary(self) -> str:
         progress = self._progress
@@ -81,10 +82,8 @@ class Board:
         left = progress.count("waiting") + progress.count("running") / 2
         guess = f", about {_duration(spent / fresh * left)} left" if fresh > 2 else ""
         failed = f", {progress.count('failed')} failed" if progress.count("failed") else ""
-        return (
-            f"{progress.count('done')} of {len(progress.jobs)} done, {progress.count('running')} running{failed}; "
-            f"{_duration(spent)}{guess}"
-        )
+        running = f"{progress.count('running')} running" if progress.began else "processes start"
+        return f"{progress.count('done')} of {len(progress.jobs)} done, {running}{failed}; {_duration(spent)}{guess}"
 
     def _running(self) -> RichTable:
         table = RichTable(box=None, show_header=False, padding=(0, 2))

@@ -17,6 +17,7 @@ from longtail.figures.plot import Plot, Table
 from longtail.figures.series import looks
 from longtail.report.palette import MUTED
 from longtail.report.style import Array
+from longtail.report.wording import several
 
 BINS = 24
 Values = Mapping[str, Mapping[str, Tensor]]
@@ -53,11 +54,16 @@ def summarised(values: Values, quantity: str) -> tuple[str, ...]:
         ('cat: ce margin 2.00, standard deviation 1.41 (2 images)',)
     """
     return tuple(
-        f"{_flat(title)}: {run} {quantity} {float(values_N.mean()):.2f}, standard deviation "
-        f"{float(values_N.std()):.2f} ({len(values_N)} images)"
+        f"{_flat(title)}: {run} {quantity} {_told(values_N)}"
         for title, of_runs in values.items()
         for run, values_N in of_runs.items()
     )
+
+
+def _told(values_N: Tensor) -> str:
+    mean, images = f"{float(values_N.mean()):.2f}", several(len(values_N), "image")
+    spread = f", standard deviation {float(values_N.std()):.2f}" if len(values_N) > 1 else ""
+    return f"{mean}{spread} ({images})"
 
 
 def distributions(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from longtail.errors import InputError
@@ -105,7 +106,7 @@ def write_plot(plot: Plot, name: str, folder: Path) -> list[Path]:
         with drawing(plot.height) as figure:
             plot.draw(figure)
             write_text(paths[0], to_svg(figure, name, textwrap.fill(plot.note, NOTE_CHARACTERS)))
-            with replacing(paths[1]) as file:
+            with replacing(paths[1]) as file, mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, as journals ask
                 figure.savefig(file, format="pdf", metadata={"CreationDate": None})
             with replacing(paths[2]) as file:
                 figure.savefig(file, format="png", dpi=DOTS_PER_INCH, facecolor="white")

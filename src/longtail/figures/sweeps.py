@@ -243,7 +243,7 @@ def _draw(figure: Figure, points: Sequence[Point], curves: Sequence[str], sweep:
         )
     _value_axis(axes, sorted({point.value for point in points if point.value is not None}))
     axes.set_xlabel(sweep.symbol)
-    words = {"top1": "accuracy", "balanced": "mean accuracy of the classes"}
+    words = {"top1": "accuracy", "balanced": "balanced accuracy"}
     axes.set_ylabel(f"{words.get(metric, f'{metric}-shot accuracy')} (%)")
     run_legend(figure, curves, markers=True)
 
@@ -252,8 +252,6 @@ def _value_axis(axes: Axes, values: Sequence[float]) -> None:
     """Ticks at the values tried; logarithmic where they span a decade, with a zero kept."""
     positive = [value for value in values if value > 0]
     if positive and max(positive) >= 10 * min(positive):
-        if min(values) < 0:
-            return
         axes.set_xscale("log") if positive == list(values) else axes.set_xscale("symlog", linthresh=min(positive))
         decades = [value for value in values if value == 0 or math.isclose(math.log10(value) % 1, 0, abs_tol=1e-9)]
         axes.set_xticks(values if len(values) <= 7 else decades or values)

@@ -152,7 +152,7 @@ def train(
     counts = ClassCounts.from_targets(targets_N, 2)
     classify = LogitAdjustedLoss(counts)
     pull = None if pairs is None else PullLoss(counts, pairs=pairs, alpha_of="prior", alpha_power=1.0, weight=weight)
-    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(net.parameters(), lr=LEARNING_RATE, fused=True)
     for epoch in range(epochs):
         for first_B, second_B in zip(*_batches(targets_N, seed, epoch, pull is not None), strict=True):
             embeddings_B2, logits_B2 = net(points_N2[first_B])

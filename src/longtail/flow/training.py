@@ -13,6 +13,7 @@ Shapes: N = examples, M = pairs, B = pairs of a batch, D = embedding dimension, 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,7 @@ def train_filter(
     *,
     seed: int = 0,
     level: int = 0,
+    on_epoch: Callable[[], None] | None = None,
 ) -> FilterHistory:
     """Train a filter in place, on its device, and leave it in evaluation mode.
 
@@ -91,6 +93,7 @@ def train_filter(
         settings: losses, learning rate, length.
         seed: with `level` and the number of an epoch, all its randomness.
         level: number of the filter in a chain, from 0.
+        on_epoch: called after each epoch; may raise, to stop.
 
     Raises:
         InputError: if features and labels do not fit each other and the filter, a feature is not finite, there are
@@ -121,6 +124,8 @@ def train_filter(
                 kept, weights = epoch, {name: value.clone() for name, value in flow_filter.state_dict().items()}
             bar.advance()
             bar.note(f"{row.good_clusters} good clusters")
+            if on_epoch is not None:
+                on_epoch()
     if kept is not None:
         flow_filter.load_state_dict(weights)
     flow_filter.eval()

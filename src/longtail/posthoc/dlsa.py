@@ -183,7 +183,7 @@ class DLSA(PostHoc):
             class_counts: training images per class.
             saved: the state of `self.head` after the first `done` groups, to go on from.
             done: how many groups `saved` holds.
-            on_epoch: called after each epoch of a classifier; may raise, to stop.
+            on_epoch: called after each epoch of a filter or a classifier; may raise, to stop.
 
         Returns:
             An iterator of what came of each group, as soon as `self.head` has it.
@@ -266,8 +266,9 @@ class _Task:
                 "two classes; take fewer levels, or a smaller share"
             )
         seed = randomness.key("dlsa", self.seed)
+        features_QD, settings = self.features_ND[in_play_Q], self.settings.flow
         return train_filter(
-            flow_filter, self.features_ND[in_play_Q], targets_Q, self.settings.flow, seed=seed, level=level
+            flow_filter, features_QD, targets_Q, settings, seed=seed, level=level, on_epoch=self.on_epoch
         )
 
     def _fit_classifier(

@@ -17,7 +17,9 @@ from longtail.errors import InputError, unknown_name
 
 Kind = Literal["data", "training", "methods"]
 # paths of --set after which a method is no longer what its name says
-CHANGES_METHOD = re.compile(r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?")
+CHANGES_METHOD = re.compile(
+    r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?"
+)
 WORDS = {"data": "data set", "training": "training recipe", "methods": "method"}
 
 

@@ -1,8 +1,8 @@
 """Two streams of images side by side: one as the data are, and one in which rare classes dominate.
 
-What CMO (Park et al., CVPR 2022, https://arxiv.org/abs/2112.00412) and SMART (WACV 2024, Algorithm 1) call the head- and
-the tail-dominated loader. The streams alternate image by image, so that any batch of even size is half of each: its
-even rows are of the first stream, its odd rows of the second.
+What CMO (Park et al., CVPR 2022, https://arxiv.org/abs/2112.00412) and SMART (WACV 2024, Algorithm 1) call the head-
+and the tail-dominated loader. The streams alternate image by image, so that any batch of even size is half of each:
+its even rows are of the first stream, its odd rows of the second.
 Shapes: N = training images, M = images of an epoch over both streams.
 """
 

@@ -139,11 +139,8 @@ class SemanticTransfer(Transfer):
             self.stream.check(samplers)
         self.at, self.augment, self.reweight, self.omega = at, augment, reweight, omega
         self.transfer_heads, self.per_image, self.detach = transfer_heads, per_image, detach
-        self.pooled, self.only_second, self.resets_each_epoch = (
-            statistics == "pooled",
-            enters == "second",
-            reset == "epoch",
-        )
+        self.pooled, self.only_second = statistics == "pooled", enters == "second"
+        self.resets_each_epoch = reset == "epoch"
         self.start, self.active, self.progress, self.is_announced = start, True, -1.0, False
         is_head_K = head_classes(self.counts, heads)
         self.register_buffer("is_tail_K", tail_classes(self.counts, is_head_K, tails), persistent=False)
@@ -173,7 +170,10 @@ class SemanticTransfer(Transfer):
         self.active, self.progress = state["active"], state["progress"]
 
     def forward(self, maps: Tensor, targets_B: Tensor, second_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Change the tail images of the second stream, in training mode, once the transfer has begun."""
+        """Change the tail images of the second stream, in training mode, once the transfer has begun.
+
+        See `Transfer.forward`; of two streams, only the odd rows are changed, those that `second_B` names.
+        """
         self.check_shapes(maps, targets_B, second_B)
         if not self.training:
             return maps, None
@@ -215,10 +215,12 @@ class SemanticTransfer(Transfer):
         if self.stream is not None:
             chosen_b = chosen_b & second_B[mine]
         changed_bPC, omega_b = self.form.change(rows_BPC[mine], group_b, moments, heads_G)
-        weights_B = self._placed(self._weights(omega_b, chosen_b), torch.ones_like(targets_B, dtype=omega_b.dtype))
+        weights_B = None
+        if self.reweight:
+            weights_B = self._placed(self._weights(omega_b, chosen_b), torch.ones_like(targets_B, dtype=omega_b.dtype))
         if self.augment:
             maps = self._placed(self._changed(maps[mine], rows_BPC[mine], changed_bPC, chosen_b), maps)
-        return maps, weights_B if self.reweight else None
+        return maps, weights_B
 
     def _changed(self, maps: Tensor, rows_bPC: Tensor, changed_bPC: Tensor, chosen_b: Tensor) -> Tensor:
         """Maps of which the chosen are changed; by pooled statistics, all positions of an image by the same shift."""
