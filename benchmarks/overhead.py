@@ -4,9 +4,9 @@
 
 The same ResNet-32, batch and optimizer step (`TrainState.update`, what the loop calls); within a round every side takes
 its turn, so that a change of the machine's speed meets all alike. Printed: the median over the rounds of its time /
-that of cross-entropy, with the lowest and highest. Losses that take cosines get a cosine head, and so does the cross-entropy
-that they are held against. What asks for a second stream of images is held against cross-entropy on two streams, that
-is on a batch of twice the size.
+that of cross-entropy, with the lowest and highest. Losses that take cosines get a cosine head, and so does the
+cross-entropy that they are held against. What asks for a second stream of images is held against cross-entropy on two
+streams, that is on a batch of twice the size.
 """
 
 import argparse

@@ -85,6 +85,19 @@ def test_only_tail_images_of_the_second_stream_are_changed() -> None:
     assert torch.equal((maps != batch()[0]).flatten(1).any(dim=1), CHANGED_B)
 
 
+def test_a_share_of_the_tail_images_is_left_as_they_are() -> None:
+    """And those that are changed are changed as without the share, which only draws who they are."""
+    maps, targets_B, second_B = batch(size=2000)
+    changed, weights = run(built(share=0.25, omega="literal", heads=1), size=2000)
+    every, _ = run(built(omega="literal", heads=1), size=2000)
+    moved_B = (changed != maps).flatten(1).any(dim=1)
+    tail_B = second_B & (targets_B >= 1)
+    assert not (moved_B & ~tail_B).any()
+    assert abs(float(moved_B[tail_B].float().mean()) - 0.25) < 0.06  # 800 draws: four standard deviations
+    torch.testing.assert_close(changed[moved_B], every[moved_B])
+    assert (weights[~moved_B] == 1).all()
+
+
 def test_class_mean_is_kept_and_variance_becomes_the_heads() -> None:
     """Where all images of the tail class are changed; the statistics are those of the batch."""
     given, targets_B, _ = batch()
@@ -336,6 +349,12 @@ def test_bad_options_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=message):
             built(**options)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_a_share_that_is_none_is_refused(share: float) -> None:
+    with pytest.raises(InputError, match="share is of the tail images"):
+        built(share=share)
 
 
 def test_bad_batches_are_refused() -> None:

@@ -83,13 +83,17 @@ class Train(Stage):
         loss = self.loss.build(losses, data.class_counts)
         transfer = embedding_loss = None
         if self.transfer is not None:
-            at = self.transfer.options.get("at")
-            channels = channels_at(model.backbone, at, data.train.images.size)
-            transfer = self.transfer.build(transfers, data.class_counts, channels)
+            transfer = self.transfer.build(transfers, data.class_counts, self._channels(self.transfer, model, data))
         if self.embedding_loss is not None:
             dimension = model.backbone.embedding_dim
             embedding_loss = self.embedding_loss.build(embedding, data.class_counts, dimension)
         return Step(model, loss, embedding_loss=embedding_loss, transfer=transfer)
+
+    def _channels(self, transfer: Component, model: Classifier, data: Dataset) -> int:
+        if not transfer.check(transfers).uses_maps:
+            dimension: int = model.backbone.embedding_dim
+            return dimension
+        return channels_at(model.backbone, transfer.options.get("at"), data.train.images.size)
 
     def _streams(self, step: Step, targets_N: Tensor) -> tuple[Sampler, TrainingConfig]:
         """The sampler, and the settings: for two streams, both double.

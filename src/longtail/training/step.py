@@ -57,7 +57,8 @@ class Step(nn.Module):
                     f"a transfer weights the examples one by one, which {type(loss).__name__} does not allow; take a "
                     "loss of longtail.losses, or derive yours from longtail.losses.base.Loss"
                 )
-            find_stage(model.backbone, transfer.at)
+            if transfer.uses_maps:
+                find_stage(model.backbone, transfer.at)
             loss.reduction = "none"
 
     def train(self, mode: bool = True) -> "Step":
@@ -101,11 +102,22 @@ class Step(nn.Module):
         return loss
 
     def _with_transfer(self, transfer: Transfer, images_BCHW: Tensor, targets_B: Tensor) -> Tensor:
-        """The mean, over the batch, of the weighted losses of images whose feature maps the transfer has changed."""
-        weights: list[Tensor | None] = []
+        """The mean, over the batch, of the weighted losses of images whose features the transfer has changed."""
+        embeddings_BD, weights_B = self._changed(transfer, images_BCHW, targets_B)
+        logits_BC = transfer.adjust(self.model.head(embeddings_BD), embeddings_BD, targets_B, self.model.head)
+        extra = (embeddings_BD,) if self.uses_embeddings else ()
+        losses_B: Tensor = self.loss(logits_BC, targets_B, *extra)
+        loss = (losses_B if weights_B is None else losses_B * weights_B).mean()
+        return loss if self.embedding_loss is None else loss + self._embedding_loss(embeddings_BD, targets_B)
+
+    def _changed(self, transfer: Transfer, images_BCHW: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Embeddings, and a weight for each example."""
+        if not transfer.uses_maps:
+            return self.model.embed(images_BCHW), None
         second_B = torch.zeros_like(targets_B, dtype=torch.bool)
         if transfer.stream is not None:
             second_B[1::2] = True
+        weights: list[Tensor | None] = []
 
         def change(module: nn.Module, given: tuple[Tensor, ...], maps: Tensor) -> Tensor:
             del module, given
@@ -114,10 +126,4 @@ class Step(nn.Module):
             return maps
 
         with find_stage(self.model.backbone, transfer.at).register_forward_hook(change):
-            embeddings_BD = self.model.embed(images_BCHW)
-        logits_BC = transfer.adjust(self.model.head(embeddings_BD), embeddings_BD, targets_B, self.model.head)
-        extra = (embeddings_BD,) if self.uses_embeddings else ()
-        losses_B: Tensor = self.loss(logits_BC, targets_B, *extra)
-        weighted_B = losses_B if weights[0] is None else losses_B * weights[0]
-        loss = weighted_B.mean()
-        return loss if self.embedding_loss is None else loss + self._embedding_loss(embeddings_BD, targets_B)
+            return self.model.embed(images_BCHW), weights[-1]

@@ -58,6 +58,8 @@ class SemanticTransfer(Transfer):
             number of the fullest classes, or a share of the classes below 1.
         tails: classes that receive: the "rest", or the "few" of them with fewer than 20 images.
         transfer_heads: change the head classes' images of the second stream, too.
+        share: of the tail images that are changed and weighted, drawn anew in each step; 0.5 stands for a copy of the
+            second stream that is left as it is.
         pairing: how a head is drawn: "uniform", by "frequency", one of the `nearest` by "covariance" or by a "table".
         nearest: heads to draw from, with "covariance" and "table".
         similarity: the table: similarities of all pairs of classes, shape (K, K), or the .npy or comma-separated file.
@@ -117,6 +119,7 @@ class SemanticTransfer(Transfer):
         heads: str | float = "many",
         tails: Tails = "rest",
         transfer_heads: bool = False,
+        share: float = 1.0,
         per_image: bool = False,
         statistics: Statistics = "spatial",
         reset: Reset = "start",
@@ -132,13 +135,13 @@ class SemanticTransfer(Transfer):
     ) -> None:
         super().__init__(class_counts, channels)
         _check_choices(statistics, reset, omega, enters, form)
-        _check_numbers(start, eps, clamp, memory_budget_gb)
+        _check_numbers(start, share, eps, clamp, memory_budget_gb)
         _check_names(options)
         self.stream = None if stream is None else from_mapping(Component, stream, "stream")
         if self.stream is not None:
             self.stream.check(samplers)
         self.at, self.augment, self.reweight, self.omega = at, augment, reweight, omega
-        self.transfer_heads, self.per_image, self.detach = transfer_heads, per_image, detach
+        self.transfer_heads, self.share, self.per_image, self.detach = transfer_heads, share, per_image, detach
         self.pooled, self.only_second = statistics == "pooled", enters == "second"
         self.resets_each_epoch = reset == "epoch"
         self.start, self.active, self.progress, self.is_announced = start, True, -1.0, False
@@ -214,6 +217,8 @@ class SemanticTransfer(Transfer):
             chosen_b = chosen_b & self.is_tail_K[labels_b]
         if self.stream is not None:
             chosen_b = chosen_b & second_B[mine]
+        if self.share < 1:
+            chosen_b = chosen_b & (torch.rand(len(chosen_b), device=chosen_b.device) < self.share)
         changed_bPC, omega_b = self.form.change(rows_BPC[mine], group_b, moments, heads_G)
         weights_B = None
         if self.reweight:
@@ -284,9 +289,11 @@ def _check_names(options: Mapping[str, Any]) -> None:
             raise unknown_name("option of SemanticTransfer", name, keyword_options(SemanticTransfer))
 
 
-def _check_numbers(start: float, eps: float, clamp: float | None, memory_budget_gb: float) -> None:
+def _check_numbers(start: float, share: float, eps: float, clamp: float | None, memory_budget_gb: float) -> None:
     if not 0 <= start < 1:
         raise InputError(f"start is a share of the training, from 0 to below 1 (0.025 is epoch 5 of 200), not {start}")
+    if not 0 < share <= 1:
+        raise InputError(f"share is of the tail images, above 0 and at most 1, not {share}")
     if not (eps > 0 and (clamp is None or clamp > 0) and memory_budget_gb > 0):
         raise InputError(
             "eps, clamp and memory_budget_gb must be positive (1e-5, 5 and 2 by default), "
