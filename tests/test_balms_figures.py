@@ -1,28 +1,15 @@
 """The sample rates of BALMS draw themselves (supplement, Fig. 1)."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from torch import nn
 
 from longtail.models.classifier import build_classifier
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    """A benchmark as a module."""
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from tests.scripts import script
 
 
 def test_the_learnt_rates_draw_themselves(

@@ -1,10 +1,7 @@
 """The commands that print the analyses of DLSA: on a short run, and on features with a known answer."""
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -14,19 +11,7 @@ from longtail.data.counts import ClassCounts
 from longtail.errors import InputError
 from longtail.posthoc import ClassifierSettings
 from longtail.run import fit
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    """A benchmark as a module, known by its name, as its dataclasses need."""
-    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+from tests.scripts import script
 
 
 @pytest.fixture(scope="module")

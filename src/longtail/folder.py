@@ -11,6 +11,7 @@ from longtail.config import Config, to_mapping
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.files import write_text
+from longtail.nested import leaves
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not what comes of it
@@ -117,18 +118,8 @@ def _refuse(changed: list[str], folder: Path, hint: str) -> None:
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
-    flat_old, flat_new = _flat(old), _flat(new)
+    flat_old, flat_new = leaves(old), leaves(new)
     keys = sorted((flat_old.keys() | flat_new.keys()) - set(free))
     return [
         f"  {key}: {flat_old.get(key)} -> {flat_new.get(key)}" for key in keys if flat_old.get(key) != flat_new.get(key)
     ]
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings and lists, by dotted path."""
-    if not isinstance(value, (dict, list)):
-        return {path: value}
-    flat: dict[str, Any] = {}
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        flat |= _flat(item, f"{path}.{key}" if path else str(key))
-    return flat

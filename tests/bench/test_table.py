@@ -9,9 +9,9 @@ import pytest
 
 from longtail.bench.formats import LEGEND, csv_table, latex, markdown
 from longtail.bench.results import differences, image_weights, require_alike
-from longtail.bench.statistics import paired_bootstrap
 from longtail.bench.table import build_table, difference, heading, tables_of
 from longtail.errors import InputError
+from longtail.evaluation import paired_bootstrap
 from tests.bench.fakes import PER_CLASS, outcome, row
 
 COLUMNS = ("top1", "many", "few", "mcc")

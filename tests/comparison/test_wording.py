@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from longtail.bench.statistics import Difference
 from longtail.comparison.wording import interval, points, verdict
+from longtail.evaluation import Difference
 
 from .made_up import predictions, together, told
 

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from longtail.figures import draw, write_plot
-from longtail.figures.class_margins import running_mean
 from tests.figures.conftest import COUNTS, NAMES, made_up_logits
 
 
@@ -23,19 +22,6 @@ def test_the_summary_is_the_mean_over_the_classes_of_a_group(make_run):
     plot = draw("class-margins", [make_run("a")])
     few = np.mean(plot.table.column("ce")[4:])
     assert plot.summary[0].endswith(f"few {few:.2f}")
-
-
-def test_a_running_mean_against_a_slow_one():
-    values = np.random.default_rng(0).normal(size=100)
-    values[[3, 50, 99]] = np.nan
-    reach = 5
-    for place, smooth in enumerate(running_mean(values)):
-        window = values[max(0, place - reach) : place + reach + 1]
-        assert smooth == pytest.approx(np.nanmean(window))
-
-
-def test_a_stretch_without_any_value_stays_empty():
-    assert np.isnan(running_mean(np.array([np.nan] * 5 + [1.0])))[:4].all()
 
 
 @pytest.mark.parametrize("count", [2, 10])

@@ -52,7 +52,7 @@ def test_bad_folders_are_refused(make_run, tmp_path):
     with pytest.raises(InputError, match="lacks recipe, seed"):
         read_runs([run])
     (run / "result.json").write_text("{")
-    with pytest.raises(InputError, match="can not read"):
+    with pytest.raises(InputError, match="cannot read"):
         read_runs([run])
     (run / "result.json").unlink()
     with pytest.raises(InputError, match=r"is not finished; go on with: longtail train --resume"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from longtail.errors import InputError
-from longtail.report.document import asset, document, group_options, read_result, write_page
+from longtail.report.document import asset, document, write_page
 from longtail.report.markup import Html
 
 from .conftest import Page
@@ -27,24 +27,6 @@ def test_a_document_holds_its_parts_and_lets_no_other_script_run() -> None:
 def test_assets_lie_in_their_packages() -> None:
     assert "--paper" in asset("page.css")
     assert "compared" in asset("compare.css", "longtail.comparison")
-
-
-def test_a_result_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "result.json"
-    path.write_text('{"method": "ce"}')
-    assert read_result(path) == {"method": "ce"}
-    path.write_text("{")
-    with pytest.raises(InputError, match=r"cannot read .*result\.json: .*; run it again"):
-        read_result(path)
-    path.write_text("[1]")
-    with pytest.raises(InputError, match="must hold a JSON object, not a list"):
-        read_result(path)
-
-
-def test_group_options() -> None:
-    assert group_options(None) == group_options({}) == {}
-    with pytest.raises(InputError, match='"class_groups" of a result must hold kind, many and few, not'):
-        group_options({"kind": "fixed", "many": 3})
 
 
 def test_a_page_is_written_or_refused(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from longtail.report.classes import Classes
 from longtail.report.palette import GROUP_COLOURS
 from longtail.report.plots import (
     _draw_accuracy,
-    _smoothed,
     confusion_figure,
     confusion_shares,
     counts_figure,
     groups_figure,
+    smoothed,
 )
 
 from .conftest import EVIL
@@ -80,13 +80,18 @@ def test_classes_without_a_test_image_or_a_training_image_do_no_harm() -> None:
 
 def test_the_trend_is_the_gaussian_mean_of_known_neighbours() -> None:
     values = np.array([10.0, np.nan, 30.0, 40.0, np.nan, 5.0])
-    found = _smoothed(values)
+    found = smoothed(values)
     for rank in range(len(values)):
         weights = [
             np.exp(-0.5 * (rank - other) ** 2) if abs(rank - other) <= 3 else 0.0 for other in range(len(values))
         ]
         known = [(w, v) for w, v in zip(weights, values, strict=True) if not np.isnan(v)]
         assert found[rank] == pytest.approx(sum(w * v for w, v in known) / sum(w for w, _ in known))
+
+
+def test_a_stretch_without_any_value_has_no_trend() -> None:
+    found = smoothed(np.array([np.nan] * 5 + [1.0]))
+    assert np.isnan(found).tolist() == [True, True, False, False, False, False]  # its reach is 3 classes
 
 
 def test_groups_show_every_value_and_name_an_empty_group() -> None:

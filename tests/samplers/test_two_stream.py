@@ -42,6 +42,21 @@ def test_a_rank_takes_pairs_so_that_it_sees_both_streams():
         assert len(sampler) == 12
 
 
+@pytest.mark.parametrize("num_samples", [1, 5, 7])
+def test_ranks_filled_up_from_an_odd_number_of_images_keep_the_streams_in_their_places(num_samples):
+    whole = TwoStreamSampler(TARGETS, num_samples=num_samples).order(0, 0).tolist()
+    for rank in range(4):
+        mine = list(TwoStreamSampler(TARGETS, num_samples=num_samples, rank=rank, num_ranks=4))
+        assert set(mine[0::2]) <= set(whole[0::2])
+        assert num_samples == 1 or set(mine[1::2]) <= set(whole[1::2])
+
+
+@pytest.mark.parametrize("option", ["first", "second"])
+def test_a_stream_has_no_length_of_its_own(option):
+    with pytest.raises(InputError, match="InstanceSampler can not have num_samples of its own"):
+        TwoStreamSampler(TARGETS, **{option: {"name": "InstanceSampler", "num_samples": 7}})
+
+
 @pytest.mark.parametrize("option", ["first", "second"])
 def test_an_unknown_sampler_is_refused_by_name(option):
     with pytest.raises(InputError, match="there is no sampler 'Nonsense'"):

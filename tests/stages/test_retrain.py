@@ -14,7 +14,7 @@ from longtail.models.classifier import LINEAR, Classifier
 from longtail.models.heads import LinearHead
 from longtail.samplers import ClassBalancedSampler
 from longtail.stages.retrain import Retrain
-from longtail.training.predict import predict
+from longtail.training.predict import embed, predict
 
 PLAIN = TrainingConfig(
     epochs=2,
@@ -81,9 +81,9 @@ def test_features_are_computed_once_for_stages_on_one_backbone_and_anew_when_it_
 
     def counted(*arguments):
         calls.append(arguments[1])
-        return predict(*arguments)
+        return embed(*arguments)
 
-    monkeypatch.setattr("longtail.training.features.predict", counted)
+    monkeypatch.setattr("longtail.training.features.embed", counted)
     Retrain(training=PLAIN)(model, data, context)
     Retrain(training=PLAIN, sampler=BALANCED)(model, data, context)
     assert calls == [data.train.images, data.val.images]

@@ -122,9 +122,10 @@ def test_mixed_images_have_no_one_class_to_transfer_to_or_to_pull(axis):
         Train(mixing=Component("Mixup"), **axis)
 
 
-def test_two_streams_are_one_too_many_to_ask_for(data, model, context):
-    stage = Train(transfer=Component(f"{__name__}.Noted"), embedding_loss=Component("PullLoss", {"pairs": "balanced"}))
-    with pytest.raises(InputError, match="both ask for a second stream"):
+@pytest.mark.parametrize("transfer", [f"{__name__}.Noted", "ISDA"])
+def test_a_transfer_leaves_an_embedding_loss_no_stream_of_its_own(data, model, context, transfer):
+    stage = Train(transfer=Component(transfer), embedding_loss=Component("PullLoss", {"pairs": "balanced"}))
+    with pytest.raises(InputError, match="PullLoss asks for a second stream of images for itself alone, and"):
         stage(model, data, context)
 
 

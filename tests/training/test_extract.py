@@ -13,7 +13,6 @@ from longtail.data.digits import load_digits_lt
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
 from longtail.models.classifier import build_classifier
-from longtail.training import extract
 from longtail.training.extract import feature_blocks, feature_rows, views_of
 from longtail.training.predict import predict
 
@@ -62,7 +61,7 @@ def test_augmented_views_come_again_and_differ_by_view_and_seed():
 
 def test_a_view_does_not_depend_on_how_images_are_batched(monkeypatch):
     whole, _ = compute([("train", 1)], augment="crop")
-    monkeypatch.setattr(extract, "BATCH", 7)
+    monkeypatch.setattr("longtail.training.predict.BATCH", 7)
     batched, _ = compute([("train", 1)], augment="crop")
     assert np.allclose(whole, batched, atol=1e-5)
 
@@ -101,7 +100,7 @@ def test_logits_are_left_out_where_they_are_not_wanted_and_progress_is_told():
 
 
 def test_blocks_are_computed_one_at_a_time(monkeypatch):
-    monkeypatch.setattr(extract, "BATCH", 50)
+    monkeypatch.setattr("longtail.training.predict.BATCH", 50)
     told = []
     blocks = feature_blocks(MODEL, DIGITS, [("test", 0)], policy("none"), 0, with_logits=True, on_batch=told.append)
     embeddings_BD, logits_BC = next(blocks)

@@ -27,6 +27,13 @@ def _bench_arguments(parser: Parser) -> None:
         "--keep-old", action="store_true", help="take results of an older version of the code, too, and mark them"
     )
     parser.add_argument(
+        "--adopt",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="finished runs of `longtail train`: those of the plan's settings count as results of older code",
+    )
+    parser.add_argument(
         "--format", type=str, nargs="+", default=["md", "tex", "csv", "html"], help="default: md tex csv html"
     )
     group = parser.add_argument_group("settings of all trainings")
@@ -53,7 +60,8 @@ def _bench(given: Namespace, line: str) -> None:
         factors=given.imbalance_factors,
         changes=changes,
         table_only=given.table_only,
-        keep_old=given.keep_old,
+        keep_old=given.keep_old or bool(given.adopt),
+        adopted=given.adopt,
         formats=given.format,
         command=line,
     )

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from longtail.bench.beside import Beside
-from longtail.bench.statistics import Difference, Summary
+from longtail.bench.statistics import Summary
 from longtail.bench.table import Line, Table, heading
+from longtail.evaluation import Difference
 from longtail.report.wording import DASH
 
 LATEX = {

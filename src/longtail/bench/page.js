@@ -7,31 +7,8 @@
     element.append(...children);
     return element;
   };
-  const labelled = (text, control) => make("label", {}, text, control);
   const signed = (value) => `${value > 0 ? "+" : ""}${value.toFixed(1)}`;
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-
-  const sortable = (table) => {
-    const headings = [...table.tHead.rows[0].cells];
-    headings.forEach((heading, column) => {
-      const button = make("button", { type: "button" }, ...heading.childNodes);
-      heading.append(button);
-      button.addEventListener("click", () => {
-        const rising = heading.getAttribute("aria-sort") === "descending";
-        headings.forEach((other) => other.removeAttribute("aria-sort"));
-        heading.setAttribute("aria-sort", rising ? "ascending" : "descending");
-        const key = (row) => {
-          const cell = row.cells[column];
-          const text = cell.dataset.value ?? cell.textContent.replaceAll(",", "");
-          return column ? parseFloat(text) : text.toLowerCase();
-        };
-        const keyed = [...table.tBodies[0].rows].map((row) => [key(row), row]);
-        const order = (a, b) => (typeof a === "string" ? -a.localeCompare(b) : a - b);
-        keyed.sort(([a], [b]) => Number.isNaN(a) - Number.isNaN(b) || (rising ? 1 : -1) * order(a, b));
-        table.tBodies[0].append(...keyed.map(([, row]) => row));
-      });
-    });
-  };
 
   const comparison = (section, table, about) => {
     const place = section.querySelector(".compare");
@@ -42,7 +19,7 @@
     second.value = about.reference;
     first.value = about.reference === 0 ? 1 : 0;
     const search = make("input", { type: "search", placeholder: "name" });
-    const group = make("select", {}, ...["all", "many", "medium", "few"].map((name) => new Option(name, name)));
+    const group = chooser(["all", "many", "medium", "few"]);
     const order = make("select", {}, new Option("fullest first", "count"), new Option("biggest gain", "gain"),
       new Option("biggest loss", "loss"));
     const said = make("p");
@@ -112,7 +89,7 @@
   filter.addEventListener("input", sieve);
   document.querySelector("main").before(make("div", { className: "tools" }, labelled("Find rows", filter), shown));
   tables.forEach((table) => {
-    sortable(table);
+    sortable(table, true);
     comparison(table.closest("section"), table, data[table.dataset.table]);
   });
   sieve();

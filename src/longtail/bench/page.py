@@ -3,11 +3,8 @@
 Every text is escaped; the page's policy forbids any script but its own and any connection.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -23,7 +20,8 @@ from longtail.bench.formats import (
 )
 from longtail.bench.results import Row, read_about
 from longtail.bench.table import Line, Table
-from longtail.evaluation.metrics import shot_groups
+from longtail.evaluation import group_options, shot_groups
+from longtail.report.document import asset, document
 from longtail.report.markup import Html, clean, join, tag
 from longtail.version import __version__
 
@@ -36,40 +34,20 @@ def page(tables: Sequence[Table], title: str, about: str = "") -> str:
         title: of the page.
         about: a sentence on the plan.
     """
-    script = Html((files("longtail.bench") / "page.js").read_text("utf-8"))
-    sections = [_section(index, table) for index, table in enumerate(tables)]
     links = [tag("a", table.title, href=f"#table-{index}") for index, table in enumerate(tables)]
-    body = tag(
-        "body",
-        tag(
-            "header",
-            tag("p", "Bench of long-tailed classification", class_="kicker"),
-            tag("h1", title),
-            tag("p", about, class_="subtitle") if about else None,
-            tag("nav", *links) if len(links) > 1 else None,
-        ),
-        tag("main", *sections),
-        tag("footer", f"{LEGEND[0].upper()}{LEGEND[1:]}. Written by longtail {__version__}."),
-        tag("script", _data([_classes(table) for table in tables]), type="application/json", id="data"),
-        tag("script", script),
+    header = tag(
+        "header",
+        tag("p", "Bench of long-tailed classification", class_="kicker"),
+        tag("h1", title),
+        tag("p", about, class_="subtitle") if about else None,
+        tag("nav", *links) if len(links) > 1 else None,
     )
-    return f"<!doctype html>\n{tag('html', _head(title, script), body, lang='en')}\n"
-
-
-def _head(title: str, script: str) -> Html:
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
-    style = (files("longtail.report") / "page.css").read_text("utf-8")
-    own = (files("longtail.bench") / "page.css").read_text("utf-8")
-    return tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", title),
-        tag("style", Html(style), Html(own)),
-    )
+    main = tag("main", *(_section(index, table) for index, table in enumerate(tables)))
+    footer = tag("footer", f"{LEGEND[0].upper()}{LEGEND[1:]}. Written by longtail {__version__}.")
+    data = tag("script", _data([_classes(table) for table in tables]), type="application/json", id="data")
+    css = asset("page.css") + asset("page.css", "longtail.bench")
+    script = asset("tables.js") + asset("page.js", "longtail.bench")
+    return document(title, join([header, main, footer, data]), css, script)
 
 
 def _section(index: int, table: Table) -> Html:
@@ -137,8 +115,7 @@ def _classes(table: Table) -> dict[str, Any]:
     """What the page compares two rows by: the classes, and the accuracy of each row on each of them."""
     outcome = next(iter(table.lines[0].row.outcomes.values()))
     about = read_about(outcome.folder)
-    groups = outcome.result["class_groups"]
-    masks = shot_groups(about.class_counts, groups["many"], groups["few"], groups["kind"])
+    masks = shot_groups(about.class_counts, **group_options(outcome.result["class_groups"]))
     of_class = [next(name for name, mask in masks.items() if mask[label]) for label in range(len(about.class_counts))]
     return {
         "names": [clean(name) for name in about.class_names],

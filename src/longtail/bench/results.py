@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from longtail.bench.cells import Cell
 from longtail.errors import InputError
-from longtail.evaluation import Predictions, read_predictions
+from longtail.evaluation import Predictions, group_options, read_predictions, read_result
 from longtail.evaluation.metrics import shot_groups
 
 ALIKE: dict[
@@ -159,8 +159,8 @@ def image_weights(outcome: Outcome, column: str) -> npt.NDArray[np.float64] | No
     sizes_C = np.maximum(np.bincount(found.targets.numpy(), minlength=len(found.class_counts)), 1)
     if column == "top1":
         return np.ones(len(found.targets))
-    kind, many, few = (outcome.result["class_groups"][key] for key in ("kind", "many", "few"))
-    masks = {name: mask.numpy() for name, mask in shot_groups(found.class_counts, many, few, kind).items()}
+    options = group_options(outcome.result["class_groups"])
+    masks = {name: mask.numpy() for name, mask in shot_groups(found.class_counts, **options).items()}
     mask_C = np.ones(len(sizes_C)) if column == "balanced" else masks.get(column)
     return None if mask_C is None else (mask_C / sizes_C)[found.targets.numpy()]
 
@@ -190,12 +190,5 @@ def _correct(folder: Path) -> npt.NDArray[np.bool_]:
 
 
 def _result(folder: Path) -> dict[str, Any] | None:
-    try:
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
-        return result
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"can not read {folder / 'result.json'}: {error}; remove the folder to train it anew"
-        ) from error
+    path = folder / "result.json"
+    return read_result(path) if path.exists() else None

@@ -6,8 +6,9 @@ from typing import Any
 
 from longtail.bench.beside import Beside, beside
 from longtail.bench.results import Row, correct_answers, differences, image_weights, protocol, read_about, require_alike
-from longtail.bench.statistics import Difference, Summary, paired_bootstrap, summarize
+from longtail.bench.statistics import Summary, summarize
 from longtail.errors import InputError
+from longtail.evaluation import Difference, paired_bootstrap
 
 HEADINGS = {"top1": "all", "mcc": "MCC", "nmi": "NMI", "ece": "ECE", "macro_f1": "macro F1", "g_mean": "G-mean"}
 

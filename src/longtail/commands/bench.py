@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from longtail.bench.adopt import adopt
 from longtail.bench.board import terminal_table
 from longtail.bench.limits import budget
 from longtail.bench.plan import names, narrowed, read_plan
@@ -26,6 +27,7 @@ def bench(
     changes: Mapping[str, Any],
     table_only: bool,
     keep_old: bool,
+    adopted: Sequence[Path],
     formats: Sequence[str],
     command: str,
 ) -> None:
@@ -42,6 +44,7 @@ def bench(
         changes: settings of all trainings.
         table_only: train nothing.
         keep_old: results of an older version of the code will do.
+        adopted: finished runs to take as such results.
         formats: "md", "tex", "csv", "html".
         command: what the user typed.
     """
@@ -52,6 +55,7 @@ def bench(
     wanted = narrowed(read_plan(plan), only, seeds, changes, factors)
     limits = budget(jobs, memory_gb)
     rows = rows_of(wanted)
+    adopt(adopted, folder)
     failures: Mapping[str, str] = {}
     if not table_only:
         try:

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 
 from longtail.errors import InputError
-from longtail.evaluation import Predictions, Scores, read_predictions
+from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.folder import load_config
-from longtail.report.document import group_options, read_result
 from longtail.report.mistakes import Mixup, main_mixups, mixups
 from longtail.report.wording import several
 

@@ -3,7 +3,7 @@
 from longtail.comparison.pair import Pair
 from longtail.comparison.together import Comparison
 from longtail.comparison.wording import points
-from longtail.report.examples import TINY, png_uri
+from longtail.report.examples import picture
 from longtail.report.markup import Html, join, tag
 from longtail.report.wording import number, percent, several
 
@@ -66,12 +66,6 @@ def _gallery(comparison: Comparison, pair: Pair, label: int, best: bool) -> Html
 def _example(comparison: Comparison, index: int, taken_for: int) -> Html:
     assert comparison.thumbnails is not None
     names, predictions = comparison.classes.names, comparison.reference.predictions
-    image_3hw = comparison.thumbnails(index)
-    picture = tag(
-        "img",
-        src=png_uri(image_3hw),
-        alt=f"Test image {index}: {names[int(predictions.targets[index])]}, taken for {names[taken_for]}",
-        title=predictions.paths[index] if predictions.paths else None,
-        class_="tiny" if max(image_3hw.shape[1:]) <= TINY else None,
-    )
-    return tag("figure", picture, tag("figcaption", tag("bdi", names[taken_for])))
+    alt = f"Test image {index}: {names[int(predictions.targets[index])]}, taken for {names[taken_for]}"
+    image = picture(comparison.thumbnails(index), alt, predictions.paths[index] if predictions.paths else None)
+    return tag("figure", image, tag("figcaption", tag("bdi", names[taken_for])))

@@ -45,7 +45,8 @@ def page(comparison: Comparison) -> str:
     main = tag("main", overview_section(comparison), *pairs, about_section(comparison))
     css = asset("page.css") + asset("compare.css", "longtail.comparison")
     body = join([_masthead(comparison), main, _footer()])
-    return document(comparison.title, body, css, asset("compare.js", "longtail.comparison"))
+    script = asset("tables.js") + asset("compare.js", "longtail.comparison")
+    return document(comparison.title, body, css, script)
 
 
 def _masthead(comparison: Comparison) -> Html:

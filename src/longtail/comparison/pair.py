@@ -14,8 +14,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from longtail.bench.statistics import Difference, paired_bootstrap
 from longtail.comparison.contenders import Contender
+from longtail.evaluation import Difference, paired_bootstrap
 from longtail.report.classes import Classes
 
 Certainty = Literal["clear", "likely", "chance"]

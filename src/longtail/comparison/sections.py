@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from longtail.bench.statistics import Difference
 from longtail.comparison.contenders import Contender
 from longtail.comparison.examples import extremes
 from longtail.comparison.pair import Pair, Shift
 from longtail.comparison.table import class_table
 from longtail.comparison.together import Comparison
 from longtail.comparison.wording import points, verdict
+from longtail.evaluation import Difference
 from longtail.report.markup import Html, join, tag
 from longtail.report.mistakes import group_flow
 from longtail.report.sections import figure, section

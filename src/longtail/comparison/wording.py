@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from longtail.bench.statistics import Difference
 from longtail.comparison.pair import Pair
+from longtail.evaluation import Difference
 from longtail.report.markup import Html, join, tag
 from longtail.report.mistakes import group_flow
 from longtail.report.wording import DASH, number, percent, several

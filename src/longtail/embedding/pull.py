@@ -86,6 +86,7 @@ class PullLoss(EmbeddingLoss):
         momentum: of the centroids.
         contract: `weight`, the lambda of the paper, and `ignore_index`, see `EmbeddingLoss`.
 
+    A class of fewer than four images pairs with further copies of its images under "balanced", in other augmentations.
     The memory can not know images again. If the classes are shuffled anew in each pass over the data, some slots hold
     earlier embeddings of the very image they are paired with.
 

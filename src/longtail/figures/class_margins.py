@@ -16,12 +16,12 @@ from longtail.figures.plot import Plot, Table
 from longtail.figures.runs import FinishedRun, PartName, check_comparable, warnings_of
 from longtail.figures.series import looks
 from longtail.report.palette import MUTED
-from longtail.report.plots import NAMED_CLASSES
+from longtail.report.plots import NAMED_CLASSES, smoothed
 from longtail.report.style import Array, plain_numbers, shortened
 
 
 def class_margins(runs: Sequence[FinishedRun], *, part: PartName = "test") -> Plot:
-    """Mean margin of each class under each run; with many classes, a running mean over neighbours in count.
+    """Mean margin of each class under each run; with many classes, a trend smoothed over neighbours in count.
 
     Args:
         runs: 1 to 10.
@@ -71,7 +71,7 @@ def _draw(figure: Figure, margins: Mapping[str, Array], names: Sequence[str]) ->
             continue
         if len(margins) <= 4:
             axes.plot(ranks, values_C, look.marker, color=look.colour, ms=2.5, mew=0, alpha=0.35)
-        axes.plot(ranks, running_mean(values_C), color=look.colour, linestyle=look.dash)
+        axes.plot(ranks, smoothed(values_C), color=look.colour, linestyle=look.dash)
     axes.axhline(0, color=MUTED, linewidth=0.8)
     axes.set_ylabel("mean logit margin")
     if few:
@@ -82,19 +82,3 @@ def _draw(figure: Figure, margins: Mapping[str, Array], names: Sequence[str]) ->
         axes.xaxis.set_major_formatter(plain_numbers())
     axes.margins(x=0.01)
     run_legend(figure, list(margins), markers=few)
-
-
-def running_mean(values_C: Array) -> Array:
-    """Mean over a tenth of the classes around each one, blind to NaN, with less reach at the ends.
-
-    Example:
-        >>> running_mean(np.arange(30.0))[[0, 10]]
-        array([ 0.5, 10. ])
-    """
-    reach = max(1, len(values_C) // 20)
-    known_C = ~np.isnan(values_C)
-    kernel = np.ones(2 * reach + 1)
-    weight_C = np.convolve(known_C, kernel)[reach:-reach]
-    total_C = np.convolve(np.where(known_C, values_C, 0.0), kernel)[reach:-reach]
-    mean_C: Array = np.divide(total_C, weight_C, out=np.full(len(values_C), np.nan), where=weight_C > 0.5)
-    return mean_C

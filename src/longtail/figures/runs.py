@@ -3,7 +3,6 @@
 Shapes: N = images, C = classes, D = embedding dimension.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -18,7 +17,7 @@ from longtail.console import progress_bar
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.evaluation import Predictions, read_predictions
+from longtail.evaluation import Predictions, group_options, read_predictions, read_result
 from longtail.folder import load_config
 from longtail.report.classes import Classes
 from longtail.run import choose_device, load_trained
@@ -67,9 +66,8 @@ class FinishedRun:
     @cached_property
     def classes(self) -> Classes:
         """Its classes, in the groups that its scores go by."""
-        limits = self.result["class_groups"]
-        found = self.predictions
-        return Classes.grouped(found.class_names, found.class_counts, limits["many"], limits["few"], limits["kind"])
+        found, options = self.predictions, group_options(self.result["class_groups"])
+        return Classes.grouped(found.class_names, found.class_counts, **options)
 
     @cached_property
     def per_class(self) -> Tensor:
@@ -133,11 +131,8 @@ def _read_run(folder: Path) -> FinishedRun:
     load_config(folder)  # refuses a folder that holds no run
     if not (folder / "result.json").is_file():
         raise InputError(f"the run in {folder} is not finished; go on with: longtail train --resume --out {folder}")
-    try:
-        result = json.loads((folder / "result.json").read_text("utf-8"))
-        missing = [key for key in NEEDED if key not in result]
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"can not read {folder / 'result.json'}: {error}; train the run again") from error
+    result = read_result(folder / "result.json")
+    missing = [key for key in NEEDED if key not in result]
     if missing:
         raise InputError(f"{folder / 'result.json'} lacks {', '.join(missing)}; give the folder of a run of longtail")
     return FinishedRun(folder, result["method"], result, read_predictions(folder))

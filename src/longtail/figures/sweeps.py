@@ -23,6 +23,7 @@ from longtail.figures.layout import legend_height, run_legend
 from longtail.figures.plot import Plot, Table
 from longtail.figures.runs import FinishedRun, check_comparable, warnings_of
 from longtail.figures.series import looks
+from longtail.nested import leaves
 from longtail.report.wording import several
 from longtail.transfer.maps import TransferMap
 
@@ -156,24 +157,16 @@ def _component(run: FinishedRun, sweep: Sweep) -> Component | None:
 
 
 def _other_settings(run: FinishedRun, sweep: Sweep) -> dict[str, Any]:
-    """All that was set but the seed, the swept option, and names."""
+    """All that was set but the seed, the swept option, and names; a component's name is a leaf called "name"."""
     mapping = to_mapping(run.config)
-    flat: dict[str, Any] = {}
-    for key in ("data", "model", "stages", "recipe"):
-        flat |= _flat(mapping[key], key)
-    return {key: value for key, value in flat.items() if not key.endswith(f".{sweep.axis}.{sweep.option}")}
+    flat = leaves({key: mapping[key] for key in ("data", "model", "stages", "recipe")})
+    named = {f"{key}.name" if _is_name(key, value) else key: value for key, value in flat.items()}
+    return {key: value for key, value in named.items() if not key.endswith(f".{sweep.axis}.{sweep.option}")}
 
 
-def _flat(value: Any, path: str) -> dict[str, Any]:
-    """The leaves of nested mappings and lists by dotted path; a component's name is a leaf called "name"."""
-    if isinstance(value, str) and path.rpartition(".")[2] in ("embedding_loss", "transfer"):
-        return {f"{path}.name": value}
-    if not isinstance(value, (Mapping, list)):
-        return {path: value}
-    flat: dict[str, Any] = {}
-    for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
-        flat |= _flat(item, f"{path}.{key}")
-    return flat
+def _is_name(key: str, value: object) -> bool:
+    """Whether this is a component without options, which a configuration writes as its name alone."""
+    return key.rpartition(".")[2] in ("embedding_loss", "transfer") and isinstance(value, str)
 
 
 def _names(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -59,6 +59,35 @@ class PostHoc(ABC):
         return logits_BC
 
 
+class Strength(PostHoc):
+    """A correction of one strength, given or chosen by balanced accuracy on what `fit` is given: held-out images.
+
+    Args:
+        tau: the strength; None chooses it.
+
+    Raises:
+        InputError: if `tau` is negative.
+    """
+
+    one: ClassVar[str]
+    """What a strength of 1 stands for, for the message about a negative one."""
+
+    def __init__(self, *, tau: float | None = None) -> None:
+        if tau is not None and not tau >= 0:
+            raise InputError(f"tau must be >= 0 (1 {self.one}), not {tau}")
+        self.tau, self.given = tau, tau is not None
+
+    @property
+    def needs_holdout(self) -> bool:
+        """Whether tau is to be chosen."""
+        return not self.given
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """The tau that `fit` chose."""
+        return {} if self.given or self.tau is None else {"tau": self.tau}
+
+
 def choose_strength(logits_at: Callable[[float], Tensor], targets_N: Tensor, num_classes: int) -> float:
     """The strength of `STRENGTHS` with the highest balanced accuracy; among equally good ones, the middle one.
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten
 from longtail.models.heads import linear_head
-from longtail.posthoc.base import PostHoc, checked_counts, choose_strength
+from longtail.posthoc.base import Strength, checked_counts, choose_strength
 
 
 def adjust_logits(logits_BC: Tensor, class_counts: Countable, tau: float = 1.0) -> Tensor:
@@ -35,7 +35,7 @@ def adjust_logits(logits_BC: Tensor, class_counts: Countable, tau: float = 1.0) 
     return logits_BC - tau * _log_prior(ClassCounts(class_counts)).to(logits_BC)
 
 
-class LogitAdjustment(PostHoc):
+class LogitAdjustment(Strength):
     """Shifts the bias of a linear head by the log prior.
 
     Args:
@@ -51,20 +51,7 @@ class LogitAdjustment(PostHoc):
         True
     """
 
-    def __init__(self, *, tau: float | None = None) -> None:
-        if tau is not None and not tau >= 0:
-            raise InputError(f"tau must be >= 0 (1 for calibrated logits), not {tau}")
-        self.tau, self.given = tau, tau is not None
-
-    @property
-    def needs_holdout(self) -> bool:
-        """Whether tau is to be chosen."""
-        return not self.given
-
-    @property
-    def chosen(self) -> dict[str, float]:
-        """The tau that `fit` chose."""
-        return {} if self.given or self.tau is None else {"tau": self.tau}
+    one = "for calibrated logits"
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor, targets_N: Tensor, head: nn.Linear, class_counts: Countable) -> Self:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.models.heads import linear_head
-from longtail.posthoc.base import PostHoc, checked_counts, choose_strength
+from longtail.posthoc.base import Strength, checked_counts, choose_strength
 
 
 def tau_normalized(weight_CD: Tensor, tau: float) -> Tensor:
@@ -28,7 +27,7 @@ def tau_normalized(weight_CD: Tensor, tau: float) -> Tensor:
     return weight_CD / norms_C1.clamp(min=1e-12).pow(tau)
 
 
-class TauNormalization(PostHoc):
+class TauNormalization(Strength):
     """Evens out the lengths of the class vectors of a linear head.
 
     Args:
@@ -44,20 +43,7 @@ class TauNormalization(PostHoc):
         True
     """
 
-    def __init__(self, *, tau: float | None = None) -> None:
-        if tau is not None and not tau >= 0:
-            raise InputError(f"tau must be >= 0 (1 makes all class vectors equally long), not {tau}")
-        self.tau, self.given = tau, tau is not None
-
-    @property
-    def needs_holdout(self) -> bool:
-        """Whether tau is to be chosen."""
-        return not self.given
-
-    @property
-    def chosen(self) -> dict[str, float]:
-        """The tau that `fit` chose."""
-        return {} if self.given or self.tau is None else {"tau": self.tau}
+    one = "makes all class vectors equally long"
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor, targets_N: Tensor, head: nn.Linear, class_counts: Countable) -> Self:

@@ -1,12 +1,10 @@
-"""A page as one file: the frame around its body, the files of a run it is made from, and how it is written."""
+"""A page as one file: the frame around its body, and how it is written."""
 
 import base64
 import hashlib
-import json
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from longtail.errors import InputError
 from longtail.files import write_text
@@ -44,48 +42,6 @@ def document(title: str, body: Html, css: str, script: str) -> str:
 def asset(name: str, package: str = "longtail.report") -> str:
     """The text of a style sheet or script that lies in a package."""
     return (files(package) / name).read_text("utf-8")
-
-
-def read_result(path: Path) -> dict[str, Any]:
-    """The content of a run's `result.json`.
-
-    Raises:
-        InputError: where there is none, or it cannot be read.
-
-    Example:
-        >>> read_result(Path("runs/none/result.json"))
-        Traceback (most recent call last):
-        ...
-        longtail.errors.InputError: no result at runs/none/result.json; give the folder of a finished run
-    """
-    if not path.is_file():
-        raise InputError(f"no result at {path}; give the folder of a finished run")
-    try:
-        result = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"cannot read {path}: {error}; run it again, or `longtail evaluate` its predictions"
-        ) from error
-    if not isinstance(result, dict):
-        raise InputError(f"{path} must hold a JSON object, not a {type(result).__name__}")
-    return result
-
-
-def group_options(groups: Any) -> dict[str, Any]:
-    """The options of `evaluate_logits` from "class_groups" of a result; none where there is nothing.
-
-    Raises:
-        InputError: if something is missing.
-
-    Example:
-        >>> group_options({"kind": "fixed", "many": 100, "few": 20})
-        {'many': 100, 'few': 20, 'groups': 'fixed'}
-    """
-    groups = groups or {}
-    try:
-        return {"many": int(groups["many"]), "few": int(groups["few"]), "groups": groups["kind"]} if groups else {}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'"class_groups" of a result must hold kind, many and few, not {groups!r}') from error
 
 
 def write_page(target: Path, text: str) -> Path:

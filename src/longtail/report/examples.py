@@ -74,14 +74,26 @@ def _example(content: Content, index: int) -> Html:
         if content.confidence is None
         else tag("span", f"{percent(100 * float(content.confidence[index]), 0)} sure")
     )
-    picture = tag(
-        "img",
-        src=png_uri(image_3hw),
-        alt=f"Test image {index}: {true}, taken for {taken_for}",
-        title=predictions.paths[index] if predictions.paths else None,
-        class_="tiny" if max(image_3hw.shape[1:]) <= TINY else None,
-    )
-    return tag("figure", picture, tag("figcaption", tag("bdi", taken_for), sure))
+    alt = f"Test image {index}: {true}, taken for {taken_for}"
+    path = predictions.paths[index] if predictions.paths else None
+    return tag("figure", picture(image_3hw, alt, path), tag("figcaption", tag("bdi", taken_for), sure))
+
+
+def picture(image_3hw: Tensor, alt: str, path: str | None) -> Html:
+    """A test image within the page.
+
+    Args:
+        image_3hw: uint8, shape (3, h, w).
+        alt: what a reader who cannot see it should know.
+        path: of its file, shown where the pointer rests; None shows nothing.
+
+    Example:
+        >>> import torch
+        >>> picture(torch.zeros(3, 8, 8, dtype=torch.uint8), "black", None)[-26:]
+        ' alt="black" class="tiny">'
+    """
+    tiny = "tiny" if max(image_3hw.shape[1:]) <= TINY else None
+    return tag("img", src=png_uri(image_3hw), alt=alt, title=path, class_=tiny)
 
 
 def png_uri(image_3hw: Tensor) -> str:
@@ -95,8 +107,8 @@ def png_uri(image_3hw: Tensor) -> str:
         >>> png_uri(torch.zeros(3, 8, 8, dtype=torch.uint8))[:22]
         'data:image/png;base64,'
     """
-    picture = Image.fromarray(image_3hw.permute(1, 2, 0).contiguous().numpy())
-    picture.thumbnail((LARGEST, LARGEST))
+    shrunk = Image.fromarray(image_3hw.permute(1, 2, 0).contiguous().numpy())
+    shrunk.thumbnail((LARGEST, LARGEST))
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    shrunk.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

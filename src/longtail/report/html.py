@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from longtail.evaluation import Predictions, Scores, read_predictions
+from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.evaluation.metrics import Groups
 from longtail.report.classes import Classes
 from longtail.report.classtable import class_table_section
 from longtail.report.content import Content, Thumbnails
-from longtail.report.document import asset, document, group_options, read_result, write_page
+from longtail.report.document import asset, document, write_page
 from longtail.report.examples import weakest_section
 from longtail.report.markup import Html, join, tag
 from longtail.report.sections import (
@@ -124,7 +124,7 @@ def page(content: Content) -> str:
     summary = section("summary", "In short", verdict(content), cards(content))
     main = tag("main", summary, *parts)
     body = join([_masthead(content), main, _footer(content)])
-    return document(content.title, body, asset("page.css"), asset("page.js"))
+    return document(content.title, body, asset("page.css"), asset("tables.js") + asset("page.js"))
 
 
 def _masthead(content: Content) -> Html:

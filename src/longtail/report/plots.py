@@ -90,15 +90,26 @@ def _draw_accuracy(axes: Axes, accuracy_C: Array, groups_C: Array) -> None:
         x, y = (np.array([part.mean() for part in np.array_split(v, pieces) if len(part)]) for v in (x, y))
         axes.plot(x, y, GROUP_MARKERS[name], color=group_colour(name), ms=4, mew=0, alpha=0.75, clip_on=False)
     if len(accuracy_C) > NAMED_CLASSES and known_C.any():
-        axes.plot(ranks_C, _smoothed(accuracy_C), color=INK, label="smoothed")
+        axes.plot(ranks_C, smoothed(accuracy_C), color=INK, label="smoothed")
         axes.legend(loc="upper right")
     percent_axis(axes, "accuracy (%)")
     if len(accuracy_C) <= NAMED_CLASSES:
         axes.set_ylim(0, 115)  # room for the number above a full bar, below the other panel
 
 
-def _smoothed(values_C: Array) -> Array:
-    """Gaussian running mean over a twentieth of the classes to each side, blind to classes without a value."""
+def smoothed(values_C: Array) -> Array:
+    """Gaussian running mean over a twentieth of the classes to each side, blind to classes without a value.
+
+    Args:
+        values_C: of each class, in the order in which they are drawn; NaN where there is none.
+
+    Returns:
+        Shape (C,); NaN where no class within reach has a value.
+
+    Example:
+        >>> smoothed(np.array([1.0, np.nan, 3.0]))[1]
+        np.float64(2.0)
+    """
     bandwidth = max(1.0, len(values_C) / 20)
     reach = np.arange(-int(3 * bandwidth), int(3 * bandwidth) + 1)
     kernel = np.exp(-0.5 * (reach / bandwidth) ** 2)

@@ -94,7 +94,9 @@ class Sampler(TorchSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         order_M = self.order(self.seed, self.epoch, self.progress)
-        filled = order_M[torch.arange(self._groups() * self.streams * self.num_ranks) % len(order_M)]
+        places = torch.arange(self._groups() * self.streams * self.num_ranks)
+        whole = max(len(order_M) // self.streams * self.streams, 1)  # where an odd image is left, its place stays odd
+        filled = order_M[torch.where(places < len(order_M), places, places % whole)]
         mine = filled.view(-1, self.streams)[self.rank :: self.num_ranks].flatten()
         for index in mine[self.position : len(self)].tolist():
             self.position += 1

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import longtail.samplers as samplers
 from longtail.config import Component, from_mapping
+from longtail.errors import InputError
 from longtail.samplers.base import Contract, Sampler
 
 
@@ -28,7 +29,7 @@ class TwoStreamSampler(Sampler):
             one image of each stream.
 
     Raises:
-        InputError: for an unknown sampler or option.
+        InputError: for an unknown sampler or option, or a sampler that is given a `num_samples` of its own.
 
     Example:
         >>> targets = torch.tensor([0] * 90 + [1] * 10)
@@ -58,5 +59,10 @@ class TwoStreamSampler(Sampler):
 
     def _stream(self, given: str | Component | Mapping[str, Any], contract: Mapping[str, Any]) -> Sampler:
         component: Component = from_mapping(Component, given, "stream")
+        if "num_samples" in component.options:
+            raise InputError(
+                f"{component.name} can not have num_samples of its own where two streams alternate: each gives half of "
+                "the images of an epoch; leave it out"
+            )
         stream: Sampler = Component(component.name, {**contract, **component.options}).build(samplers, self.targets_N)
         return stream

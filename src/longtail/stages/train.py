@@ -91,19 +91,14 @@ class Train(Stage):
 
     def _channels(self, transfer: Component, model: Classifier, data: Dataset) -> int:
         if not transfer.check(transfers).uses_maps:
-            dimension: int = model.backbone.embedding_dim
+            dimension = model.backbone.embedding_dim
+            assert isinstance(dimension, int)
             return dimension
         return channels_at(model.backbone, transfer.options.get("at"), data.train.images.size)
 
     def _streams(self, step: Step, targets_N: Tensor) -> tuple[Sampler, TrainingConfig]:
-        """The sampler, and the settings: for two streams, both double.
-
-        Raises:
-            InputError: if transfer and embedding loss each ask for a stream.
-        """
+        """The sampler, and the settings: for two streams, both double."""
         asked = [part.stream for part in (step.transfer, step.embedding_loss) if part is not None and part.stream]
-        if len(asked) == 2:
-            raise InputError("transfer and embedding loss both ask for a second stream of images; let one go without")
         if not asked:
             return self.sampler.build(samplers, targets_N), self.training
         streams = {"first": to_mapping(self.sampler), "second": to_mapping(asked[0])}

@@ -18,7 +18,7 @@ from longtail.data.feature_npz import Block
 from longtail.data.features import FeatureRows
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier
-from longtail.training.predict import BATCH
+from longtail.training.predict import plain_order
 
 Views = Sequence[tuple[str, int]]
 """Parts with a view of each: ("train", 0) is the plain view of the training images, ("train", 1) an augmented one."""
@@ -106,18 +106,15 @@ def feature_blocks(
 
 def _pixels(images: Images, augment: Augment | None, seed: int, view: int) -> Iterator[tuple[Tensor, int]]:
     """Batches of one size, the last filled up, with the number of images that count."""
-    count = len(images)
-    batch = min(BATCH, count)
-    order_SB = torch.arange(-(-count // batch) * batch).clamp(max=count - 1).view(-1, batch)
-    left = [min(batch, count - start) for start in range(0, count, batch)]
+    order_SB, sizes = plain_order(len(images))
     if augment is None:
-        yield from zip(images.batches(order_SB, None), left, strict=True)
+        yield from zip(images.batches(order_SB, None), sizes, strict=True)
         return
-    uniforms_nR = randomness.uniforms((count, augment.num_uniforms), "features", seed, view)
+    uniforms_nR = randomness.uniforms((len(images), augment.num_uniforms), "features", seed, view)
     uniforms_SBR = uniforms_nR[order_SB]
     read = images.batches(order_SB, uniforms_SBR if augment.reader_uniforms else None)
-    for pixels_BCHW, uniforms_BR, mine in zip(read, uniforms_SBR, left, strict=True):
-        yield augment(pixels_BCHW, uniforms_BR.to(pixels_BCHW.device)), mine
+    for pixels_BCHW, uniforms_BR, size in zip(read, uniforms_SBR, sizes, strict=True):
+        yield augment(pixels_BCHW, uniforms_BR.to(pixels_BCHW.device)), size
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from longtail.data.dataset import Dataset, Part
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier
 from longtail.training.context import Context
-from longtail.training.predict import predict
+from longtail.training.predict import embed
 
 PartName = Literal["train", "val", "test"]
 
@@ -110,6 +110,4 @@ def fingerprint(module: nn.Module) -> str:
 
 def _compute(model: Classifier, part: Part, name: PartName, device: torch.device) -> Features:
     with progress_bar(f"embedding the {name} images", len(part)) as bar:
-        _, embeddings_ND = predict(model, part.images, bar.advance)
-    # a copy, because what inference mode has made can not take part in training
-    return Features(embeddings_ND.clone().to(device), part.targets)
+        return Features(embed(model, part.images, bar.advance, device), part.targets)

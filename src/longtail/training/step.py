@@ -32,8 +32,8 @@ class Step(nn.Module):
         transfer: changes feature maps on their way through the backbone, and weights the examples.
 
     Raises:
-        InputError: if a transfer is to weight the examples of a loss that is not one of longtail's contract, or there
-            is no such part of the backbone as the transfer names.
+        InputError: if a transfer is to weight the examples of a loss that is not one of longtail's contract, or stands
+            beside an embedding loss with a stream of its own, or there is no such part of the backbone as it names.
     """
 
     def __init__(
@@ -56,6 +56,12 @@ class Step(nn.Module):
                 raise InputError(
                     f"a transfer weights the examples one by one, which {type(loss).__name__} does not allow; take a "
                     "loss of longtail.losses, or derive yours from longtail.losses.base.Loss"
+                )
+            if embedding_loss is not None and embedding_loss.stream is not None:
+                raise InputError(
+                    f"{type(embedding_loss).__name__} asks for a second stream of images for itself alone, and "
+                    f"{type(transfer).__name__} works on all images of a step; give the embedding loss other pairs "
+                    "(pairs='batch', say), or leave one of the two out"
                 )
             if transfer.uses_maps:
                 find_stage(model.backbone, transfer.at)

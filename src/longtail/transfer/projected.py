@@ -1,8 +1,8 @@
 """The projected form of SMART: covariances of many classes and channels, kept in a common subspace of few dimensions.
 
 The covariance of class k is kept as V S_k V' + R_k. V (C x D, orthonormal) is common to all classes: the leading
-directions in which features vary within classes, as seen before the transfer begins. R_k is diagonal and makes the
-variances of the channels exact. The map is that of the dense form, made of these covariances: Gamma compares channels,
+directions in which features vary within classes, as seen before the transfer begins. R_k is diagonal and brings the
+variances of the channels up to what they are (none down). The map is that of the dense form: Gamma compares channels,
 so a map made of coordinates in V would be another map altogether. It is made for a few images at a time, and anew for
 the gradient, since the maps of a whole batch would not fit either.
 Shapes: B = batch, b = images that may be changed, P = positions, C = channels, K = classes, G = groups of images of one

@@ -3,7 +3,8 @@
 Features of tail classes are given the variation of head classes, by a map made of the running covariances of both, and
 count in the loss by the size of that map (Eqs. 2 to 6, 10 and 11). There is no public code, and the text leaves much
 open: every choice is an option here, and the default is what trains. Taken literally (`scale="literal"`,
-`normalization="none"`, `merge="literal"`, `omega="literal"`, `clamp=None`), the formulas overflow in a few epochs.
+`normalization="none"`, `merge="literal"`, `omega="literal"`, `clamp=None`, `eps=1e-8`), the formulas overflow in a few
+epochs; only a negative weight is 0 even so.
 Shapes: B = batch, b = its images that may be changed, P = positions of a feature map, C = channels, K = classes,
 G = groups of images of one class, D = dimension in which covariances are kept.
 """
