@@ -1,7 +1,7 @@
 """What DLSA has done to the label space of a finished run: five tables, and the confusion matrices as a figure.
 
     longtail train --data cifar100-lt --method dlsa --out runs/dlsa
-    python benchmarks/dlsa_analysis.py runs/dlsa [--bins 5] [--out figures]
+    python benchmarks/dlsa_analysis.py runs/dlsa [--before runs/ce] [--bins 5] [--out figures]
 
 1. the share of each frequency bin that every level takes, of the training and the test images;
 2. size and purity of the clusters of each level, over the training images;
@@ -10,7 +10,10 @@
    (which has learnt from the rest alone), of one trained on the same training images without clusters, and of one
    trained on all of them;
 5. which groups of classes are called which, without DLSA (the one classifier trained on all features, by the settings
-   of the run, from random weights), with it, and the difference.
+   of the run), with it, and the difference.
+The classifiers of 4 and 5 start as those of the run did. Where that is from the head of the stage before (initialize:
+keep), --before names a run that ends with that stage; without it they start from random weights, and the text says so:
+on features of a short training that alone cost 4 points.
 With --out, the confusion matrices of all classes by falling frequency (Figs. 1 to 3 of the supplement) as
 dlsa-confusion.svg. Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
 https://arxiv.org/abs/2208.02567. Seconds on `digits-lt`.
@@ -26,7 +29,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from longtail import stages
 from longtail.data.load import load_data
@@ -45,9 +48,11 @@ from longtail.evaluation.label_space import (
 from longtail.flow.objectives import tally_clusters
 from longtail.folder import load_config
 from longtail.models import DLSAHead
+from longtail.models.classifier import Classifier
 from longtail.posthoc import DLSA, DLSASettings
 from longtail.report.style import drawing, to_svg
 from longtail.run import choose_device, load_trained
+from longtail.training.features import fingerprint
 from longtail.training.log import read_rows
 from longtail.training.predict import predict
 
@@ -63,13 +68,15 @@ class Subject:
     train_targets_N: Tensor
     test_ND: Tensor
     test_targets_N: Tensor
+    start: nn.Linear | None
+    """The head that its classifiers started from, if it is known."""
 
 
-def subject_of(folder: Path, device: torch.device) -> Subject:
+def subject_of(folder: Path, before: Path | None, device: torch.device) -> Subject:
     """A run whose last stage is `Filter`, with its data.
 
     Raises:
-        InputError: if it is another run.
+        InputError: if it is another run, or the run before is of another backbone.
     """
     config = load_config(folder)
     settings = stages.build(config.stages[-1])
@@ -80,9 +87,17 @@ def subject_of(folder: Path, device: torch.device) -> Subject:
     _, train_ND = predict(model, data.train.images)
     _, test_ND = predict(model, data.test.images)
     features = [features_ND.clone().to(device) for features_ND in (train_ND, test_ND)]
-    return Subject(
-        model.head, settings, data.class_counts.counts, features[0], data.train.targets, features[1], data.test.targets
-    )
+    parts = (features[0], data.train.targets, features[1], data.test.targets)
+    start = None if before is None else head_of(before, model, device)
+    return Subject(model.head, settings, data.class_counts.counts, *parts, start)
+
+
+def head_of(folder: Path, model: Classifier, device: torch.device) -> nn.Linear:
+    """The linear head of a run with the same backbone."""
+    before = load_trained(folder, device).model
+    if fingerprint(before.backbone) != fingerprint(model.backbone) or not isinstance(before.head, nn.Linear):
+        raise InputError(f"{folder} does not hold the backbone of this run under a linear head; give the run before it")
+    return before.head
 
 
 def print_table(title: str, head: Sequence[str], rows: Mapping[str, Sequence[float | None]], digits: int = 1) -> None:
@@ -127,12 +142,16 @@ def print_balancedness(rows: Sequence[Mapping[str, Any]]) -> None:
         print_table(title, [f"epoch {epoch + 1}" for epoch in shown], table, digits=3)
 
 
-def single_classifier(it: Subject, members_N: Tensor) -> DLSA:
-    """One classifier, without levels, trained on some of the training images by the settings of the run."""
+def single_classifier(it: Subject, members_N: Tensor, level: int) -> DLSA:
+    """One classifier, without levels, trained on some of the training images as that of a level was."""
     members_N = members_N.to(it.train_ND.device)
-    settings = dataclasses.replace(it.settings, levels=0, initialize="new")
+    settings = dataclasses.replace(it.settings, levels=0)
+    if settings.initialize == "keep" and it.start is None:
+        settings = dataclasses.replace(settings, initialize="new")
+    if settings.prior == "mixed" and level < it.head.levels:
+        settings = dataclasses.replace(settings, prior="subset")
     targets_N = it.train_targets_N[members_N.cpu()]
-    return DLSA(settings).fit(it.train_ND[members_N], targets_N, class_counts=it.class_counts_C)
+    return DLSA(settings).fit(it.train_ND[members_N], targets_N, it.start, it.class_counts_C)
 
 
 def print_accuracy(it: Subject) -> None:
@@ -141,7 +160,7 @@ def print_accuracy(it: Subject) -> None:
     for level in range(it.head.levels + 1):
         taken_N = (route.level_B == level).cpu()
         members_N = (train_route.level_B == level).nonzero().flatten()
-        alone = single_classifier(it, members_N).predict_logits(it.test_ND[taken_N.to(it.test_ND.device)])
+        alone = single_classifier(it, members_N, level).predict_logits(it.test_ND[taken_N.to(it.test_ND.device)])
         own[taken_N] = alone.argmax(dim=1).cpu()
     with torch.no_grad():
         predicted = {
@@ -156,7 +175,7 @@ def print_accuracy(it: Subject) -> None:
 
 def single_labels(it: Subject) -> Tensor:
     """What the one classifier of all training images calls the test images."""
-    dlsa = single_classifier(it, torch.arange(len(it.train_targets_N)))
+    dlsa = single_classifier(it, torch.arange(len(it.train_targets_N)), it.head.levels)
     return dlsa.predict_logits(it.test_ND).argmax(dim=1).cpu()
 
 
@@ -164,7 +183,7 @@ def print_confusion(it: Subject, num_bins: int) -> tuple[Tensor, Tensor]:
     """The tables; and the labels without and with DLSA."""
     bins = frequency_bins(it.class_counts_C, min(num_bins, len(it.class_counts_C)))
     everything = torch.arange(len(it.train_targets_N))
-    logits = {"without": single_classifier(it, everything).predict_logits(it.test_ND)}
+    logits = {"without": single_classifier(it, everything, it.head.levels).predict_logits(it.test_ND)}
     with torch.no_grad():
         logits["with"] = it.head(it.test_ND)
     tables = {name: group_confusion(z_NC.argmax(dim=1), it.test_targets_N, bins) for name, z_NC in logits.items()}
@@ -204,14 +223,20 @@ def draw(before_N: Tensor, after_N: Tensor, it: Subject, figure: Figure) -> None
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run whose last stage is Filter")
+    parser.add_argument("--before", type=Path, help="folder of the run that ends with the stage before Filter")
     parser.add_argument("--bins", type=int, default=5, help="of equally many classes, by training images")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="folder for dlsa-confusion.svg")
     options = parser.parse_args(arguments)
-    it = subject_of(options.run, choose_device(options.device))
+    it = subject_of(options.run, options.before, choose_device(options.device))
     print_shares(it, options.bins)
     print_clusters(it)
     print_balancedness(read_rows(options.run / "log.jsonl"))
+    if it.settings.initialize == "keep" and it.start is None:
+        print(
+            "\nThe classifiers of this run started from the head of the stage before; those that they are compared with "
+            "below start\nfrom random weights, which alone can cost them points: name that run by --before."
+        )
     print_accuracy(it)
     before_N, after_N = print_confusion(it, options.bins)
     if options.out is not None:

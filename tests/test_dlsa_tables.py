@@ -46,6 +46,28 @@ def test_all_tables_of_a_run_are_printed(run, tmp_path, capsys):
     assert (tmp_path / "dlsa-confusion.svg").read_text().startswith("<svg")
 
 
+def test_the_classifiers_it_is_compared_with_start_where_those_of_the_run_did(run, tmp_path, capsys):
+    """With a run that learns next to nothing, without and with DLSA are one classifier: the one before."""
+    analysis, before, after = script("dlsa_analysis"), tmp_path / "ce", tmp_path / "dlsa"
+    sets = [("model.backbone.width", 4), ("stages.0.training.epochs", 2)]
+    fit(recipes.compose("digits-lt", "ce", changes=[{"set": sets}]), before, report=False)
+    still = [("stages.1.clusters", 5), ("stages.1.flow.epochs", 1), ("stages.1.learning.lr", 1e-12)]
+    fit(recipes.compose("digits-lt", "dlsa", changes=[{"set": sets + still}]), after, report=False)
+    analysis.main([str(after), "--before", str(before)])
+    text = capsys.readouterr().out
+    without, with_ = (
+        re.search(rf"^{name} +(.*)$", text.split("Scores")[1], re.MULTILINE) for name in ("without", "with")
+    )
+    assert without is not None
+    assert with_ is not None
+    assert without[1] == with_[1]
+    assert "start\nfrom random weights" not in text
+    analysis.main([str(after)])
+    assert "start\nfrom random weights" in capsys.readouterr().out
+    with pytest.raises(InputError, match="does not hold the backbone of this run under a linear head"):
+        analysis.main([str(after), "--before", str(run)])
+
+
 def test_a_run_of_another_method_is_refused(tmp_path):
     changes = [{"set": [("model.backbone.width", 4), ("stages.0.training.epochs", 1)]}]
     fit(recipes.compose("digits-lt", "ce", changes=changes), tmp_path / "ce", report=False)

@@ -114,6 +114,15 @@ def test_the_methods_of_the_plans_can_be_composed(plan):
         assert len(configs_of(found, data)) == len(found.methods)
 
 
+@pytest.mark.parametrize("plan", ["cifar100-ldam", "smart-ablation", "dlsa-ablation", "elm", "elm-sweep"])
+def test_no_two_rows_of_a_plan_are_the_same_training(plan):
+    """A row whose change is what the recipe says already would stand there as if it measured something."""
+    found = read_plan(plan)
+    for data in found.data:
+        settings = [Cell(config, "", "").settings for _, config in configs_of(found, data)]
+        assert len(set(settings)) == len(settings)
+
+
 def test_what_can_not_be_run_is_refused_before_anything_is_trained():
     with pytest.raises(InputError, match=r"(?s)tau-norm on digits-lt: .*none are held out"):
         cells("ce", "tau-norm", of={"digits-lt": {"val_share": 0.0}})

@@ -238,6 +238,11 @@ def test_what_it_can_not_be_fitted_on_is_refused():
         InputError, match=r"(?s)at level 1 of 1 9 examples .* fewer than two classes; take fewer levels"
     ):
         DLSA(DLSASettings(**QUICK)).fit(x[:9], torch.ones(9, dtype=torch.long))
+    for labels in (y - 1, y.float()):
+        with pytest.raises(InputError, match="labels must be whole numbers >= 0"):
+            DLSA(DLSASettings(**QUICK)).fit(x, labels)
+    with pytest.raises(InputError, match="level 1 can not part the 100 examples in play: it finds all equally likely"):
+        DLSA(DLSASettings(**QUICK)).fit(torch.zeros_like(x), y)
     with pytest.raises(InputError, match="labels must lie below the number of classes, 3"):
         DLSA(DLSASettings(**QUICK)).fit(x, y, class_counts=[1, 2, 3])
 

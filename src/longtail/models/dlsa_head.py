@@ -4,7 +4,9 @@ Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognitio
 https://arxiv.org/abs/2208.02567. The first filter that finds an embedding likely enough hands it to its classifier,
 which is told the class histogram of the embedding's cluster too; what no filter takes goes to the regular classifier.
 Where we differ from the authors' code (`silicx/DLSA`): it sums a layer on the embedding (which may start as the
-backbone's) and one on embedding and histogram; the sum is one layer, so here it is one.
+backbone's) and one on embedding and histogram, or on the embedding again for the regular classifier. Here it is one
+layer. Linear, it can say the same, but at one learning rate theirs moves twice as fast on the embedding and the bias;
+of cosines the sum is another function, with logits up to twice the scale.
 Shapes: B = batch, D = embedding dimension, C = classes, M = levels, K = clusters.
 """
 

@@ -10,6 +10,7 @@ Where we differ from the authors' code (`silicx/DLSA`):
   the whole training set; here each goes by what it is trained on, unless `prior` says otherwise.
 - a class of which a classifier sees nothing counts as if it had one example (1e-6 there, a mask in all but name).
 - the threshold lies halfway between the two examples that it parts, so that rounding decides nothing.
+- a cluster without a training example has the class shares of all of them (no share of any class there).
 Shapes: N = examples, Q = examples still in play, T = examples of a group, B = batch, D = embedding dimension, C =
 classes, M = levels, K = clusters.
 """
@@ -215,6 +216,8 @@ class _Task:
             raise InputError(
                 f"DLSA needs features (N, D) and N >= 1 labels, not {tuple(features_ND.shape)} and {len(targets_N)}"
             )
+        if targets_N.is_floating_point() or int(targets_N.min()) < 0:
+            raise InputError("labels must be whole numbers >= 0; give int64 class indices")
         if not bool(features_ND.isfinite().all()):
             raise InputError("a feature is NaN or infinite; look into the net or the file that they come from")
         self.settings, self.seed, self.on_epoch = settings, seed, on_epoch
@@ -251,6 +254,11 @@ class _Task:
         head.thresholds_M[level] = threshold(density_N[in_play_Q], self.settings.share)
         head.priors_MKC[level] = cluster_priors(cluster_N, self.targets_N, self.settings.clusters, self.num_classes)
         taken_T = in_play_Q[density_N[in_play_Q] >= head.thresholds_M[level]]
+        if len(taken_T) == len(in_play_Q):
+            raise InputError(
+                f"the filter of level {level + 1} can not part the {len(in_play_Q)} examples in play: it finds all equally "
+                "likely; look whether their features are the same, in the net or the file that they come from"
+            )
 
         def inputs(rows_B: Tensor) -> Tensor:
             return head.aided_inputs(level, self.features_ND[rows_B], cluster_N[rows_B])
