@@ -234,8 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_balancedness(read_rows(options.run / "log.jsonl"))
     if it.settings.initialize == "keep" and it.start is None:
         print(
-            "\nThe classifiers of this run started from the head of the stage before; those that they are compared with "
-            "below start\nfrom random weights, which alone can cost them points: name that run by --before."
+            "\nThe classifiers of this run started from the head of the stage before; those that they are compared "
+            "with below start\nfrom random weights, which alone can cost them points: name that run by --before."
         )
     print_accuracy(it)
     before_N, after_N = print_confusion(it, options.bins)

@@ -8,8 +8,8 @@ epoch is cut into batches of nearly equal size, where a last one of a few exampl
 of equally good epochs the last is kept (theirs keeps the first, which on a small set is the untrained one); and the
 gradients are bounded. Theirs are not (they would be clipped before they are computed, and no published setting asks for
 it), but the likelihood grows as D and its weights fall as 1/C: with fewer classes than dimensions the rate of 0.2
-diverges. At the published sizes (C = 1000, D = 2048) the gradients begin at a tenth of the bound; on CIFAR-100-LT they pass
-it after a thousand updates.
+diverges. At the published sizes (C = 1000, D = 2048) the gradients begin at a tenth of the bound; on CIFAR-100-LT they
+pass it after a thousand updates.
 Shapes: N = examples, M = pairs, B = pairs of a batch, D = embedding dimension, C = classes, P = classes with examples.
 """
 

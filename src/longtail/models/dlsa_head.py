@@ -5,8 +5,8 @@ https://arxiv.org/abs/2208.02567. The first filter that finds an embedding likel
 which is told the class histogram of the embedding's cluster too; what no filter takes goes to the regular classifier.
 Where we differ from the authors' code (`silicx/DLSA`): it sums a layer on the embedding (which may start as the
 backbone's) and one on embedding and histogram, or on the embedding again for the regular classifier. Here it is one
-layer. Linear, it can say the same, but at one learning rate theirs moves twice as fast on the embedding and the bias;
-of cosines the sum is another function, with logits up to twice the scale.
+layer. Linear, it can say the same, and at twice their learning rate moves as fast on the embedding and the bias; of
+cosines the sum is another function, with logits up to twice the scale.
 Shapes: B = batch, D = embedding dimension, C = classes, M = levels, K = clusters.
 """
 

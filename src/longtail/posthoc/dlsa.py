@@ -256,8 +256,8 @@ class _Task:
         taken_T = in_play_Q[density_N[in_play_Q] >= head.thresholds_M[level]]
         if len(taken_T) == len(in_play_Q):
             raise InputError(
-                f"the filter of level {level + 1} can not part the {len(in_play_Q)} examples in play: it finds all equally "
-                "likely; look whether their features are the same, in the net or the file that they come from"
+                f"the filter of level {level + 1} can not part the {len(in_play_Q)} examples in play: it finds all "
+                "equally likely; look whether their features are the same, in the net or the file that they come from"
             )
 
         def inputs(rows_B: Tensor) -> Tensor:
