@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from longtail import recipes
 from longtail.data.counts import ClassCounts
 from longtail.errors import InputError
-from longtail.posthoc import ClassifierSettings
+from longtail.posthoc import ClassifierSettings, DLSASettings
 from longtail.run import fit
 from tests.scripts import script
 
@@ -90,3 +91,35 @@ def test_the_probe_rises_with_the_separation_where_head_and_tail_overlap():
     assert top1[0] < 60
     assert top1[0] < top1[1] < top1[2]
     assert top1[2] > 95
+
+
+def test_settings_are_chosen_on_held_out_images(run, capsys, monkeypatch):
+    choice = script("dlsa_choose")
+    monkeypatch.setattr(choice, "AXES", {"levels": (1, 2), "clusters": (5, 3)})
+    choice.main([str(run), "--search-seeds", "2", "--seeds", "2"])
+    text = capsys.readouterr().out
+    assert "on 41 held-out training images, 2 seeds" in text
+    assert re.findall(r"kept: (\w+) \d", text) == ["levels", "clusters"]
+    assert all(name in text.split("test, 2 other seeds")[1] for name in ("one classifier", "as the run", "as chosen"))
+
+
+def test_the_choice_is_the_best_of_each_axis(monkeypatch):
+    """A score that is highest at share 0.5 and sigma 0.5; levels change nothing, so the first stays."""
+    choice = script("dlsa_choose")
+
+    class Known:
+        def scores(self, settings, part, seeds):
+            assert part == "val"
+            value = settings.share - abs(settings.sigma - 0.5)
+            return [SimpleNamespace(balanced=value + seed) for seed in seeds]
+
+    chosen = choice.choose(Known(), DLSASettings(levels=2), range(3))
+    assert (chosen.levels, chosen.share, chosen.sigma, chosen.clusters) == (2, 0.5, 0.5, 500)
+
+
+def test_nothing_can_be_chosen_if_nothing_is_held_out(tmp_path):
+    sets = [("model.backbone.width", 4), ("stages.0.training.epochs", 1), ("data.val_share", 0.0)]
+    fast = [("stages.1.clusters", 5), ("stages.1.flow.epochs", 1), ("stages.1.learning.epochs", 1)]
+    fit(recipes.compose("digits-lt", "dlsa", changes=[{"set": sets + fast}]), tmp_path / "run", report=False)
+    with pytest.raises(InputError, match="--val-share"):
+        script("dlsa_choose").main([str(tmp_path / "run")])
