@@ -31,6 +31,11 @@ def load_config(folder: Path) -> Config:
     return recipes.typed(recipes.read_file(folder / "config.yaml"))
 
 
+def not_finished(folder: Path) -> InputError:
+    """What to tell someone who takes a run for finished that is not."""
+    return InputError(f"the run in {folder} is not finished; go on with: longtail train --resume --out {folder}")
+
+
 def is_taken(folder: Path) -> bool:
     """Whether a run in this folder has got as far as a checkpoint."""
     return (folder / "config.yaml").exists() and any((folder / "checkpoint").glob("*.pt"))
@@ -101,7 +106,7 @@ def _end_of(start: Path, config: Config) -> dict[str, Any]:
     begun = load_config(start)
     saved = CheckpointStore(start / "checkpoint").load()
     if saved is None or saved["stage"] < len(begun.stages):
-        raise InputError(f"the run in {start} is not finished; go on with: longtail train --resume --out {start}")
+        raise not_finished(start)
     beginning = {**to_mapping(config), "stages": to_mapping(config.stages[: len(begun.stages)])}
     _refuse(_differences(to_mapping(begun), beginning, FREE_FROM), start, "start from a run with the same first")
     return saved

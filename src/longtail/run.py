@@ -16,7 +16,7 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.files import write_json
-from longtail.folder import checkpoint_to_go_on_from, claimed, load_config, refuse_other_data
+from longtail.folder import checkpoint_to_go_on_from, claimed, load_config, not_finished, refuse_other_data
 from longtail.models.classifier import Classifier, build_classifier, restore_classifier
 from longtail.on_features import check_features
 from longtail.result import describe_run
@@ -154,7 +154,7 @@ def load_trained(folder: Path, device: torch.device) -> Trained:
     config = load_config(folder)
     saved = CheckpointStore(folder / "checkpoint").load()
     if saved is None or saved["stage"] < len(config.stages):
-        raise InputError(f"the run in {folder} is not finished; go on with: longtail train --resume --out {folder}")
+        raise not_finished(folder)
     model = restore_classifier(config.model, len(saved["class_names"]), saved)
     return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"])
 

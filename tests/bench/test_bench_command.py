@@ -29,6 +29,7 @@ def test_it_writes_every_format_and_prints_the_table(out, capsys):
     printed = capsys.readouterr().out
     assert "lws" in printed
     assert "settings of all methods: training.epochs=1, model.backbone.width=4" in printed
+    assert "without --only the tables also hold the plan's" in printed
     assert {path.name for path in (out / "quick").iterdir()} == {"table.md", "table.tex", "table.csv", "index.html"}
     rows = list(csv.DictReader((out / "quick" / "table.csv").open()))
     assert [(row["method"], row["n"]) for row in rows] == [("ce", "2"), ("lws", "2")]
@@ -37,6 +38,14 @@ def test_it_writes_every_format_and_prints_the_table(out, capsys):
     assert float(rows[0]["top1_mean"]) == pytest.approx(
         sum(json.loads(path.read_text())["test"]["top1"] for path in out.glob("cells/*-ce-seed*/result.json")) / 2
     )
+
+
+def test_a_run_of_no_row_is_named_and_not_adopted(out, tmp_path, capsys):
+    mine, other = (next(out.glob(f"cells/*-{name}-seed0")) for name in ("ce", "lws"))
+    asked = ("bench", "quick", "--only", "ce", "--seeds", 1, *FAST, "--out", tmp_path, "--table-only")
+    assert call(*asked, "--adopt", mine, other) == 0
+    assert f"not taken, as no training of the plan has their settings and images:\n  {other}" in capsys.readouterr().err
+    assert [path.name.split("-adopted-")[1] for path in (tmp_path / "cells").iterdir()] == [mine.name]
 
 
 def test_a_second_plan_finds_the_trainings_of_the_first(out, tmp_path, capsys):

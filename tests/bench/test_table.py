@@ -114,6 +114,14 @@ def test_notes_say_what_is_missing_and_what_is_old(tmp_path):
     assert tables_of([dataclasses.replace(found, outcomes={})], COLUMNS) == []
 
 
+def test_rows_that_call_every_image_the_same_are_named(tmp_path):
+    rows = [row(tmp_path / "1", "a", GOOD), row(tmp_path, "b", BAD), row(tmp_path / "2", "c", GOOD)]
+    alike = "these call every test image the same: a, c"
+    assert alike in build_table(rows, COLUMNS).notes
+    assert alike not in build_table([rows[0], row(tmp_path / "3", "c", GOOD, seeds=2)], COLUMNS).notes
+    assert not build_table(rows[:2], COLUMNS).notes
+
+
 def test_markdown_says_it_all(table):
     text = markdown([table], "my plan", "about it")
     lines = text.splitlines()

@@ -208,6 +208,21 @@ def test_where_head_surrounds_tail_the_split_does_what_no_linear_classifier_can(
     assert accuracy(fitted) > accuracy(single) + 0.05
 
 
+def test_what_it_can_not_predict_from_is_refused():
+    x, y = world()
+    with pytest.raises(InputError, match="nothing to predict with yet; call fit first"):
+        DLSA(DLSASettings(**QUICK)).predict_logits(x)
+    for given, words in ((x.numpy(), "not a ndarray; .* torch.from_numpy"), (x[0], r"not torch.float32 \(4,\)")):
+        with pytest.raises(InputError, match=words):
+            DLSA(DLSASettings(**QUICK)).fit(given, y)
+        with pytest.raises(InputError, match=words):
+            DLSA(DLSASettings(**QUICK)).fit(x, y).predict_logits(given)
+    with pytest.raises(InputError, match="labels must be whole numbers >= 0; give int64"):
+        DLSA(DLSASettings(**QUICK)).fit(x, y.numpy())
+    with pytest.raises(InputError, match=r"fitted on features of 4 numbers, not \(3,\)"):
+        DLSA(DLSASettings(**QUICK)).fit(x, y).predict_logits(x[:, :3])
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -80,6 +80,8 @@ def data_name(given: Namespace) -> str | None:
         raise InputError(f"two data sets are given: {' and '.join(said.values())}; give one")
     if given.features and Path(given.features).suffix.lower() not in (".npz", ".parquet"):
         raise InputError(f"--features takes an NPZ file or a Parquet table, not {given.features}")
+    if given.features and not Path(given.features).expanduser().is_file():
+        raise InputError(f"there are no features at {given.features}; `longtail features RUN` writes such a file")
     return next(iter(said), None)
 
 

@@ -29,7 +29,11 @@ def _figure_arguments(parser: Parser) -> None:
     parser.add_argument("--out", type=Path, default=Path("figures"), help="folder for the files; default: %(default)s")
     parser.add_argument("--labels", type=str, nargs="+", help="what to call the runs; default: by their methods")
     group = parser.add_argument_group("what is shown (each figure takes some of these)")
-    group.add_argument("--part", type=Literal["test", "train"], help="of the images; default: test, tsne: train")
+    group.add_argument(
+        "--part",
+        type=Literal["test", "train"],
+        help="of the images; default: test, of embeddings and label-space: train",
+    )
     group.add_argument("--classes", type=str, nargs="+", help="names of the classes of the panels")
     group.add_argument("--tail", type=str, help="tail-confusion: name of the tail class")
     group.add_argument("--heads", type=str, nargs="+", help="tail-confusion: names of the head classes")

@@ -2,35 +2,42 @@
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from longtail.bench.cells import PREFIX, Cell
-from longtail.errors import InputError
 from longtail.evaluation.result_file import read_result
 from longtail.files import write_json
-from longtail.folder import load_config
+from longtail.folder import load_config, not_finished
 
 
-def adopt(runs: Sequence[Path], out: Path) -> None:
+def adopt(runs: Sequence[Path], out: Path, wanted: Container[str]) -> list[Path]:
     """Copy runs into the cells of a bench, where `--keep-old` finds them; one that is there already is passed over.
 
     Args:
         runs: folders of finished runs.
         out: folder of the bench.
+        wanted: the `Cell.settings` of the plan.
+
+    Returns:
+        The runs that are none of the plan's trainings, which are not taken.
 
     Raises:
         InputError: if a folder holds no finished run.
     """
-    for run in runs:
-        if not (run / "result.json").exists() or not (run / "predictions.npz").exists():
-            raise InputError(f"the run in {run} is not finished; go on with: longtail train --resume --out {run}")
-    for run in runs:
-        result = read_result(run / "result.json")
-        cell = Cell(load_config(run), result["split"]["sha256"], code="")
+    cells = {run: _cell_of(run) for run in runs}
+    for run, cell in cells.items():
         place = out / "cells" / f"{cell.settings[:PREFIX]}-adopted-{run.resolve().name}"
-        if not place.exists():
+        if cell.settings in wanted and not place.exists():
             _copy(run, place, {"settings": cell.settings, "adopted_from": str(run)})
+    return [run for run, cell in cells.items() if cell.settings not in wanted]
+
+
+def _cell_of(run: Path) -> Cell:
+    config = load_config(run)
+    if not (run / "result.json").exists() or not (run / "predictions.npz").exists():
+        raise not_finished(run)
+    return Cell(config, read_result(run / "result.json")["split"]["sha256"], code="")
 
 
 def _copy(run: Path, place: Path, about: dict[str, str]) -> None:

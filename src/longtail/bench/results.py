@@ -148,6 +148,15 @@ def correct_answers(row: Row, seeds: Sequence[int]) -> npt.NDArray[np.bool_]:
     return np.stack([_correct(row.outcomes[seed].folder) for seed in seeds])
 
 
+def same_answers(rows: Sequence[Row]) -> list[list[str]]:
+    """Names of rows that call every test image the same, seed by seed; each group has at least two."""
+    groups: dict[tuple[tuple[int, bytes], ...], list[str]] = {}
+    for row in rows:
+        answers = tuple(sorted((seed, _answers(each.folder)) for seed, each in row.outcomes.items()))
+        groups.setdefault(answers, []).append(row.name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
 def image_weights(outcome: Outcome, column: str) -> npt.NDArray[np.float64] | None:
     """What a test image counts for in a score that is a mean over images; None for any other score.
 
@@ -187,6 +196,11 @@ def _correct(folder: Path) -> npt.NDArray[np.bool_]:
     found = read_predictions(folder)
     correct: npt.NDArray[np.bool_] = (found.predicted == found.targets).numpy()
     return correct
+
+
+@cache
+def _answers(folder: Path) -> bytes:
+    return read_predictions(folder).predicted.numpy().tobytes()
 
 
 def _result(folder: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from longtail.config import to_mapping
 from longtail.console import console
 from longtail.errors import InputError
 from longtail.files import write_json
+from longtail.report.wording import several
 
 State = Literal["waiting", "running", "done", "failed"]
 
@@ -179,7 +180,7 @@ class Runner:
         """Let every worker save its state and end; a second Ctrl-C makes them end at once."""
         busy = [worker for worker in self._workers if worker.job is not None]
         if busy:
-            console.print(f"stopping: {len(busy)} trainings save their state (Ctrl-C again to stop at once)")
+            console.print(f"stopping: {several(len(busy), 'training')} to save first (Ctrl-C again to stop at once)")
         try:
             for worker in self._workers:
                 worker.stop()

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from longtail.bench.beside import Beside, beside
-from longtail.bench.results import Row, correct_answers, differences, image_weights, protocol, read_about, require_alike
+from longtail.bench.results import (
+    Row,
+    correct_answers,
+    differences,
+    image_weights,
+    protocol,
+    read_about,
+    require_alike,
+    same_answers,
+)
 from longtail.bench.statistics import Summary, summarize
 from longtail.errors import InputError
 from longtail.evaluation import Difference, paired_bootstrap
@@ -202,6 +211,7 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     if missing:
         listed = ", ".join(f"{name} (seed {', '.join(map(str, seeds))})" for name, seeds in missing.items())
         notes.append(f"not finished: {listed}")
+    notes += [f"these call every test image the same: {', '.join(names)}" for names in same_answers(rows)]
     if any(outcome.older for row in rows for outcome in row.outcomes.values()):
         notes.append("† trained, at least in part, by an older version of the code")
     if all(len(row.outcomes) == 1 for row in rows):

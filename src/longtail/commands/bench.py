@@ -55,7 +55,10 @@ def bench(
     wanted = narrowed(read_plan(plan), only, seeds, changes, factors)
     limits = budget(jobs, memory_gb)
     rows = rows_of(wanted)
-    adopt(adopted, folder)
+    strangers = adopt(adopted, folder, {cell.settings for _, cells in rows.values() for cell in cells})
+    if strangers:
+        listed = first_ten(map(str, strangers))
+        console.print(f"not taken, as no training of the plan has their settings and images:\n{listed}", markup=False)
     failures: Mapping[str, str] = {}
     if not table_only:
         try:
@@ -71,6 +74,9 @@ def bench(
         built = []
     for table in built:
         out.print(terminal_table(table))
+    left_out = len(read_plan(plan).methods) - len(wanted.methods)
+    if built and left_out:
+        out.print(f"without --only the tables also hold the plan's {several(left_out, 'other row')}", markup=False)
     for path in write_tables(built, wanted, folder, formats) if built else ():
         out.print(f"table: {path}", markup=False)
     if failures:

@@ -19,7 +19,7 @@ from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, long_tailed_prior, read_predictions
 from longtail.files import write_text
-from longtail.folder import load_config
+from longtail.folder import load_config, not_finished
 from longtail.run import choose_device, load_trained
 from longtail.training.predict import predict as predict_images
 
@@ -101,7 +101,7 @@ def _predictions(target: Path, counts: str | None, groups: Mapping[str, Any]) ->
         return read_predictions(target, counts), dict(groups)
     config = load_config(target)
     if not (target / "predictions.npz").exists():
-        raise InputError(f"the run in {target} is not finished; go on with: longtail train --resume --out {target}")
+        raise not_finished(target)
     own = {"many": config.many, "few": config.few, "groups": config.groups}
     return read_predictions(target / "predictions.npz", counts), {**own, **groups}
 

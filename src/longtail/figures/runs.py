@@ -18,7 +18,7 @@ from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, group_options, read_predictions, read_result
-from longtail.folder import load_config
+from longtail.folder import load_config, not_finished
 from longtail.report.classes import Classes
 from longtail.run import choose_device, load_trained
 from longtail.training.predict import predict
@@ -130,7 +130,7 @@ def read_runs(folders: Sequence[Path], labels: Sequence[str] | None = None) -> l
 def _read_run(folder: Path) -> FinishedRun:
     load_config(folder)  # refuses a folder that holds no run
     if not (folder / "result.json").is_file():
-        raise InputError(f"the run in {folder} is not finished; go on with: longtail train --resume --out {folder}")
+        raise not_finished(folder)
     result = read_result(folder / "result.json")
     missing = [key for key in NEEDED if key not in result]
     if missing:

@@ -138,7 +138,14 @@ class DLSAHead(nn.Module):
         return self
 
     def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """Logits (B, C) by the classifier of the level that takes each embedding."""
+        """Logits (B, C) by the classifier of the level that takes each embedding.
+
+        Raises:
+            InputError: for embeddings of another dimension.
+        """
+        dim = self.rest.weight.shape[1]
+        if embeddings_BD.shape[1:] != (dim,):
+            raise InputError(f"DLSA was fitted on features of {dim} numbers, not {tuple(embeddings_BD.shape)[1:]}")
         blocks = torch.split(embeddings_BD.to(self.thresholds_M.dtype), BLOCK)
         return torch.cat([self._logits(block_BD) for block_BD in blocks])
 

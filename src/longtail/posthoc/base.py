@@ -54,9 +54,39 @@ class PostHoc(ABC):
 
     @torch.no_grad()
     def predict_logits(self, features_BD: Tensor) -> Tensor:
-        """Corrected logits, shape (B, C), from features of any float type."""
+        """Corrected logits, shape (B, C), from features of any float type.
+
+        Raises:
+            InputError: before `fit`, or for what is no tensor of shape (B, D).
+        """
+        if not hasattr(self, "head"):
+            raise InputError(f"this {type(self).__name__} has nothing to predict with yet; call fit first")
+        check_features(features_BD)
         logits_BC: Tensor = self.head(features_BD.to(next(self.head.parameters()).dtype))
         return logits_BC
+
+
+def check_features(features_ND: Tensor) -> None:
+    """Refuse what is no table of features.
+
+    Raises:
+        InputError: for anything but a tensor of floats, shape (N, D).
+
+    Example:
+        >>> check_features(torch.ones(3))
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: features must be a tensor of floats, shape (N, D), not torch.float32 (3,)
+    """
+    if not isinstance(features_ND, Tensor):
+        raise InputError(
+            f"features must be a tensor of floats, shape (N, D), not a {type(features_ND).__name__}; an array of NumPy "
+            "becomes one by torch.from_numpy"
+        )
+    if features_ND.ndim != 2 or not features_ND.is_floating_point():
+        raise InputError(
+            f"features must be a tensor of floats, shape (N, D), not {features_ND.dtype} {tuple(features_ND.shape)}"
+        )
 
 
 class Strength(PostHoc):

@@ -28,7 +28,7 @@ from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, unknown_name
 from longtail.flow import FilterHistory, FilterSettings, FlowFilter, train_filter
 from longtail.models.dlsa_head import DLSAHead, Kind
-from longtail.posthoc.base import PostHoc
+from longtail.posthoc.base import PostHoc, check_features
 from longtail.posthoc.group_classifier import ClassifierSettings, fit_classifier
 
 Prior = Literal["subset", "mixed", "whole"]
@@ -212,11 +212,12 @@ class _Task:
         class_counts: Countable | None,
         on_epoch: Callable[[], None] | None,
     ) -> None:
-        if features_ND.ndim != 2 or len(features_ND) != len(targets_N) or len(targets_N) == 0:
+        check_features(features_ND)
+        if len(features_ND) != len(targets_N) or len(targets_N) == 0:
             raise InputError(
                 f"DLSA needs features (N, D) and N >= 1 labels, not {tuple(features_ND.shape)} and {len(targets_N)}"
             )
-        if targets_N.is_floating_point() or int(targets_N.min()) < 0:
+        if not isinstance(targets_N, Tensor) or targets_N.is_floating_point() or int(targets_N.min()) < 0:
             raise InputError("labels must be whole numbers >= 0; give int64 class indices")
         if not bool(features_ND.isfinite().all()):
             raise InputError("a feature is NaN or infinite; look into the net or the file that they come from")
