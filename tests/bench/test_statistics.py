@@ -15,6 +15,12 @@ def test_the_interval_is_students():
     assert (found.mean, found.sd, found.n) == pytest.approx((np.mean(values), np.std(values, ddof=1), 5))
 
 
+def test_an_interval_ends_where_scores_end():
+    found = summarize([99.0, 90.0, 99.5], 0, 100)
+    assert (found.low, found.high) == (pytest.approx(82.9, abs=0.1), 100)
+    assert summarize([1.0, 9.0], 0, 100).low == 0
+
+
 def test_one_seed_has_no_spread_and_none_no_summary():
     one = summarize([50.0, None])
     assert (one.mean, one.n, one.sd, one.low, one.high) == (50.0, 1, None, None, None)

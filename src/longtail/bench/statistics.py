@@ -29,8 +29,13 @@ class Summary:
     high: float | None
 
 
-def summarize(values: Sequence[float | None]) -> Summary | None:
+def summarize(values: Sequence[float | None], least: float = -math.inf, most: float = math.inf) -> Summary | None:
     """Mean, standard deviation and Student's interval of the values that are known; None where none is.
+
+    Args:
+        values: one for each seed.
+        least: what no value can lie under, nor then the interval.
+        most: what no value can lie above.
 
     Example:
         >>> found = summarize([1.0, 2.0, 3.0, None])
@@ -45,4 +50,4 @@ def summarize(values: Sequence[float | None]) -> Summary | None:
         return Summary(mean, None, 1, None, None)
     sd = float(known.std(ddof=1))
     reach = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * sd / math.sqrt(len(known))
-    return Summary(mean, sd, len(known), mean - reach, mean + reach)
+    return Summary(mean, sd, len(known), max(mean - reach, least), min(mean + reach, most))

@@ -147,7 +147,7 @@ def _line(row: Row, columns: Sequence[str], base: Row | None, best: Mapping[str,
     return Line(
         row.name,
         len(row.outcomes),
-        {column: summarize(row.values(column)) for column in columns},
+        {column: summarize(row.values(column), -100 if column == "mcc" else 0, 100) for column in columns},
         frozenset(column for column in columns if row.name in best[column]),
         None if base is None or base.name == row.name else difference(row, base, "top1"),
         summarize([outcome.result["cost"]["seconds"] for outcome in row.outcomes.values()]),
