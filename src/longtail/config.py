@@ -84,6 +84,24 @@ def keyword_options(cls: Any) -> list[str]:
     return known
 
 
+def check_options(component: object, given: Mapping[str, Any], contract: Any) -> None:
+    """Refuse what a component has handed on to its base class and the base class does not know either.
+
+    Args:
+        component: being built.
+        given: options that reached the base class.
+        contract: the TypedDict of those that it takes.
+
+    Raises:
+        InputError: with the likest of the options that there are.
+    """
+    shared = list(typing.get_type_hints(contract))
+    for name in given:
+        if name not in shared:
+            known = dict.fromkeys([*keyword_options(type(component)), *shared])
+            raise unknown_name(f"option of {type(component).__name__}", name, known)
+
+
 def find_class(name: str, package: types.ModuleType) -> Any:
     """The class called `name` in a package of components, or anywhere by its dotted path."""
     if "." in name:

@@ -47,3 +47,8 @@ def test_dimension_is_asked_for_where_needed() -> None:
 def test_counts_are_checked() -> None:
     with pytest.raises(InputError, match="class counts need at least two classes"):
         Norms([3])
+
+
+def test_an_unknown_option_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="no option of Norms 'wieght'; did you mean weight"):
+        Norms([3, 3], wieght=1.0)  # type: ignore[call-arg]

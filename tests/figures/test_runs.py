@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import pytest
@@ -88,6 +89,13 @@ def test_what_a_reader_must_know_is_said(make_run):
     runs = read_runs([changed(make_run("a"), **best), changed(make_run("b", "focal"), **best, recipe="other")])
     assert warnings_of(runs) == "checkpoint chosen on the test set; training recipes differ: digits, other"
     assert warnings_of(read_runs([make_run("c")])) == ""
+
+
+def test_lengths_of_training_that_differ_are_said(make_run):
+    short, long = make_run("a"), make_run("b", "focal")
+    text = (long / "config.yaml").read_text()
+    (long / "config.yaml").write_text(re.sub(r"epochs: \d+", "epochs: 99", text, count=1))
+    assert re.fullmatch(r"lengths of training differ: \d+ epochs, 99 epochs", warnings_of(read_runs([short, long])))
 
 
 def test_runs_that_differ_in_their_seed_alone_belong_together(make_run):

@@ -74,3 +74,8 @@ def test_logsumexp_of_others_leaves_each_class_out_in_turn() -> None:
     for c in range(5):
         kept = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
         torch.testing.assert_close(logsumexp_of_others(logits)[:, c], kept.logsumexp(dim=1))
+
+
+def test_an_unknown_option_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match="no option of CrossEntropy 'reducton'; did you mean reduction"):
+        CrossEntropy([1, 1], reducton="sum")  # type: ignore[call-arg]

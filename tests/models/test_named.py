@@ -34,6 +34,8 @@ def test_channels_of_any_part(name, channels):
 def test_an_unknown_part_is_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"there is no part of the backbone 'stag2'.*stage2"):
         find_stage(resnet20(), "stag2")
+    with pytest.raises(InputError, match="no part of the backbone '0'"):  # a number, as YAML reads it
+        find_stage(resnet20(), 0)
 
 
 def test_a_net_that_does_not_say_where_its_last_maps_are_needs_a_name():

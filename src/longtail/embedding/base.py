@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from longtail.config import Component
+from longtail.config import Component, check_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 
@@ -35,7 +35,8 @@ class EmbeddingLoss(nn.Module):
         ignore_index: a row with this label contributes 0, and is nobody's partner.
 
     Raises:
-        InputError: if `weight` is negative or not finite, or `embedding_dim` is no whole number >= 1.
+        InputError: if `weight` is negative or not finite, `embedding_dim` is no whole number >= 1, or an option is
+            unknown.
     """
 
     counts_C: Tensor
@@ -46,6 +47,7 @@ class EmbeddingLoss(nn.Module):
 
     def __init__(self, class_counts: Countable, embedding_dim: int | None = None, **contract: Unpack[Contract]) -> None:
         super().__init__()
+        check_options(self, contract, Contract)
         weight = contract.get("weight", 0.01)
         if not 0 <= weight < math.inf:
             raise InputError(f"weight multiplies the loss and must be finite and >= 0 (0.01, say), not {weight}")

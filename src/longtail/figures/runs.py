@@ -183,14 +183,26 @@ def _backbone(described: Mapping[str, Any]) -> str:
 
 
 def warnings_of(runs: Sequence[FinishedRun]) -> str:
-    """What a reader must know of the runs of a figure: a checkpoint chosen on the test set, recipes that differ."""
+    """What a reader must know of the runs of a figure: a checkpoint chosen on the test set, trainings that differ."""
     notes = []
     if any(run.result["protocol"]["selected_on"] == "test" for run in runs):
         notes.append("checkpoint chosen on the test set")
     recipes = sorted({str(run.result["recipe"]) for run in runs})
     if len(recipes) > 1:
         notes.append(f"training recipes differ: {', '.join(recipes)}")
+    lengths = list(dict.fromkeys(_length(run.config) for run in runs))
+    if len(lengths) > 1:
+        notes.append(f"lengths of training differ: {', '.join(lengths)}")
     return "; ".join(notes)
+
+
+def _length(config: Config) -> str:
+    """Of the first stage; those that follow are the method's own affair."""
+    training = config.stages[0].options.get("training") or {}
+    steps, unit = training.get("iterations"), training.get("epoch_unit")
+    if steps is not None:
+        return f"{steps} steps"
+    return f"{training.get('epochs', 0)} epochs{f' of {unit} images' if unit else ''}"
 
 
 def by_seed(runs: Sequence[FinishedRun]) -> list[tuple[str, list[FinishedRun]]]:

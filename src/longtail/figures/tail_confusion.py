@@ -70,7 +70,7 @@ def tail_confusion(
         Table(("run", "true_class", "predicted_class", "percent"), rows),
         lambda figure: _draw(figure, matrices, names),
         height=0.5 + 2.35 * -(-len(runs) // 2) if len(runs) > 1 else 4.2,
-        note="; ".join(filter(None, [f"{part} images; 0 is the tail class", warnings_of(runs)])),
+        note="; ".join(filter(None, [f"{part} images; the first row is the tail class", warnings_of(runs)])),
         summary=tuple(_told(run, matrix, names, classes, chosen[0]) for run, matrix in matrices.items()),
     )
 

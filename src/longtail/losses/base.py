@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from longtail.config import check_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name
 
@@ -58,6 +59,7 @@ class Loss(nn.Module):
 
     def __init__(self, class_counts: Countable, **contract: Unpack[Contract]) -> None:
         super().__init__()
+        check_options(self, contract, Contract)
         reduction, absent = contract.get("reduction", "mean"), contract.get("absent", "error")
         if reduction not in get_args(Reduction):
             raise unknown_name("reduction", reduction, get_args(Reduction))

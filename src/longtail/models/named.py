@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from longtail.errors import InputError, unknown_name
 
 
-def find_stage(backbone: nn.Module, name: str | None) -> nn.Module:
+def find_stage(backbone: nn.Module, name: str | int | None) -> nn.Module:
     """A part of a backbone by its dotted name; None takes the one that makes the last feature maps.
 
     Args:
@@ -25,7 +25,7 @@ def find_stage(backbone: nn.Module, name: str | None) -> nn.Module:
         >>> find_stage(net, None) is net.stage3
         True
     """
-    wanted = name or getattr(backbone, "last_stage", None)
+    wanted = getattr(backbone, "last_stage", None) if name is None else str(name)  # YAML reads 2 as a number
     parts = dict(backbone.named_modules())
     outer = [part for part in parts if part and part.count(".") <= 1]
     if wanted is None:

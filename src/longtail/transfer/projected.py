@@ -229,7 +229,7 @@ def projected_sizes(num_classes: int, channels: int, budget_bytes: float) -> tup
     if dimension < SMALLEST:
         needed = (fixed + per_square * SMALLEST**2) / 1e9
         raise InputError(
-            f"{num_classes} classes and {channels} channels need memory_budget_gb of at least {needed:.1f}, better "
+            f"{num_classes} classes and {channels} channels need memory_budget_gb of at least {needed:.2g}, better "
             f"twice that, not {budget_bytes / 1e9:g}; or change features of an earlier stage, which has fewer channels"
         )
     return min(dimension, channels), at_once

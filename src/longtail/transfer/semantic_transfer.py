@@ -61,26 +61,28 @@ class SemanticTransfer(Transfer):
         transfer_heads: change the head classes' images of the second stream, too.
         share: of the tail images that are changed and weighted, drawn anew in each step; 0.5 stands for a copy of the
             second stream that is left as it is.
-        pairing: how a head is drawn: "uniform", by "frequency", one of the `nearest` by "covariance" or by a "table".
-        nearest: heads to draw from, with "covariance" and "table".
+        pairing: how a head is drawn: "uniform" (default), by "frequency", one of the `nearest` by "covariance" or by a
+            "table".
+        nearest: heads to draw from, with "covariance" and "table"; 5 by default.
         similarity: the table: similarities of all pairs of classes, shape (K, K), or the .npy or comma-separated file.
-        min_seen: images that a head class must have shown since the start.
+        min_seen: images that a head class must have shown since the start; 20 by default.
         per_image: draw a head for each image; else for each class of the batch.
         statistics: "spatial" takes every position of a feature map for a sample, "pooled" the mean of the map.
-        merge: "exact" running covariances, or Eq. 3's "literal" ones, which leave out how batch means differ.
+        merge: "exact" (default) running covariances, or Eq. 3's "literal" ones, which leave out how batch means differ.
         momentum: fixed share of each batch in the statistics of its classes; None counts all images alike.
         count_cap: images after which a class begins to forget; None: never.
         reset: forget the statistics when the transfer begins ("start"), or before every "epoch".
         detach: take the statistics for constants; else gradients flow through those of the batch's own classes.
-        tau: how sharply the largest products of a row stand out (Eq. 4); 0 takes all alike.
-        temperature: whether tau does "multiply" or "divide" the products.
-        normalization: before tau, divide each row of products by its largest size ("row-max"), or not ("none").
-        negative: negative products are kept, or set to 0 ("relu").
-        scale: of the map: "trace" gives the changed features the head's total variance; "literal" takes Eq. 5 as it
-            is; "spectral" divides by the largest singular value; "correlation" uses correlations, in the head's units;
-            "optimal-transport" is the solution of Eq. 24 that moves features least.
-        covariance: make the map of "both" covariances, or of the "head" or "tail" one alone.
-        shrinkage: of the tail covariance under "optimal-transport".
+        tau: how sharply the largest products of a row stand out (Eq. 4); 0 takes all alike. 10 by default.
+        temperature: whether tau does "multiply" (default) or "divide" the products.
+        normalization: before tau, divide each row of products by its largest size ("row-max", default), or not
+            ("none").
+        negative: negative products are kept ("keep", default), or set to 0 ("relu").
+        scale: of the map: "trace" (default) gives the changed features the head's total variance; "literal" takes Eq. 5
+            as it is; "spectral" divides by the largest singular value; "correlation" uses correlations, in the head's
+            units; "optimal-transport" is the solution of Eq. 24 that moves features least.
+        covariance: make the map of "both" (default) covariances, or of the "head" or "tail" one alone.
+        shrinkage: of the tail covariance under "optimal-transport"; 0.1 by default.
         omega: weights of tail images by the sum of their map's entries over C, not below 0: "mean-one" divides by the
             batch's mean and keeps them in [0.1, 10]; "literal" takes them as they are; "one-plus" adds 1.
         enters: whose loss counts: of "both" streams, or of the "second" alone.
