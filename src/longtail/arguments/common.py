@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 
 from longtail.arguments.parser import Parser
 from longtail.errors import InputError
+from longtail.nested import read_yaml
 
 
 def add_data_arguments(parser: Parser, default: str = "digits-lt") -> None:
@@ -118,9 +119,12 @@ def setting(text: str) -> tuple[str, Any]:
     """A --set argument as a dotted path and a value.
 
     Raises:
-        InputError: if it is not of the form KEY=VALUE.
+        InputError: if it is not of the form KEY=VALUE, or the value is no YAML.
     """
     key, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--set takes KEY=VALUE (stages.0.training.clip_norm=1, say), not {text!r}")
-    return key, yaml.safe_load(value)
+    try:
+        return key, read_yaml(value)
+    except yaml.YAMLError as error:
+        raise InputError(f"can not read the value of {key}, {value!r}: {getattr(error, 'problem', error)}") from error

@@ -14,6 +14,7 @@ import yaml
 
 from longtail.config import Config, from_mapping, to_mapping
 from longtail.errors import InputError, unknown_name
+from longtail.nested import read_yaml
 
 Kind = Literal["data", "training", "methods"]
 # paths of --set after which a method is no longer what its name says
@@ -162,7 +163,7 @@ def read_file(path: Path) -> dict[str, Any]:
         InputError: if it can not be read, or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read_yaml(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"can not read the configuration {path}: {error}") from error
     if not isinstance(content, dict):
