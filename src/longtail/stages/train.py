@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 import longtail.embedding as embedding
@@ -66,9 +67,19 @@ class Train(Stage):
             )
 
     def check(self, data: Dataset, head: Component) -> Component:
-        """The head stays; a loss that takes cosines needs a cosine head."""
-        del data
+        """The head stays; a loss that takes cosines needs a cosine head.
+
+        All parts are built once, in vain, so that a value that one of them refuses leaves no run behind.
+        """
         refuse_head(self.loss, head)
+        with torch.random.fork_rng(devices=[]):
+            self.loss.build(losses, data.class_counts)
+            self.sampler.build(samplers, data.train.targets)
+            if self.mixing is not None:
+                self.mixing.build(mixings, data.class_counts)
+            for part, package in ((self.transfer, transfers), (self.embedding_loss, embedding)):
+                if part is not None:
+                    part.build(package, data.class_counts, 1)  # the width of the net is not known yet
         return head
 
     def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
