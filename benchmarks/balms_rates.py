@@ -25,14 +25,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from longtail import recipes, stages
-from longtail.config import Config
+from longtail import stages
+from longtail.config import recipes
+from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.models.classifier import Classifier
 from longtail.report.palette import GROUP_COLOURS
 from longtail.report.style import drawing, to_svg
-from longtail.run import choose_device, fit, load_config, load_trained
+from longtail.run.fit import choose_device, fit, load_config, load_trained
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.log import RunLog

@@ -35,7 +35,10 @@ from longtail import stages
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import confusion_matrix, evaluate_logits
-from longtail.evaluation.label_space import (
+from longtail.models import DLSAHead
+from longtail.models.classifier import Classifier
+from longtail.posthoc import DLSA, DLSASettings
+from longtail.posthoc.dlsa.analysis import (
     PURITY_EDGES,
     SIZE_EDGES,
     accuracy_by_level,
@@ -45,13 +48,10 @@ from longtail.evaluation.label_space import (
     purity_histogram,
     shares_by_level,
 )
-from longtail.flow.objectives import tally_clusters
-from longtail.folder import load_config
-from longtail.models import DLSAHead
-from longtail.models.classifier import Classifier
-from longtail.posthoc import DLSA, DLSASettings
+from longtail.posthoc.dlsa.flow.objectives import tally_clusters
 from longtail.report.style import drawing, to_svg
-from longtail.run import choose_device, load_trained
+from longtail.run.fit import choose_device, load_trained
+from longtail.run.folder import load_config
 from longtail.training.features import fingerprint
 from longtail.training.log import read_rows
 from longtail.training.predict import predict

@@ -28,10 +28,10 @@ from longtail.data.counts import ClassCounts
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Scores, evaluate_logits
-from longtail.folder import load_config
-from longtail.models.dlsa_head import DLSAHead
 from longtail.posthoc import DLSA, DLSASettings
-from longtail.run import choose_device, load_trained
+from longtail.posthoc.dlsa.head import DLSAHead
+from longtail.run.fit import choose_device, load_trained
+from longtail.run.folder import load_config
 from longtail.training.predict import predict
 
 AXES: Mapping[str, Sequence[Any]] = {

@@ -20,17 +20,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longtail import randomness
+from longtail import _random as randomness
 from longtail.data.counts import ClassCounts
 from longtail.data.load import load_data
 from longtail.evaluation import Scores, evaluate_predictions
-from longtail.evaluation.label_space import oracle_groups
-from longtail.folder import load_config
 from longtail.losses import CrossEntropy
 from longtail.models import LinearHead
 from longtail.posthoc import ClassifierSettings
-from longtail.posthoc.group_classifier import fit_classifier
-from longtail.run import choose_device, load_trained
+from longtail.posthoc.dlsa.analysis import oracle_groups
+from longtail.posthoc.dlsa.group_classifier import fit_classifier
+from longtail.run.fit import choose_device, load_trained
+from longtail.run.folder import load_config
 from longtail.training.predict import predict
 
 SEPARATIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

@@ -24,14 +24,14 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from longtail.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.dataset import Part
 from longtail.data.resident import ResidentImages
 from longtail.losses import BalancedSoftmax
 from longtail.models.classifier import STATISTICS, Classifier
 from longtail.models.heads import LinearHead
 from longtail.models.resnet_cifar import resnet32
-from longtail.run import choose_device
+from longtail.run.fit import choose_device
 from longtail.samplers import InstanceSampler
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context

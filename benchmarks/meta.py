@@ -28,18 +28,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtail.config import OptimizerConfig, TrainingConfig
+from longtail.augment.policies import policy
+from longtail.config.schema import OptimizerConfig, TrainingConfig
 from longtail.data import long_tailed_counts
-from longtail.data.augment import policy
 from longtail.data.dataset import Part
 from longtail.losses import BalancedSoftmax
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
 from longtail.models.small import small_net
-from longtail.run import choose_device
+from longtail.run.fit import choose_device
 from longtail.samplers import MetaSampler
 from longtail.samplers.meta import Level
-from longtail.training.bilevel import Batch, BilevelState, Feed
+from longtail.training.balms.bilevel import Batch, BilevelState, Feed
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.features import FeatureImages

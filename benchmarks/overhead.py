@@ -21,11 +21,11 @@ import torch
 from timing import seconds
 
 from longtail import embedding, losses, transfer
-from longtail.config import TrainingConfig
+from longtail.config.schema import TrainingConfig
 from longtail.models.classifier import Classifier
 from longtail.models.heads import CosineHead, LinearHead
 from longtail.models.resnet_cifar import resnet32
-from longtail.run import choose_device
+from longtail.run.fit import choose_device
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.log import RunLog

@@ -23,7 +23,7 @@ import torch
 from timing import seconds
 from torch import Tensor
 
-from longtail.run import choose_device
+from longtail.run.fit import choose_device
 from longtail.transfer import SemanticTransfer
 from longtail.transfer.forms import DenseForm
 from longtail.transfer.maps import TransferMap

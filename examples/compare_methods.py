@@ -4,8 +4,8 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from longtail import recipes
-from longtail.run import fit
+from longtail.config import recipes
+from longtail.run.fit import fit
 
 
 def main() -> None:

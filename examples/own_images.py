@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
-from longtail.config import DataConfig
+from longtail.config.schema import DataConfig
 from longtail.data.export import export_dataset
 from longtail.data.load import load_data
-from longtail.plan import plan_run
-from longtail.run import fit
+from longtail.run.fit import fit
+from longtail.run.resolve import plan_run
 
 
 def main() -> None:

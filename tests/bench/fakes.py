@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
+from longtail._io import write_json
 from longtail.bench.results import Outcome, Row
 from longtail.evaluation import Predictions, save_predictions
-from longtail.files import write_json
 
 COUNTS = [500, 60, 5]
 PER_CLASS = 40

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from longtail import recipes
 from longtail.bench.adopt import adopt
 from longtail.bench.cells import Cell
 from longtail.bench.results import older_cells, outcome_of
+from longtail.config import recipes
 from longtail.errors import InputError
-from longtail.run import fit
+from longtail.run.fit import fit
 
 
 def config(method: str = "ce", seed: int = 0):

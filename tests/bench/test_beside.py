@@ -7,7 +7,7 @@ import pytest
 from longtail.bench.beside import beside
 from longtail.bench.formats import markdown
 from longtail.bench.table import build_table
-from longtail.published import published
+from longtail.papers.published import published
 from tests.bench.fakes import row
 
 

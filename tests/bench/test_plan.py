@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longtail import recipes
 from longtail.bench.cells import configs_of
 from longtail.bench.plan import names, narrowed, parse_plan, read_plan
+from longtail.config import recipes
 from longtail.errors import InputError
 
 WANTED = (

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from longtail import recipes
 from longtail.bench.cells import Cell, cells_of, jobs_for
 from longtail.bench.limits import budget
 from longtail.bench.plan import parse_plan
 from longtail.bench.run import rows_of, tables
 from longtail.bench.runner import Runner
+from longtail.config import recipes
 from longtail.errors import InputError
-from longtail.run import fit
+from longtail.run.fit import fit
 
 METHODS = ["ce", "crt", "tau-norm", "balanced-softmax"]
 SETTINGS = {"training": {"epochs": 40}, "set": {"model.backbone.width": 4}}

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from longtail.comparison import Comparison, Contender
 from longtail.evaluation import Predictions, save_predictions
 from longtail.report.classes import Classes
+from longtail.report.comparison import Comparison, Contender
 
 from ..report.conftest import RESULT
 

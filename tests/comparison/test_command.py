@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from longtail.cli import main
-from longtail.comparison.summary import changes_table, overview_table
+from longtail.report.comparison.summary import changes_table, overview_table
 
 from .made_up import predictions, together, told, write_run
 

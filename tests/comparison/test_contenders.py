@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.comparison import read_contenders
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, save_predictions
+from longtail.report.comparison import read_contenders
 
 from .made_up import COUNTS, NAMES, predictions, write_run
 

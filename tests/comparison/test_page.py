@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtail.comparison import Comparison, write_comparison
-from longtail.comparison.page import page
 from longtail.data import long_tailed_counts
 from longtail.errors import InputError
 from longtail.evaluation import Predictions
+from longtail.report.comparison import Comparison, write_comparison
+from longtail.report.comparison.page import page
 
 from ..report.conftest import EVIL, Page
 from ..report.test_html import assert_loads_nothing, picture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from longtail.comparison.pair import Pair, Shift
+from longtail.report.comparison.pair import Pair, Shift
 
 from .made_up import predictions, together, told
 

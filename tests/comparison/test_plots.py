@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from longtail.comparison import plots
+from longtail.report.comparison import plots
 
 from .made_up import predictions, together, told
 

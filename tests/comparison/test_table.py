@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from longtail.comparison.table import class_table, write_table
 from longtail.errors import InputError
+from longtail.report.comparison.table import class_table, write_table
 
 from ..report.conftest import Page
 from .made_up import NAMES, predictions, together, told

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from longtail.comparison import Comparison
 from longtail.evaluation import Predictions, save_predictions
+from longtail.report.comparison import Comparison
 
 from ..report.conftest import RESULT
 from .made_up import predictions, together, told, write_run
@@ -50,7 +50,7 @@ def test_a_head_of_another_size_is_part_of_the_method(tmp_path: Path) -> None:
 
 
 def test_a_longer_training_is_named(tmp_path: Path) -> None:
-    from longtail import recipes
+    from longtail.config import recipes
 
     comparison_of = compare(tmp_path)
     for label, epochs in (("ce", 24), ("balms", 200)):

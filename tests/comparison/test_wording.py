@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from longtail.comparison.wording import interval, points, verdict
 from longtail.evaluation import Difference
+from longtail.report.comparison.wording import interval, points, verdict
 
 from .made_up import predictions, together, told
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from longtail.data.cifar_files import CIFARS, Cifar
+from longtail.data.formats.cifar_files import CIFARS, Cifar
 
 SIZES = {"cifar10": (200, 20), "cifar100": (500, 100)}  # training and test images
 

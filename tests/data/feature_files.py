@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from longtail.data.counts import ClassCounts
-from longtail.data.features import FeatureRows
+from longtail.data.formats.features import FeatureRows
 
 COUNTS = [6, 3]
 PARTS = ["train"] * 9 + ["val"] * 2 + ["test"] * 4

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.config import DataConfig
-from longtail.data.cifar import load_cifar
-from longtail.data.cifar_files import CIFAR100, CIFARS
+from longtail.config.schema import DataConfig
 from longtail.data.counts import ClassCounts
+from longtail.data.formats.cifar import load_cifar
+from longtail.data.formats.cifar_files import CIFAR100, CIFARS
 from longtail.data.profiles import indices_sha256, long_tailed_counts
 from longtail.errors import InputError
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from longtail.data.cifar_files import CIFAR10, CIFAR100, CIFARS, data_root, detect_cifar, find_cifar
+from longtail.data.formats.cifar_files import CIFAR10, CIFAR100, CIFARS, data_root, detect_cifar, find_cifar
 from longtail.errors import InputError
 
 

@@ -6,8 +6,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from longtail.data.cifar_files import CIFAR10, CIFAR100, CifarFiles, detect_cifar
-from longtail.data.cifar_records import binary_records, is_official, python_records, read_cifar
+from longtail.data.formats.cifar_files import CIFAR10, CIFAR100, CifarFiles, detect_cifar
+from longtail.data.formats.cifar_records import binary_records, is_official, python_records, read_cifar
 from longtail.errors import InputError
 
 

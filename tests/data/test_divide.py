@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtail.config import DataConfig
+from longtail.config.schema import DataConfig
 from longtail.data.divide import check_division, divide, first_few, quota_for_test, quota_for_val
 from longtail.errors import InputError
 

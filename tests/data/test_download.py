@@ -11,9 +11,9 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from longtail.data.cifar_files import CIFARS, find_cifar
-from longtail.data.cifar_records import read_cifar
 from longtail.data.download import SOURCES, Source, download
+from longtail.data.formats.cifar_files import CIFARS, find_cifar
+from longtail.data.formats.cifar_records import read_cifar
 from longtail.errors import InputError
 
 

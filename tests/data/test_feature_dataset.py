@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.config import DataConfig
-from longtail.data.feature_dataset import MappedFeatures, load_feature_data, thumbnails_of
-from longtail.data.features import write_features
+from longtail.config.schema import DataConfig
+from longtail.data.formats.feature_dataset import MappedFeatures, load_feature_data, thumbnails_of
+from longtail.data.formats.features import write_features
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
 from tests.data.feature_files import COUNTS, blocks, made_up

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from longtail.data.feature_npz import read_npz, write_npz
+from longtail.data.formats.feature_npz import read_npz, write_npz
 from longtail.errors import InputError
 
 ROWS = {"labels": np.arange(7), "part": np.array(["train"] * 6 + ["test"])}

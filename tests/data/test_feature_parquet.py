@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 
-from longtail.data.feature_parquet import column_names, read_parquet, write_parquet
+from longtail.data.formats.feature_parquet import column_names, read_parquet, write_parquet
 from longtail.errors import InputError
 
 COLUMNS = {"labels": np.arange(5), "part": np.array(["train"] * 4 + ["test"])}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.data.features import holds_features, load_features, write_features
+from longtail.data.formats.features import holds_features, load_features, write_features
 from longtail.errors import InputError
 from longtail.posthoc import NearestClassMean
 from tests.data.feature_files import COUNTS, blocks, made_up

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from longtail.data.folder import read_folder
+from longtail.data.formats.folder import read_folder
 from longtail.errors import InputError
 from tests.data.image_files import make_classes, noise, save
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from longtail.data.counts import ClassCounts
-from longtail.data.lists import BENCHMARKS, INAT_NOTE, parse_list, read_lists
+from longtail.data.formats.lists import BENCHMARKS, INAT_NOTE, parse_list, read_lists
 from longtail.errors import InputError
 
 TRAIN = "train/cat/1.jpg 0\ntrain/dog/1.jpg 1\ntrain/cat/2.jpg 0\n"

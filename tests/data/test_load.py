@@ -6,11 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from longtail.config import DataConfig
+from longtail.config.recipes import names
+from longtail.config.schema import DataConfig
 from longtail.data.load import NAMES, load_data
 from longtail.data.loose import bad_images, find_images
 from longtail.errors import InputError
-from longtail.recipes import names
 
 CPU = torch.device("cpu")
 

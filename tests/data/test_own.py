@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from longtail.config import DataConfig
+from longtail.config.schema import DataConfig
 from longtail.data import own
 from longtail.data.dataset import Dataset
 from longtail.data.decode import BadImage, decode_image, fit_image

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 
-from longtail.data.table import read_table
+from longtail.data.formats.table import read_table
 from longtail.errors import InputError
 from tests.data.image_files import make_classes
 

@@ -15,14 +15,14 @@ from longtail.models.classifier import Classifier
 from longtail.models.heads import CosineHead, LinearHead
 from longtail.models.small import small_net
 from longtail.samplers import MetaSampler
-from longtail.training.bilevel import train_bilevel
+from longtail.training.balms.bilevel import train_bilevel
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.distributed import average_
 from longtail.training.log import RunLog
 from longtail.training.step import Step
 from tests.distributed.pool import WORLD_SIZE, Pool
-from tests.training.test_bilevel import COUNTS, PLAIN, TARGETS, feature_part
+from tests.training.test_balms_bilevel import COUNTS, PLAIN, TARGETS, feature_part
 
 
 def learn(rank: int, head_name: str) -> tuple[Tensor, Tensor, float]:
@@ -51,7 +51,7 @@ def test_two_ranks_equal_one_process(pool: Pool, head: str) -> None:
 
 
 def learn_without_averages(rank: int) -> Tensor:
-    with mock.patch("longtail.training.bilevel.average_"):
+    with mock.patch("longtail.training.balms.bilevel.average_"):
         return learn(rank, "linear")[1]
 
 

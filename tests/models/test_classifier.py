@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from longtail.config import Component, ModelConfig, to_mapping
+from longtail.component import Component
+from longtail.config.convert import to_mapping
+from longtail.config.schema import ModelConfig
 from longtail.errors import InputError
 from longtail.models import LinearHead, small_net
 from longtail.models.classifier import (

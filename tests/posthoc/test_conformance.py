@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from longtail import posthoc
-from longtail.config import Component, ModelConfig, to_mapping
+from longtail.component import Component
+from longtail.config.convert import to_mapping
+from longtail.config.schema import ModelConfig
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier, head_class, restore_classifier
 from longtail.models.heads import LinearHead, linear_head

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.errors import InputError
 from longtail.models.heads import LinearHead
 from longtail.posthoc import LogitAdjustment, adjust_logits

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestCentroid
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.errors import InputError
 from longtail.posthoc import NearestClassMean
 from longtail.posthoc.nearest_class_mean import class_means

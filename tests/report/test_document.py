@@ -26,7 +26,7 @@ def test_a_document_holds_its_parts_and_lets_no_other_script_run() -> None:
 
 def test_assets_lie_in_their_packages() -> None:
     assert "--paper" in asset("page.css")
-    assert "compared" in asset("compare.css", "longtail.comparison")
+    assert "compared" in asset("compare.css", "longtail.report.comparison")
 
 
 def test_a_page_is_written_or_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR
 from longtail.models.heads import LinearHead

@@ -7,16 +7,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtail import recipes, stages
-from longtail.config import Component
+from longtail import stages
+from longtail._random import key
+from longtail.component import Component
+from longtail.config import recipes
 from longtail.errors import InputError
-from longtail.flow import FilterSettings
 from longtail.models import DLSAHead
 from longtail.models.classifier import LINEAR, Classifier
 from longtail.models.heads import LinearHead
 from longtail.models.small import small_net
-from longtail.posthoc import DLSA, ClassifierSettings, dlsa
-from longtail.randomness import key
+from longtail.posthoc import DLSA, ClassifierSettings
+from longtail.posthoc.dlsa import correction as dlsa
+from longtail.posthoc.dlsa.flow import FilterSettings
 from longtail.stages import Filter
 from longtail.stages import filter as module
 from longtail.training.context import Context, Interrupted

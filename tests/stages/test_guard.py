@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 
-from longtail import losses, recipes, samplers
-from longtail.config import Component
+from longtail import losses, samplers
+from longtail.component import Component
+from longtail.config import recipes
 from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax, CrossEntropy
-from longtail.run import fit
+from longtail.run.fit import fit
 from longtail.stages.guard import balanced_twice
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from longtail import recipes
-from longtail.config import Component, Config
+from longtail.component import Component
+from longtail.config import recipes
+from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier, build_classifier
-from longtail.run import fit, load_trained
+from longtail.run.fit import fit, load_trained
 from longtail.stages.meta import RetrainMeta
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context

@@ -8,12 +8,13 @@ import pytest
 import torch
 import yaml
 
-from longtail import losses, posthoc, recipes, stages
-from longtail.config import Config
+from longtail import losses, posthoc, stages
+from longtail.config import recipes
+from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.run import fit, load_trained
+from longtail.run.fit import fit, load_trained
 from longtail.training.context import Interrupted
 from longtail.training.loop import TrainState
 from longtail.training.predict import predict

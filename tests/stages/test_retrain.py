@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from longtail import randomness
-from longtail.config import Component, OptimizerConfig, ScheduleConfig, TrainingConfig
+from longtail import _random as randomness
+from longtail.component import Component
+from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier
 from longtail.models.heads import LinearHead
@@ -51,7 +52,7 @@ def test_images_through_a_frozen_backbone_give_what_cached_features_give(data, m
     other = copy.deepcopy(model)
     Retrain(training=PLAIN)(model, data, context)
     # an augmentation of another name that does nothing takes the way of the images
-    monkeypatch.setitem(__import__("longtail.data.augment").data.augment._POLICIES, "nothing", list)
+    monkeypatch.setitem(__import__("longtail.augment.policies").augment.policies._POLICIES, "nothing", list)
     Retrain(training=replace(PLAIN, augment="nothing"), batch_norm="freeze")(other, data, context)
     torch.testing.assert_close(other.head.weight, model.head.weight)
     assert all(torch.equal(a, b) for a, b in zip(backbone_state(other), backbone_state(model), strict=True))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from longtail import recipes
-from longtail.config import Component, OptimizerConfig, TrainingConfig
+from longtail.component import Component
+from longtail.config import recipes
+from longtail.config.schema import OptimizerConfig, TrainingConfig
 from longtail.data.counts import ClassCounts
 from longtail.errors import InputError
 from longtail.losses.class_balanced import effective_number_weights

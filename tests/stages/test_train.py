@@ -6,10 +6,11 @@ from typing import ClassVar
 import pytest
 import torch
 
-from longtail import mixing, recipes
-from longtail.config import Component
+from longtail.augment import mixing
+from longtail.component import Component
+from longtail.config import recipes
 from longtail.errors import InputError
-from longtail.run import fit
+from longtail.run.fit import fit
 from longtail.stages import Train
 from longtail.transfer.base import Transfer
 

@@ -7,8 +7,8 @@ import signal
 import pytest
 import torch
 
+from longtail._io import replacing, write_json
 from longtail.errors import InputError
-from longtail.files import replacing, write_json
 from longtail.training.checkpoint import CheckpointStore
 
 

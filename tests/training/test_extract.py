@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from longtail.config import Component, DataConfig, ModelConfig
-from longtail.data.augment import policy
+from longtail.augment.policies import policy
+from longtail.component import Component
+from longtail.config.schema import DataConfig, ModelConfig
 from longtail.data.dataset import Part
-from longtail.data.digits import load_digits_lt
+from longtail.data.formats.digits import load_digits_lt
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
 from longtail.models.classifier import build_classifier
@@ -84,7 +85,7 @@ def test_the_reader_of_images_gets_its_share_of_the_random_numbers():
     augment = policy("imagenet")
     augment.transforms = ()
     blocks = list(feature_blocks(MODEL, data, [("train", 1)], augment, 0, with_logits=False))
-    from longtail import randomness
+    from longtail import _random as randomness
 
     drawn = randomness.uniforms((20, augment.num_uniforms), "features", 0, 1)
     shifted = pixels + (drawn[:, 0] * 100).to(torch.uint8)[:, None, None, None]

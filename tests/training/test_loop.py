@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from longtail.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.dataset import Part
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
@@ -76,7 +76,7 @@ def test_equals_a_loop_written_by_hand(data, model, context):
 
 
 def context_stream(context: Context) -> int:
-    from longtail import randomness
+    from longtail import _random as randomness
 
     return randomness.key("stream", context.seed, context.stage)
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from longtail.config import ScheduleConfig
+from longtail.config.schema import ScheduleConfig
 from longtail.training.schedule import learning_rate_factor
 
 LDAM = ScheduleConfig(kind="multistep", warmup=0.025, milestones=(0.8, 0.9), gamma=0.01, per="epoch")

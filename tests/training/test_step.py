@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.embedding.base import EmbeddingLoss
 from longtail.errors import InputError
 from longtail.losses import CrossEntropy, InfluenceBalancedLoss, LDAMLoss

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longtail import transfer
-from longtail.config import Component, keyword_options
+from longtail.component import Component, keyword_options
 from longtail.errors import InputError
 from longtail.transfer.base import Transfer
 

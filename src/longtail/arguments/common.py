@@ -7,8 +7,8 @@ import yaml
 from jsonargparse import Namespace
 
 from longtail.arguments.parser import Parser
+from longtail.config.convert import read_yaml
 from longtail.errors import InputError
-from longtail.nested import read_yaml
 
 
 def add_data_arguments(parser: Parser, default: str = "digits-lt") -> None:

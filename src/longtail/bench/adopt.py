@@ -5,10 +5,10 @@ import tempfile
 from collections.abc import Container, Sequence
 from pathlib import Path
 
+from longtail._io import write_json
 from longtail.bench.cells import PREFIX, Cell
 from longtail.evaluation.result_file import read_result
-from longtail.files import write_json
-from longtail.folder import load_config, not_finished
+from longtail.run.folder import load_config, not_finished
 
 
 def adopt(runs: Sequence[Path], out: Path, wanted: Container[str]) -> list[Path]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from longtail.bench.results import Row
 from longtail.bench.statistics import Summary, summarize
-from longtail.published import Published, difference_in_sd, published
+from longtail.papers.published import Published, difference_in_sd, published
 
 
 @dataclass(frozen=True)

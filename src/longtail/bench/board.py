@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from longtail._logging import console
 from longtail.bench.formats import difference_text, summary_text
 from longtail.bench.runner import Progress
 from longtail.bench.statistics import summarize
 from longtail.bench.table import Table, heading
-from longtail.console import console
 from longtail.report.wording import DASH, several
 
 

@@ -16,14 +16,16 @@ from typing import Any
 import torch
 
 import longtail
-from longtail import recipes, stages
+from longtail import stages
 from longtail.bench.plan import DataEntry, MethodEntry, Plan
-from longtail.config import Config, DataConfig, to_mapping
+from longtail.config import recipes
+from longtail.config.convert import to_mapping
+from longtail.config.schema import Config, DataConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.folder import FREE
-from longtail.plan import plan_run, same_but_method
+from longtail.run.folder import FREE
+from longtail.run.resolve import plan_run, same_but_method
 
 # parts of the package that read results or ask for them: no training comes out differently when they change
 NOT_TRAINING = ("arguments", "bench", "commands", "comparison", "figures", "published", "report", "cli.py")

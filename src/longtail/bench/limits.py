@@ -13,7 +13,7 @@ from typing import IO
 
 import torch
 
-from longtail.console import console
+from longtail._logging import console
 from longtail.errors import InputError
 
 LEAST_GB = 0.6

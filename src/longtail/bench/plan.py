@@ -19,12 +19,13 @@ from typing import Any
 
 import yaml
 
-from longtail import recipes
-from longtail.config import DataConfig, from_mapping
+from longtail.config import recipes
+from longtail.config.convert import from_mapping
+from longtail.config.schema import DataConfig
 from longtail.errors import InputError, unknown_name
 from longtail.evaluation import Scores
 
-PLANS = files("longtail.recipes") / "plans"
+PLANS = files("longtail.config") / "recipes" / "plans"
 KEYS = ("about", "data", "methods", "seeds", "reference", "recipe", "changes", "columns")
 METHOD_KEYS = ("name", "method", "published", "recipe", "set", "training", "loss", "model", "stages")
 CHANGE_KEYS = ("training", "set", "model", "data", "protocol", "many", "few", "groups", "device")
@@ -41,7 +42,7 @@ class MethodEntry:
         method: a method recipe.
         recipe: a training recipe of its own; None takes the plan's.
         published: the method recipe whose published figures stand beside it; None: none do.
-        change: what differs from the method recipe, as `longtail.recipes.apply` takes it.
+        change: what differs from the method recipe, as `longtail.config.recipes.apply` takes it.
     """
 
     name: str
@@ -57,7 +58,7 @@ class DataEntry:
 
     Args:
         name: a data name or a path.
-        settings: fields of `longtail.config.DataConfig`, the imbalance factor among them.
+        settings: fields of `longtail.config.schema.DataConfig`, the imbalance factor among them.
     """
 
     name: str

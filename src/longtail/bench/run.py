@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from longtail._io import write_text
 from longtail.bench.board import Board
 from longtail.bench.cells import Cell, cells_of, jobs_for
 from longtail.bench.formats import FILES, csv_table, latex, markdown
@@ -13,7 +14,6 @@ from longtail.bench.results import Row, older_cells, outcome_of
 from longtail.bench.runner import Runner
 from longtail.bench.table import Table, tables_of
 from longtail.errors import InputError, unknown_name
-from longtail.files import write_text
 
 RowCells = Mapping[tuple[str, str], tuple[MethodEntry, Sequence[Cell]]]
 """By the words for data and row: the entry, and a cell for each seed."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from longtail._io import write_json
+from longtail._logging import console
 from longtail.bench.cells import Cell, Job, code_version
 from longtail.bench.crew import Message, Worker
 from longtail.bench.limits import LEAST_GB, PATIENCE, TICK, Budget, claimed, sigterm_as_ctrl_c
 from longtail.bench.worker import OUTPUT
-from longtail.config import to_mapping
-from longtail.console import console
+from longtail.config.convert import to_mapping
 from longtail.errors import InputError
-from longtail.files import write_json
 from longtail.report.wording import several
 
 State = Literal["waiting", "running", "done", "failed"]

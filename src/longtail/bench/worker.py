@@ -17,14 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from longtail import recipes
 from longtail.bench.cells import code_version
-from longtail.config import Config, DataConfig
+from longtail.config import recipes
+from longtail.config.schema import Config, DataConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.folder import is_taken, load_config
-from longtail.run import choose_device, fit
+from longtail.run.fit import choose_device, fit
+from longtail.run.folder import is_taken, load_config
 from longtail.training.context import Interrupted
 
 OUTPUT = "output.txt"

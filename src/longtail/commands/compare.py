@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from longtail._logging import console
 from longtail.commands.output import out
-from longtail.comparison import Comparison, write_comparison
-from longtail.comparison.summary import changes_table, overview_table
-from longtail.comparison.table import write_table
-from longtail.comparison.together import Thumbnails
-from longtail.console import console
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.folder import load_config
-from longtail.run import choose_device
+from longtail.report.comparison import Comparison, write_comparison
+from longtail.report.comparison.summary import changes_table, overview_table
+from longtail.report.comparison.table import write_table
+from longtail.report.comparison.together import Thumbnails
+from longtail.run.fit import choose_device
+from longtail.run.folder import load_config
 
 
 def compare(

@@ -6,17 +6,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from longtail import recipes
+from longtail._logging import progress_bar
 from longtail.commands.output import out
-from longtail.config import DataConfig, from_mapping, to_mapping
-from longtail.console import progress_bar
-from longtail.data.cifar_files import data_root
+from longtail.config import recipes
+from longtail.config.convert import from_mapping, to_mapping
+from longtail.config.schema import DataConfig
 from longtail.data.download import download
 from longtail.data.export import export_dataset
+from longtail.data.formats.cifar_files import data_root
 from longtail.data.inspect import inspect_data
 from longtail.data.load import load_data
-from longtail.recommend import recommend
-from longtail.run import choose_device
+from longtail.run.fit import choose_device
+from longtail.run.recommend import recommend
 
 
 def inspect(*, data: DataConfig, as_json: bool, again: str) -> None:

@@ -9,21 +9,23 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from longtail import models, randomness
+from longtail import _random as randomness
+from longtail import models
+from longtail._logging import console, progress_bar
+from longtail.augment.policies import policy
 from longtail.commands.data import data_config
 from longtail.commands.output import out, refuse_unwritable
-from longtail.config import Config, DataConfig, from_mapping, to_mapping
-from longtail.console import console, progress_bar
-from longtail.data.augment import policy
+from longtail.config.convert import from_mapping, to_mapping
+from longtail.config.schema import Config, DataConfig
 from longtail.data.dataset import Dataset
-from longtail.data.features import write_features
+from longtail.data.formats.features import write_features
 from longtail.data.load import load_data
 from longtail.errors import InputError, unknown_name
-from longtail.folder import load_config
 from longtail.models.backbones import TorchvisionBackbone, torchvision_names
 from longtail.models.classifier import STATISTICS, Classifier
 from longtail.models.timm_backbone import PREFIX, TimmBackbone
-from longtail.run import choose_device, load_trained
+from longtail.run.fit import choose_device, load_trained
+from longtail.run.folder import load_config
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.extract import feature_blocks, feature_rows, views_of
 from longtail.training.features import fingerprint

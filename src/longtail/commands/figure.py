@@ -9,7 +9,7 @@ from rich.table import Table
 
 from longtail.commands.output import out
 from longtail.errors import InputError
-from longtail.figures import FIGURES, draw, write_plot
+from longtail.papers import FIGURES, draw, write_plot
 
 
 def figure(
@@ -30,7 +30,7 @@ def figure(
         folder: where the files go.
 
     Raises:
-        InputError: for what `longtail.figures.draw` refuses, or a folder that can not be written.
+        InputError: for what `longtail.papers.draw` refuses, or a folder that can not be written.
     """
     if name is None:
         return _list()

@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 
+from longtail._io import write_text
+from longtail._logging import console, progress_bar
 from longtail.commands.output import out, refuse_unwritable
-from longtail.console import console, progress_bar
 from longtail.data.counts import ClassCounts
-from longtail.data.feature_dataset import thumbnails_of
+from longtail.data.formats.feature_dataset import thumbnails_of
 from longtail.data.load import load_data
 from longtail.data.loose import bad_images, find_images
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, long_tailed_prior, read_predictions
-from longtail.files import write_text
-from longtail.folder import load_config, not_finished
-from longtail.run import choose_device, load_trained
+from longtail.run.fit import choose_device, load_trained
+from longtail.run.folder import load_config, not_finished
 from longtail.training.predict import predict as predict_images
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from longtail import embedding, losses, mixing, models, posthoc, recipes, samplers, stages, transfer
+from longtail import embedding, losses, models, posthoc, samplers, stages, transfer
+from longtail.augment import mixing
+from longtail.augment.policies import POLICIES
 from longtail.commands.output import out
-from longtail.data.augment import POLICIES
+from longtail.config import recipes
 from longtail.errors import unknown_name
 
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from longtail import plan, recipes
+from longtail._logging import console
 from longtail.commands.output import out
-from longtail.config import Config
-from longtail.console import console
+from longtail.config import recipes
+from longtail.config.schema import Config
 from longtail.errors import InputError
 from longtail.evaluation import Scores
-from longtail.run import choose_device, fit
+from longtail.run import resolve as plan
+from longtail.run.fit import choose_device, fit
 
 
 def train(

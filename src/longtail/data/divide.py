@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from longtail.config import DataConfig
+from longtail.config.schema import DataConfig
 from longtail.data.dataset import balanced_holdout
 from longtail.data.profiles import long_tailed_counts, long_tailed_indices
 from longtail.errors import InputError

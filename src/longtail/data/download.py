@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow.parquet
 from PIL import Image
 
-from longtail.data.cifar_files import CIFARS, Cifar, CifarFiles
-from longtail.data.cifar_records import Bytes, is_official, read_cifar
+from longtail.data.formats.cifar_files import CIFARS, Cifar, CifarFiles
+from longtail.data.formats.cifar_records import Bytes, is_official, read_cifar
 from longtail.errors import InputError, unknown_name
 from longtail.version import __version__
 

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import torch
 
-from longtail.config import DataConfig
-from longtail.console import progress_bar
-from longtail.data.cifar import load_cifar
-from longtail.data.cifar_files import CIFARS, detect_cifar
+from longtail._logging import progress_bar
+from longtail.config.schema import DataConfig
 from longtail.data.dataset import Dataset
-from longtail.data.digits import load_digits_lt
-from longtail.data.feature_dataset import load_feature_data
-from longtail.data.features import holds_features
+from longtail.data.formats.cifar import load_cifar
+from longtail.data.formats.cifar_files import CIFARS, detect_cifar
+from longtail.data.formats.digits import load_digits_lt
+from longtail.data.formats.feature_dataset import load_feature_data
+from longtail.data.formats.features import holds_features
 from longtail.data.own import load_own
 from longtail.errors import InputError, nearest
 

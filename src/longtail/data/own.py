@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longtail.config import DataConfig
+from longtail.config.schema import DataConfig
 from longtail.data.dataset import Account, Dataset, Images, Part, Split
 from longtail.data.decode import SMALL
 from longtail.data.divide import Rows, check_division, divide, first_few, held_out_suffix
 from longtail.data.duplicates import Matches, equal_files, equal_pixels
-from longtail.data.folder import read_folder
+from longtail.data.formats.folder import read_folder
+from longtail.data.formats.lists import BENCHMARKS, read_lists
+from longtail.data.formats.table import TABLE_SUFFIXES, read_table
 from longtail.data.intake import Intake, Progress, check_all, decode_all, natural_size
 from longtail.data.listing import PART_NAMES, Listing, check_class_presence
-from longtail.data.lists import BENCHMARKS, read_lists
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.stream import StreamedImages
-from longtail.data.table import TABLE_SUFFIXES, read_table
 from longtail.errors import InputError
 
 CHECK_LIMIT = 50_000

@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 import torch
 from torch import Tensor, nn
 
-from longtail.config import Component, check_options
+from longtail.component import Component, check_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 

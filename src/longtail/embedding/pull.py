@@ -15,7 +15,7 @@ from typing import Literal, TypedDict, Unpack, get_args
 import torch
 from torch import Tensor
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.data.counts import ClassCounts, Countable
 from longtail.embedding.base import Contract, EmbeddingLoss
 from longtail.embedding.centroids import Centroids

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from longtail._io import replacing
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.evaluation.checks import Array, as_tensor, check_lengths, checked_labels, checked_logits
@@ -23,7 +24,6 @@ from longtail.evaluation.priors import Prior
 from longtail.evaluation.reading import RawPredictions, read_csv, read_npz
 from longtail.evaluation.scores import Scores, evaluate_logits, evaluate_predictions
 from longtail.evaluation.training_counts import HOW_TO_GIVE_COUNTS, NamedCounts, is_whole_number, read_training_counts
-from longtail.files import replacing
 
 
 @dataclass(frozen=True, eq=False, init=False)

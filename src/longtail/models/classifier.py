@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import longtail.models as models
-from longtail import randomness
-from longtail.config import Component, ModelConfig, find_class, from_mapping
+from longtail import _random as randomness
+from longtail.component import Component, find_class
+from longtail.config.convert import from_mapping
+from longtail.config.schema import ModelConfig
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError, unknown_name
 from longtail.models.backbones import TorchvisionBackbone, torchvision_names

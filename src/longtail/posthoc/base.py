@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 from longtail.evaluation import metrics

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.data.counts import Countable
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.models.heads import CosineHead, linear_head

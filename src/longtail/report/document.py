@@ -6,8 +6,8 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from longtail._io import write_text
 from longtail.errors import InputError
-from longtail.files import write_text
 from longtail.report.markup import Html, tag
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler as TorchSampler
 
+from longtail._random import generator as generator_for
 from longtail.errors import InputError
-from longtail.randomness import generator as generator_for
 
 
 class Contract(TypedDict, total=False):

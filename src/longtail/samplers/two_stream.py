@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 import longtail.samplers as samplers
-from longtail.config import Component, from_mapping
+from longtail.component import Component
+from longtail.config.convert import from_mapping
 from longtail.errors import InputError
 from longtail.samplers.base import Contract, Sampler
 

@@ -2,7 +2,8 @@
 
 import sys
 
-from longtail.config import Component, find_class, from_mapping
+from longtail.component import Component, find_class
+from longtail.config.convert import from_mapping
 from longtail.stages.adjust import Adjust
 from longtail.stages.base import Stage
 from longtail.stages.filter import Filter

@@ -6,7 +6,7 @@ from typing import cast
 import torch
 
 import longtail.posthoc as posthoc
-from longtail.config import Component
+from longtail.component import Component
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError, unknown_name
 from longtail.models.classifier import LINEAR, Classifier

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.data.dataset import Dataset
 from longtail.models.classifier import Classifier
 from longtail.training.context import Context

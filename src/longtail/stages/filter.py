@@ -1,7 +1,7 @@
 """DLSA as a stage: flow filters split the label space of a trained net, and each group gets a classifier of its own.
 
-Xu et al., ECCV 2022, https://arxiv.org/abs/2208.02567; see `longtail.posthoc.dlsa`. The backbone stands still, so its
-features are computed once, from the plain view of each image. A run that is killed goes on with the first level that it
+Xu et al., ECCV 2022, https://arxiv.org/abs/2208.02567; see `longtail.posthoc.dlsa.correction`. The backbone is frozen, so
+its features are computed once, from the plain view of each image. A run that is killed goes on with the first level that it
 had not finished, and ends in the same bits.
 """
 
@@ -11,12 +11,13 @@ from typing import Any, cast
 
 from torch import nn
 
-from longtail.config import Component, to_mapping
+from longtail._random import key
+from longtail.component import Component
+from longtail.config.convert import to_mapping
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier
-from longtail.posthoc.dlsa import DLSA, DLSASettings, Group
-from longtail.randomness import key
+from longtail.posthoc.dlsa.correction import DLSA, DLSASettings, Group
 from longtail.stages.base import Stage
 from longtail.stages.scoring import feature_scorer
 from longtail.training.context import Context, Interrupted

@@ -4,7 +4,7 @@ import types
 from collections.abc import Sequence
 
 from longtail import losses, samplers
-from longtail.config import Component, find_class
+from longtail.component import Component, find_class
 from longtail.errors import InputError
 
 

@@ -11,7 +11,8 @@ from typing import Literal
 
 import longtail.losses as losses
 import longtail.samplers as samplers
-from longtail.config import Component, TrainingConfig
+from longtail.component import Component
+from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset, Part
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier, fresh_head
@@ -20,7 +21,7 @@ from longtail.stages.base import Stage
 from longtail.stages.guard import refuse_head
 from longtail.stages.retrain import frozen
 from longtail.stages.scoring import FeatureScorer, Scorer, feature_scorer, scorer
-from longtail.training.bilevel import train_bilevel
+from longtail.training.balms.bilevel import train_bilevel
 from longtail.training.context import Context
 from longtail.training.features import features_of
 from longtail.training.step import Step

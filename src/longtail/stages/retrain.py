@@ -14,7 +14,8 @@ from torch import nn
 
 import longtail.losses as losses
 import longtail.samplers as samplers
-from longtail.config import Component, TrainingConfig
+from longtail.component import Component
+from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier, fresh_head, head_class

@@ -22,8 +22,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from longtail.config import Component, OptimizerConfig, ScheduleConfig, TrainingConfig
-from longtail.console import console
+from longtail._logging import console
+from longtail.component import Component
+from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.counts import ClassCounts, Countable
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError

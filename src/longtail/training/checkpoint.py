@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from longtail._io import replacing
 from longtail.errors import InputError
-from longtail.files import replacing
 
 
 class CheckpointStore:

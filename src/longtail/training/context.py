@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from longtail.console import console
+from longtail._logging import console
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.log import RunLog
 

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from longtail import randomness
-from longtail.data.augment import Augment
+from longtail import _random as randomness
+from longtail.augment.policies import Augment
 from longtail.data.dataset import Dataset, Images, Part
-from longtail.data.feature_npz import Block
-from longtail.data.features import FeatureRows
+from longtail.data.formats.feature_npz import Block
+from longtail.data.formats.features import FeatureRows
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier
 from longtail.training.predict import plain_order
@@ -36,8 +36,8 @@ def views_of(data: Dataset, parts: Sequence[str], num_augmented: int) -> Views:
         InputError: if there is no such part, or views are asked for without the training part.
 
     Example:
-        >>> from longtail.config import DataConfig
-        >>> from longtail.data.digits import load_digits_lt
+        >>> from longtail.config.schema import DataConfig
+        >>> from longtail.data.formats.digits import load_digits_lt
         >>> views_of(load_digits_lt(DataConfig(), torch.device("cpu")), ("train", "test"), 2)
         [('train', 0), ('train', 1), ('train', 2), ('test', 0)]
     """

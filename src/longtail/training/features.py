@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from longtail.console import progress_bar
+from longtail._logging import progress_bar
 from longtail.data.dataset import Dataset, Part
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier

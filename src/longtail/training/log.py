@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from longtail._io import write_text
 from longtail.errors import InputError, unknown_name
-from longtail.files import write_text
 
 LOGGERS = ("tensorboard", "wandb")
 

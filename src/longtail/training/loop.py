@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from longtail import randomness
-from longtail.config import TrainingConfig, to_mapping
-from longtail.console import Bar, progress_bar
-from longtail.data.augment import Augment, policy
+from longtail import _random as randomness
+from longtail._logging import Bar, progress_bar
+from longtail.augment.mixing.base import Mixing
+from longtail.augment.mixing.epoch import EpochMix, Mixer
+from longtail.augment.policies import Augment, policy
+from longtail.config.convert import to_mapping
+from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Part
 from longtail.errors import InputError
-from longtail.mixing.base import Mixing
-from longtail.mixing.epoch import EpochMix, Mixer
 from longtail.samplers.base import Sampler
 from longtail.training.context import Context, Interrupted
 from longtail.training.schedule import learning_rate_factor

@@ -2,7 +2,7 @@
 
 import math
 
-from longtail.config import ScheduleConfig
+from longtail.config.schema import ScheduleConfig
 
 
 def learning_rate_factor(schedule: ScheduleConfig, epoch: int, step: int, epochs: int, steps_per_epoch: int) -> float:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from longtail.config import Component
+from longtail.component import Component
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, distributed
 
 import longtail.samplers as samplers
-from longtail.config import Component, from_mapping, keyword_options
-from longtail.console import console
+from longtail._logging import console
+from longtail.component import Component, keyword_options
+from longtail.config.convert import from_mapping
 from longtail.data.counts import Countable
 from longtail.errors import InputError, unknown_name
 from longtail.transfer.base import Transfer

@@ -1,0 +1,1 @@
+"""Augmentation: policies of single images and mixing of two."""

@@ -1,0 +1,1 @@
+"""Typed configurations and the recipes that fill them."""

@@ -1,0 +1,203 @@
+"""The text lists of long-tailed benchmarks: a line per image, `path label`.
+
+ImageNet-LT and Places-LT are those of OLTR (Liu et al., CVPR 2019, https://github.com/zhmiao/OpenLongTailRecognition-OLTR),
+iNaturalist 2018 that of the classifier-balancing code (Kang et al., ICLR 2020).
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from longtail.data.formats.cifar_files import data_root
+from longtail.data.listing import Listing, make_listing
+from longtail.errors import InputError, first_ten
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A published set of lists.
+
+    Args:
+        lists: folder of the lists.
+        images: folder of the images.
+        train: path of a training image, as the lists give it, for the message.
+        source: where lists and images are to be had.
+    """
+
+    lists: str
+    images: str
+    train: str
+    source: str
+
+
+_OLTR = "the lists from https://github.com/zhmiao/OpenLongTailRecognition-OLTR"
+BENCHMARKS = {
+    "imagenet-lt": Benchmark(
+        "ImageNet_LT",
+        "imagenet",
+        "train/n01440764/n01440764_190.JPEG",
+        f"{_OLTR}, the images (ILSVRC 2012) from https://image-net.org/download.php",
+    ),
+    "places-lt": Benchmark(
+        "Places_LT",
+        "places365",
+        "train/airfield/00004851.jpg",
+        f"{_OLTR}, the images (Places365-Standard, small) from http://places2.csail.mit.edu/download.html",
+    ),
+    "inat18": Benchmark(
+        "iNaturalist18",
+        "inat18",
+        "train_val2018/Plantae/7291/9f8ecb39e5f767e39e9b28e34488f179.jpg",
+        "the lists from https://github.com/facebookresearch/classifier-balancing, the images from "
+        "https://github.com/visipedia/inat_comp/tree/master/2018",
+    ),
+}
+INAT_NOTE = "iNaturalist 2018 publishes no labelled test part: its validation part is the test part here, as in papers."
+
+
+def read_lists(name_or_path: Path | str, root: Path | str | None = None) -> Listing:
+    """List the images of `path label` text lists.
+
+    Beside the lists may lie `classnames.txt` (a line per class: its identifier, then its name) or `categories.json` (a
+    list of mappings with "id" and "name"); without either the classes are named by their numbers.
+
+    Args:
+        name_or_path: "imagenet-lt", "places-lt" or "inat18"; a folder that holds one `..._train.txt`; or a list, whose
+            siblings `..._val.txt` and `..._test.txt` are found by their names.
+        root: of a path, the folder that the paths in the lists start from, by default that of the lists; of a name, the
+            folder that holds all data sets (see `data_root`).
+
+    Raises:
+        InputError: if lists or images are not there, a line cannot be read, or a check of `make_listing` fails.
+
+    Example:
+        >>> read_lists("places-lt", "nowhere")
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: places-lt needs its lists, which are in none of:
+          nowhere/lists/Places_LT
+          nowhere/Places_LT
+        get the lists from ...
+    """
+    if str(name_or_path) in BENCHMARKS:
+        return _read_benchmark(str(name_or_path), data_root(str(root) if root is not None else None))
+    path = Path(name_or_path).expanduser()
+    train = _train_list(path)
+    return _read(str(name_or_path), train, Path(root).expanduser() if root is not None else train.parent)
+
+
+def _read_benchmark(name: str, root: Path) -> Listing:
+    known = BENCHMARKS[name]
+    folders = [root / "lists" / known.lists, root / known.lists]
+    lists = next((folder for folder in folders if (folder / f"{known.lists}_train.txt").is_file()), None)
+    if lists is None:
+        looked = first_ten(folders)
+        raise InputError(f"{name} needs its lists, which are in none of:\n{looked}\nget {known.source}")
+    train = lists / f"{known.lists}_train.txt"
+    paths, _ = parse_list(train)
+    example = paths[0] if paths else known.train
+    homes = [root / known.images, root]
+    images = next((home for home in homes if (home / example).is_file()), None)
+    if images is None:
+        looked = first_ten(home / example for home in homes)
+        raise InputError(f"{name} needs its images, the first of which is in none of:\n{looked}\nget {known.source}")
+    return _read(name, train, images)
+
+
+def _train_list(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise InputError(f"no list at {str(path)!r}; give a text file of `path label` lines, or a folder of such files")
+    lists = sorted(path.glob("*_train.txt"))
+    if len(lists) != 1:
+        found = f"{len(lists)} of them:\n{first_ten(lists)}\ngive one" if lists else "none"
+        raise InputError(f"the folder {str(path)!r} should hold one list *_train.txt, but has {found}")
+    return lists[0]
+
+
+def _read(name: str, train: Path, root: Path) -> Listing:
+    parts = {"train": parse_list(train)}
+    stem = train.name.removesuffix("_train.txt")
+    if stem != train.name:
+        siblings = {part: train.with_name(f"{stem}_{part}.txt") for part in ("val", "test")}
+        parts |= {part: parse_list(file) for part, file in siblings.items() if file.is_file()}
+    notes = []
+    if stem == "iNaturalist18" and "test" not in parts and "val" in parts:
+        parts["test"] = parts.pop("val")
+        notes = [INAT_NOTE]
+    class_names = _class_names(train.parent)
+    if class_names is None:
+        class_names = _numbers(name, [label for _, labels in parts.values() for label in labels])
+    return make_listing(name, root, "list", class_names, parts, notes)
+
+
+def parse_list(path: Path) -> tuple[list[str], list[int]]:
+    """Paths and labels of a list, in its order.
+
+    Raises:
+        InputError: if the file cannot be read, or a line has no path or no integer label.
+    """
+    lines = _read_text(path).split("\n")
+    pairs = [line.strip().rsplit(None, 1) for line in lines if line and not line.isspace()]
+    try:
+        return [image for image, _ in pairs], [int(label) for _, label in pairs]
+    except ValueError as error:
+        number, line = next((k, line) for k, line in enumerate(lines, 1) if not _readable(line))
+        raise InputError(
+            f"line {number:,} of {str(path)!r} must be a path and a label that is an integer, not {line.strip()!r}"
+        ) from error
+
+
+def _readable(line: str) -> bool:
+    pair = line.strip().rsplit(None, 1)
+    try:
+        return not pair or (len(pair) == 2 and int(pair[1]) is not None)
+    except ValueError:
+        return False
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {str(path)!r} as text: {error}") from error
+
+
+def _numbers(name: str, labels: list[int]) -> list[str]:
+    """Names for classes that have only numbers."""
+    lowest, highest = min(labels, default=0), max(labels, default=-1)
+    if lowest < 0 or highest >= len(labels):
+        raise InputError(
+            f"label {lowest if lowest < 0 else highest} in {name!r} is out of range: labels go from 0 to the number of "
+            "classes less one, each with training images"
+        )
+    return [str(label) for label in range(highest + 1)]
+
+
+def _class_names(folder: Path) -> list[str] | None:
+    """The names that lie beside the lists; None where there are none."""
+    if (folder / "classnames.txt").is_file():
+        lines = _read_text(folder / "classnames.txt").split("\n")
+        pairs = [line.split(None, 1) for line in lines if line.strip()]
+        return _unique([(pair[0], pair[-1].strip()) for pair in pairs])
+    if (folder / "categories.json").is_file():
+        return _from_categories(folder / "categories.json")
+    return None
+
+
+def _from_categories(path: Path) -> list[str]:
+    try:
+        entries = sorted((int(entry["id"]), str(entry["name"])) for entry in json.loads(_read_text(path)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{str(path)!r} must be a JSON list of mappings with "id" and "name": {error}') from error
+    if [label for label, _ in entries] != list(range(len(entries))):
+        raise InputError(f"the ids of the {len(entries):,} classes in {str(path)!r} must be 0 to {len(entries) - 1:,}")
+    return _unique([(str(label), name) for label, name in entries])
+
+
+def _unique(pairs: list[tuple[str, str]]) -> list[str]:
+    """Names, each with its identifier where two classes share it (ImageNet has two kinds of crane)."""
+    uses = Counter(name for _, name in pairs)
+    return [name if uses[name] == 1 else f"{name} ({identifier})" for identifier, name in pairs]

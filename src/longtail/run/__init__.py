@@ -1,0 +1,1 @@
+"""Runs: resolve a configuration, train, and read a finished run folder."""

@@ -1,0 +1,1 @@
+"""BALMS: bilevel training of sample rates and example weights."""

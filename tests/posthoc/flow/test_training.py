@@ -1,0 +1,167 @@
+import dataclasses
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from longtail.errors import InputError
+from longtail.posthoc.dlsa.flow import FilterHistory, FilterSettings, FlowFilter, train_filter
+from longtail.posthoc.dlsa.flow.objectives import imbalance, tally_clusters
+from longtail.posthoc.dlsa.flow.training import draw_pairs
+from longtail.samplers.by_class import ByClass
+
+COUNTS = (120, 80, 12, 10)
+QUICK = FilterSettings(epochs=4, batch_size=64)
+
+
+def planted(dim: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two head classes, spread widely, and two tail classes, compact, all as far from the origin."""
+    source = torch.Generator().manual_seed(seed)
+    targets = torch.repeat_interleave(torch.tensor(COUNTS))
+    means = 2 * torch.nn.functional.normalize(torch.randn(4, dim, generator=source), dim=1)
+    spread = torch.tensor([1.5, 1.5, 0.3, 0.3])[targets].unsqueeze(1)
+    return means[targets] + spread * torch.randn(len(targets), dim, generator=source), targets
+
+
+def fitted(settings: FilterSettings = QUICK, **keys: int) -> tuple[FlowFilter, FilterHistory]:
+    made = FlowFilter(8, clusters=6)
+    return made, train_filter(made, *planted(), settings, **keys)
+
+
+def test_planted_groups_are_separated() -> None:
+    """Held-out examples, too: the density says tail or head; before the training it does so far less well."""
+    features, targets = planted()
+    source = torch.Generator().manual_seed(7)
+    nudged = features + 0.1 * torch.randn(features.shape, generator=source)
+    made = FlowFilter(8, clusters=6)
+    made.standardize(features)
+    before = roc_auc_score(targets >= 2, made.assign(nudged).log_density_N)
+    train_filter(made, features, targets, FilterSettings(epochs=60, batch_size=64))
+    after = roc_auc_score(targets >= 2, made.assign(nudged).log_density_N)
+    assert after > 0.99
+    assert after > before + 0.01
+
+
+def test_losses_fall_each_by_its_own_weight() -> None:
+    alone = dict.fromkeys(("likelihood_weight", "balance_weight", "purity_weight"), 0.0)
+    for name in alone:
+        loss = name.removesuffix("_weight")
+        settings = FilterSettings(epochs=25, batch_size=64, lr=0.05, **alone | {name: 1.0})  # type: ignore[arg-type]
+        _, history = fitted(settings)
+        assert getattr(history.epochs[-1], loss) < getattr(history.epochs[0], loss)
+
+
+def test_weights_are_those_of_the_kept_epoch_which_has_the_most_good_clusters() -> None:
+    settings = dataclasses.replace(QUICK, epochs=12, min_size=3)
+    made, history = fitted(settings)
+    good = [row.good_clusters for row in history.epochs]
+    assert len(set(good)) > 1
+    assert good[history.kept] == max(good)
+    assert history.kept == 11 - good[::-1].index(max(good))  # the last of equally good ones
+    shorter, _ = fitted(dataclasses.replace(settings, epochs=history.kept + 1))
+    assert all(torch.equal(value, made.state_dict()[name]) for name, value in shorter.state_dict().items())
+    assert not made.training
+
+
+def test_an_epoch_with_too_large_a_cluster_is_not_kept() -> None:
+    open_settings = dataclasses.replace(QUICK, epochs=12, min_size=3)
+    _, history = fitted(open_settings)
+    largest = [row.largest_cluster for row in history.epochs]
+    assert len(set(largest)) > 1
+    _, bounded = fitted(dataclasses.replace(open_settings, max_size=min(largest) + 1))
+    assert largest[bounded.kept] == min(largest)
+    _, none = fitted(dataclasses.replace(open_settings, max_size=1))
+    assert none.kept == 11  # no epoch passes: the last stands
+
+
+def test_history_says_what_the_filter_does() -> None:
+    features, targets = planted()
+    made, history = fitted(dataclasses.replace(QUICK, min_size=3))
+    assigned = made.assign(features)
+    row = history.epochs[history.kept]
+    tally = tally_clusters(assigned.clusters_N, targets, 6, 4)
+    assert row.largest_cluster == int(tally.sizes_K.max())
+    assert row.good_clusters == int(((tally.purity_K > 0.7) & (tally.sizes_K > 3)).sum())
+    assert row.balancedness == pytest.approx(float(imbalance(assigned.usage_K)))
+    assert [one.epoch for one in history.epochs] == [0, 1, 2, 3]
+
+
+def test_same_seed_same_bits_and_another_level_other_ones() -> None:
+    torch.manual_seed(1)
+    first, _ = fitted(seed=3, level=1)
+    torch.manual_seed(2)
+    again, _ = fitted(seed=3, level=1)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in first.state_dict().items())
+    for other, _ in (fitted(seed=3, level=2), fitted(seed=4, level=1)):
+        assert not torch.equal(other.layers[0].out.weight, first.layers[0].out.weight)  # type: ignore[union-attr]
+
+
+def test_pairs_are_of_two_classes_drawn_uniformly() -> None:
+    targets = planted()[1]
+    pairs = draw_pairs(ByClass(targets), 24_000, torch.Generator().manual_seed(0))
+    classes = targets[pairs]
+    assert (classes[0] != classes[1]).all()
+    table = torch.zeros(4, 4).index_put((classes[0], classes[1]), torch.ones(24_000), accumulate=True)
+    assert torch.allclose(table, 2000 * (1 - torch.eye(4)), atol=220)
+    tail = torch.bincount(pairs[0][classes[0] == 3] - sum(COUNTS[:3]), minlength=10)
+    assert torch.allclose(tail.float(), torch.full((10,), 600.0), atol=120)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_units_of_the_features_do_not_matter(scale: float) -> None:
+    features, targets = planted()
+    made = FlowFilter(8, clusters=6)
+    history = train_filter(made, scale * features + scale, targets, QUICK)
+    usual = fitted()[1]
+    assert history.epochs[-1].purity == pytest.approx(usual.epochs[-1].purity, rel=1e-3)
+    assert history.epochs[-1].balance == pytest.approx(usual.epochs[-1].balance, rel=0.05, abs=1e-4)
+
+
+@pytest.mark.parametrize(("clusters", "batch_size"), [(500, 1024), (3, 1), (40, 7)])
+def test_small_sets_work(clusters: int, batch_size: int) -> None:
+    """Fewer examples than clusters, than the batch; classes of one image, absent labels, a constant dimension."""
+    source = torch.Generator().manual_seed(0)
+    features = torch.randn(30, 8, generator=source).relu()
+    features[:, 3] = 0
+    targets = torch.tensor([0] * 20 + [2] * 8 + [5, 7])
+    made = FlowFilter(8, clusters=clusters)
+    train_filter(made, features, targets, FilterSettings(epochs=2, batch_size=batch_size))
+    assert made.assign(features).log_density_N.isfinite().all()
+
+
+def test_few_classes_in_many_dimensions_do_not_diverge() -> None:
+    """The likelihood has 300 terms, and two classes share its weight: without a bound, the published rate diverges."""
+    features = torch.randn(40, 300, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(40) % 2
+    settings = FilterSettings(epochs=30)
+    history = train_filter(FlowFilter(300, clusters=5), features, targets, settings)
+    assert history.epochs[-1].likelihood < history.epochs[0].likelihood
+    with pytest.raises(InputError, match=r"level 3 diverged in epoch \d+ of 30; .* now lr 0.2, or bound the gradients"):
+        train_filter(
+            FlowFilter(300, clusters=5), features, targets, dataclasses.replace(settings, max_norm=None), level=2
+        )
+
+
+def test_any_float_type_and_a_filter_that_keeps_features_as_they_are() -> None:
+    features, targets = planted()
+    made = FlowFilter(8, clusters=6)
+    train_filter(made, features.half(), targets.int(), dataclasses.replace(QUICK, standardize=False))
+    assert made.scale_D.tolist() == [1] * 8
+    assert made.mean_D.tolist() == [0] * 8
+
+
+def test_bad_input_is_refused() -> None:
+    features, targets = planted()
+    spoilt = features.clone()
+    spoilt[3, 1] = float("nan")
+    for given, labels, message in (
+        (features[:, :5], targets, r"features of shape \(N, 8\), not \(222, 5\)"),
+        (features, targets[:9], r"222 features need as many labels, not shape \(9,\)"),
+        (features, targets - 1, "labels must be whole numbers >= 0"),
+        (features, targets.float(), "labels must be whole numbers >= 0"),
+        (features[:120], targets[:120], "the 120 examples in play are of 1; take fewer levels"),
+        (features[:0], targets[:0], "the 0 examples in play are of 0"),
+        (spoilt, targets, "1 of 222 features hold NaN or infinity, rows:\n  3"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train_filter(FlowFilter(8, clusters=6), given, labels, QUICK)

@@ -1,0 +1,87 @@
+"""What is chosen when nobody says: by imbalance and by image size, with reasons."""
+
+import pytest
+import torch
+
+from longtail.config import recipes
+from longtail.data.dataset import Dataset, Part, Split
+from longtail.data.resident import ResidentImages
+from longtail.run.recommend import recommend, without_weights
+from longtail.run.resolve import plan_run, same_but_method
+
+CPU = torch.device("cpu")
+
+
+def data(size: int, counts: list[int]) -> Dataset:
+    targets = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    part = Part(ResidentImages(torch.zeros(len(targets), 3, size, size, dtype=torch.uint8)), targets)
+    names = tuple(f"class {label}" for label in range(len(counts)))
+    return Dataset("toy", names, part, None, part, Split("toy", "", len(targets)))
+
+
+@pytest.mark.parametrize(
+    ("counts", "method", "words"),
+    [
+        ([100, 60], "ce", "only 1.7 times"),
+        ([100, 50], "balanced-softmax", "2 times the images of the emptiest (100 and 50)"),
+        ([500, 5], "balanced-softmax", "100 times"),
+    ],
+)
+def test_the_method_follows_the_imbalance(counts, method, words):
+    advice = recommend(data(8, counts), CPU)
+    assert advice.method == method
+    assert words in advice.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "recipe", "net"),
+    [
+        (16, "cpu", "own-tiny", "small_net"),
+        (64, "cpu", "own-small", "resnet32"),
+        (65, "cpu", "own-large", "resnet18"),
+        (65, "cuda", "own-large", "resnet50"),
+    ],
+)
+def test_the_net_follows_the_size_of_the_images_and_the_device(size, device, recipe, net):
+    advice = recommend(data(size, [20, 5]), torch.device(device))
+    assert advice.data_recipe == recipe
+    assert advice.reasons[1].startswith(net)
+    assert ("slow there" in advice.reasons[1]) == (recipe == "own-large" and device == "cpu")
+    config = recipes.compose(advice.data_recipe, advice.method, changes=[{"data": {"name": "toy"}}, advice.changes])
+    assert config.model.backbone.name == net
+
+
+def test_a_small_data_set_is_trained_for_at_least_a_thousand_steps():
+    advice = recommend(data(8, [40, 20]), CPU)
+    assert advice.changes["training"]["epochs"] == 1000  # one step an epoch
+    assert recommend(data(8, [4000, 400]), CPU).changes["training"]["epochs"] == 60
+
+
+def test_without_weights_the_net_trains_longer_from_scratch():
+    changes = without_weights({"model": {"backbone": "resnet18"}, "training": {"epochs": 20}})
+    assert changes["model"] == {"backbone": "resnet18", "pretrained": False}
+    assert changes["training"]["epochs"] == 60
+
+
+def test_the_users_words_win_over_the_advice():
+    plan = plan_run("digits-lt", None, None, [{"training": {"epochs": 3}, "model": {"backbone": "resnet20"}}], CPU)
+    assert plan.config.stages[0].options["training"]["epochs"] == 3
+    assert plan.config.model.backbone.name == "resnet20"
+    assert plan.config.method == "balanced-softmax"
+
+
+def test_the_other_method_of_a_comparison_differs_in_nothing_else():
+    changes = [{"seed": 4, "training": {"epochs": 3}}]
+    base = recipes.compose("digits-lt", "balanced-softmax", changes=changes)
+    assert same_but_method(base, "ce") == recipes.compose("digits-lt", "ce", changes=changes)
+
+
+def test_the_other_methods_head_is_the_methods_own():
+    plain, ldam = recipes.compose("digits-lt", "ce"), recipes.compose("digits-lt", "ldam-drw")
+    assert same_but_method(plain, "ldam-drw") == ldam
+    assert same_but_method(ldam, "ce") == plain
+
+
+def test_the_other_method_gets_the_training_recipes_settings_for_each_of_its_stages():
+    base = recipes.compose("digits-lt", "ce", changes=[{"training": {"epochs": 3}}])
+    assert same_but_method(base, "crt") == recipes.compose("digits-lt", "crt", changes=[{"training": {"epochs": 3}}])
