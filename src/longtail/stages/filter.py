@@ -1,8 +1,8 @@
 """DLSA as a stage: flow filters split the label space of a trained net, and each group gets a classifier of its own.
 
-Xu et al., ECCV 2022, https://arxiv.org/abs/2208.02567; see `longtail.posthoc.dlsa.correction`. The backbone is frozen, so
-its features are computed once, from the plain view of each image. A run that is killed goes on with the first level that it
-had not finished, and ends in the same bits.
+Xu et al., ECCV 2022, https://arxiv.org/abs/2208.02567; see `longtail.posthoc.dlsa.correction`. The backbone is frozen,
+so its features are computed once, from the plain view of each image. An interrupted run resumes with the first level
+that it had not finished; the result is bit-identical.
 """
 
 import time

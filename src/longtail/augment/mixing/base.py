@@ -1,8 +1,8 @@
 """The contract of every mixing: two images and labels become one image and a soft label, and randomness is data.
 
 As in `longtail.augment.policies`, the caller draws the random numbers, an epoch at a time; image i then depends on
-nothing but image i, its partner and row i. Shapes are static, and nothing waits for the device. The authors' codes draw one
-share for a whole batch; here each image has its own, which has the same expectation and less variance.
+nothing but image i, its partner and row i. Shapes are static, and nothing waits for the device. The authors' code
+draws one share for a whole batch; here each image has its own, which has the same expectation and less variance.
 Shapes: B = batch, C = colour channels of images, classes of targets, H x W = image size, R = numbers of an image.
 """
 
