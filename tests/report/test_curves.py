@@ -7,7 +7,7 @@ import torch
 
 from longtail.evaluation import reliability
 from longtail.report.curves import _series, margins_figure, reliability_figure, training_figure
-from longtail.report.palette import GROUP_COLOURS, INK
+from longtail.report.style import GROUP_COLORS, INK
 
 
 def texts(svg: str) -> list[str]:
@@ -31,7 +31,7 @@ def test_the_legend_gives_the_calibration_error_of_each_group() -> None:
 def test_a_bin_of_too_few_images_is_not_drawn() -> None:
     confidence = torch.tensor([0.95] * 6 + [0.5] * 4 + [0.3] * 5)
     found = reliability(confidence, torch.ones(15, dtype=torch.bool))
-    [path] = lines(reliability_figure({"few": found}), GROUP_COLOURS["few"])
+    [path] = lines(reliability_figure({"few": found}), GROUP_COLORS["few"])
     assert len(re.findall("[ML]", path)) == 2
 
 

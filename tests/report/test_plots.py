@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from longtail.data import long_tailed_counts
 from longtail.report.classes import Classes
-from longtail.report.palette import GROUP_COLOURS
+from longtail.report.style import GROUP_COLORS
 from longtail.report.plots import (
     _draw_accuracy,
     confusion_figure,
@@ -54,7 +54,7 @@ def test_the_number_above_a_full_bar_stays_inside_its_panel() -> None:
 
 def test_bars_wear_the_colours_of_their_groups() -> None:
     svg = counts_figure(CLASSES, [10.0, 90.0, 51.0, 70.0])
-    for colour, bars in zip(GROUP_COLOURS.values(), (4, 2, 2), strict=True):
+    for colour, bars in zip(GROUP_COLORS.values(), (4, 2, 2), strict=True):
         # a bar above and one below for each class, and one mark in the legend
         assert len(re.findall(rf'<path [^>]*style="fill: {colour}"', svg)) == bars
 

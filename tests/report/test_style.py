@@ -1,7 +1,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
-from longtail.report.palette import THEME_NAMES
+from longtail.report.style import THEME_NAMES
 from longtail.report.style import drawing, plain_log, shortened, themed, to_svg
 
 NAME = "<b>$\\frac{ & 'x' \"y\""

@@ -1,9 +1,9 @@
-"""All that a report tells, gathered once.
+"""Content of a report: the given results, and what follows from them.
 
-Shapes: N = test images.
+Shapes: N = test images, C = classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,25 +13,27 @@ from torch import Tensor
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Reliability, Scores, confidences, logit_margins, reliability_by_group
 from longtail.report.classes import Classes
-from longtail.report.mistakes import Mixup, group_flow, main_mixups, mixups
+from longtail.report.confusions import Confusion, confusions, group_flow, main_confusions
+from longtail.report.images import Thumbnails
 from longtail.report.wording import number
-
-Thumbnails = Callable[[int], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Content:
-    """What stands in a report; what the parts of the page share is worked out once, when asked for.
+class ReportData:
+    """Content of a report. Derived values are computed on first use.
 
     Args:
-        title: of the page.
-        predictions: of N test images.
-        scores: what the predictions are worth.
-        classes: names, counts and groups, as `scores` was computed with.
-        result: a run's `result.json`; any key may be missing.
-        config: a run's `config.yaml`, as text.
-        log: a mapping per epoch.
-        thumbnails: an image for a person to look at, uint8 (3, h, w), by its place in the test.
+        title: Title of the page.
+        predictions: Predictions on N test images.
+        scores: Scores of the predictions.
+        classes: Classes in the groups that `scores` was computed with.
+        result: Content of a run's `result.json`; any key may be missing.
+        config: Text of a run's `config.yaml`.
+        log: One mapping per epoch.
+        thumbnails: Source of example images; None shows none.
+
+    Raises:
+        InputError: If `scores` was computed with other groups.
     """
 
     title: str
@@ -50,21 +52,21 @@ class Content:
             mean, score = (sum(known) / len(known) if known else None), getattr(self.scores, name)
             if (mean is None) != (score is None) or abs((mean or 0.0) - (score or 0.0)) > 1e-3:
                 raise InputError(
-                    f"the scores were computed with other groups: {name}-shot accuracy is {_told(score)} there and "
-                    f"{_told(mean)} here; pass the same many, few and groups"
+                    f"`scores` was computed with other groups: its {name}-shot accuracy is {number(score)}, that of "
+                    f"these groups {number(mean)}; pass the same `many`, `few` and `groups`"
                 )
 
     def about(self, key: str) -> Mapping[str, Any]:
-        """A part of the result, such as "split"; empty where there is none."""
+        """Return a part of the result, such as "split"; an empty mapping if it is missing."""
         part = self.result.get(key)
         return part if isinstance(part, Mapping) else {}
 
     @property
     def warning(self) -> str:
-        """What must stand beside every number and figure: that the test set chose the checkpoint. "" otherwise."""
+        """Warning for every number and chart: the test split chose the checkpoint. "" if it did not."""
         protocol = self.about("protocol")
         chosen = f"{protocol.get('selected_on') or ''} {protocol.get('checkpoint') or ''}".lower()
-        return "checkpoint chosen on the test set" if "test" in chosen else ""
+        return "checkpoint chosen on the test split" if "test" in chosen else ""
 
     @cached_property
     def confidence(self) -> Tensor | None:
@@ -73,7 +75,7 @@ class Content:
 
     @cached_property
     def reliability(self) -> dict[str, Reliability]:
-        """Images binned by confidence, of "all" and of each group; empty without logits."""
+        """Images binned by confidence, for "all" and each group; empty without logits."""
         if self.confidence is None:
             return {}
         correct_N = self.predictions.predicted == self.predictions.targets
@@ -89,18 +91,18 @@ class Content:
         return {name: margins for name, margins in found.items() if len(margins)}
 
     @cached_property
-    def mixups(self) -> list[Mixup]:
-        """Pairs of classes that were mixed up, the most images first."""
-        return mixups(self.predictions.predicted, self.predictions.targets, len(self.classes))
+    def confusions(self) -> list[Confusion]:
+        """Pairs of confused classes, most images first."""
+        return confusions(self.predictions.predicted, self.predictions.targets, len(self.classes))
 
     @cached_property
-    def main_mixups(self) -> dict[int, Mixup]:
-        """For each class with a mistake, what it is most often taken for."""
-        return main_mixups(self.mixups)
+    def main_confusions(self) -> dict[int, Confusion]:
+        """Most frequent confusion of each class that has one."""
+        return main_confusions(self.confusions)
 
     @cached_property
     def flow(self) -> dict[str, dict[str, float]]:
-        """Where the test images of each group end up, in percent."""
+        """Predicted groups of the test images of each group, in percent."""
         return group_flow(self.predictions.predicted, self.predictions.targets, self.classes.masks)
 
     @cached_property
@@ -110,11 +112,6 @@ class Content:
         return counts_C
 
     def test_images(self, group: str) -> int:
-        """Test images of the classes of a group."""
-        return sum(
-            count for count, name in zip(self.test_counts, self.classes.group_names, strict=True) if name == group
-        )
-
-
-def _told(value: float | None) -> str:
-    return "unknown" if value is None else number(value)
+        """Count the test images of the classes of a group."""
+        names = self.classes.group_names
+        return sum(count for count, name in zip(self.test_counts, names, strict=True) if name == group)

@@ -1,6 +1,6 @@
-"""What is taken for what: the pairs of classes behind the wrong predictions.
+"""Confused classes: pairs of true and predicted class among the wrong predictions.
 
-Shapes: N = test images, C = classes, P = pairs of classes that were mixed up, at most N.
+Shapes: N = test images, C = classes, P = confused pairs, at most N.
 """
 
 from collections.abc import Mapping
@@ -11,60 +11,60 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Mixup:
-    """Images of one class that were taken for another.
+class Confusion:
+    """Images of one class that were predicted as another.
 
     Args:
-        true: the class they show.
-        taken_for: the class that was predicted.
-        images: how many.
+        true: True class.
+        predicted: Predicted class.
+        images: Number of images.
     """
 
     true: int
-    taken_for: int
+    predicted: int
     images: int
 
 
-def mixups(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -> list[Mixup]:
-    """All pairs of classes that were mixed up, the most images first, ties in class order.
+def confusions(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -> list[Confusion]:
+    """Count the images of all confused pairs: most images first, ties in class order.
 
     Example:
-        >>> mixups(torch.tensor([1, 1, 0, 1]), torch.tensor([0, 0, 1, 1]), num_classes=2)
-        [Mixup(true=0, taken_for=1, images=2), Mixup(true=1, taken_for=0, images=1)]
+        >>> confusions(torch.tensor([1, 1, 0, 1]), torch.tensor([0, 0, 1, 1]), num_classes=2)
+        [Confusion(true=0, predicted=1, images=2), Confusion(true=1, predicted=0, images=1)]
     """
     wrong_N = predicted_N != targets_N
-    # one number a pair: a matrix of 8,142 x 8,142 classes would hold 66 million, nearly all zero
+    # one code per pair: a matrix of 8,142 x 8,142 classes would hold 66 million entries, nearly all zero
     codes = targets_N[wrong_N] * num_classes + predicted_N[wrong_N]
     codes_P, images_P = torch.unique(codes, return_counts=True)
     order_P = images_P.argsort(descending=True, stable=True)
     pairs = zip(codes_P[order_P].tolist(), images_P[order_P].tolist(), strict=True)
-    return [Mixup(code // num_classes, code % num_classes, images) for code, images in pairs]
+    return [Confusion(code // num_classes, code % num_classes, images) for code, images in pairs]
 
 
-def main_mixups(pairs: list[Mixup]) -> dict[int, Mixup]:
-    """For each class with a mistake, what it is most often taken for.
+def main_confusions(pairs: list[Confusion]) -> dict[int, Confusion]:
+    """Return the most frequent confusion of each class that has one.
 
     Args:
-        pairs: as `mixups` orders them.
+        pairs: Pairs in the order of `confusions`.
 
     Example:
-        >>> main_mixups([Mixup(0, 2, 9), Mixup(0, 1, 3)])
-        {0: Mixup(true=0, taken_for=2, images=9)}
+        >>> main_confusions([Confusion(0, 2, 9), Confusion(0, 1, 3)])
+        {0: Confusion(true=0, predicted=2, images=9)}
     """
     return {pair.true: pair for pair in reversed(pairs)}
 
 
 def group_flow(predicted_N: Tensor, targets_N: Tensor, masks: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """Where the test images of each group end up, in percent, each class of the group counting the same.
+    """Compute which groups the test images of each group are predicted as. Each class of a group has equal weight.
 
     Args:
-        predicted_N: predicted classes.
-        targets_N: true classes.
-        masks: of the classes of each group, each of shape (C,).
+        predicted_N: Predicted classes.
+        targets_N: True classes.
+        masks: Members of each group, each of shape (C,).
 
     Returns:
-        For each group with test images: "right" (its accuracy), and for each group the share wrongly taken for one of
-        its classes. A row sums to 100.
+        Percentages for each group with test images: "right" (the group's accuracy), and for each group the share that
+        was wrongly predicted as one of its classes. A row sums to 100.
 
     Example:
         >>> masks = {"many": torch.tensor([True, False]), "few": torch.tensor([False, True])}
@@ -87,12 +87,12 @@ def group_flow(predicted_N: Tensor, targets_N: Tensor, masks: Mapping[str, Tenso
 
 
 def weakest_classes(per_class: tuple[float | None, ...], counts_C: Tensor, limit: int) -> list[int]:
-    """The classes with the lowest accuracy below 100 %, the rarest first among equals.
+    """Return the classes with the lowest accuracy below 100 %, ties with the least frequent class first.
 
     Args:
-        per_class: accuracy of each class in percent; None where it has no test image.
-        counts_C: training images of each class.
-        limit: classes to return at most.
+        per_class: Accuracy of each class in percent; None for a class without test images.
+        counts_C: Training images of each class.
+        limit: Maximum number of classes.
 
     Example:
         >>> weakest_classes((100.0, 0.0, None, 0.0), torch.tensor([9, 4, 2, 1]), limit=3)
@@ -103,12 +103,12 @@ def weakest_classes(per_class: tuple[float | None, ...], counts_C: Tensor, limit
 
 
 def precision(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -> list[float | None]:
-    """Of the images taken for each class, the percentage that show it; None for a class never predicted.
+    """Compute the precision of each class in percent; None for a class that is never predicted.
 
     Example:
         >>> precision(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]), num_classes=3)
         [50.0, 100.0, None]
     """
-    claimed_C = torch.bincount(predicted_N, minlength=num_classes).tolist()
+    predicted_C = torch.bincount(predicted_N, minlength=num_classes).tolist()
     right_C = torch.bincount(predicted_N[predicted_N == targets_N], minlength=num_classes).tolist()
-    return [100 * right / claimed if claimed else None for right, claimed in zip(right_C, claimed_C, strict=True)]
+    return [100 * right / total if total else None for right, total in zip(right_C, predicted_C, strict=True)]

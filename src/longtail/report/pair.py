@@ -1,4 +1,4 @@
-"""One contender against the reference, class by class: what changed, and whether it is more than chance.
+"""One run against the reference, class by class: what changed, and whether chance explains it.
 
 Shapes: N = test images, C = classes.
 """
@@ -16,79 +16,88 @@ from torch import Tensor
 
 from longtail.evaluation import Difference, paired_bootstrap
 from longtail.report.classes import Classes
-from longtail.report.comparison.contenders import Contender
+from longtail.report.sides import Side
 
 Certainty = Literal["clear", "likely", "chance"]
 CLEAR = 0.05
-"""Share of false alarms among the changes that are called clear (Benjamini and Hochberg, 1995); likely: p below it."""
+"""False discovery rate of the clear changes (Benjamini and Hochberg, 1995), and largest p-value of the likely ones."""
 DRAWS = 2000
+"""Draws of each bootstrap."""
 
 
 @dataclass(frozen=True)
 class Shift:
-    """A pair of classes that is mixed up more or less often than under the reference.
+    """A pair of classes that is confused more or less often than by the reference.
 
     Args:
-        true: the class the images show.
-        taken_for: the class that was predicted.
-        before: images under the reference.
-        after: images under the other.
+        true: True class.
+        predicted: Predicted class.
+        before: Number of images in the reference run.
+        after: Number of images in the other run.
 
     Example:
-        >>> Shift(true=3, taken_for=1, before=46, after=0).change
+        >>> Shift(true=3, predicted=1, before=46, after=0).change
         -46
     """
 
     true: int
-    taken_for: int
+    predicted: int
     before: int
     after: int
 
     @property
     def change(self) -> int:
-        """Images more (less, where negative) than under the reference."""
+        """Number of additional images."""
         return self.after - self.before
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One contender against the reference, on the same N test images.
+    """One run against the reference, on the same N test images.
 
     Args:
-        reference: the first contender.
-        other: the one it is compared with.
-        classes: C classes, named, counted and grouped.
+        reference: First side of the comparison.
+        other: Side that is compared with it.
+        classes: C classes.
 
     Example:
         >>> from longtail.evaluation import Predictions
         >>> targets = torch.tensor([0] * 8 + [1] * 8)
         >>> one = Predictions(targets, [500, 5], predicted=torch.zeros(16, dtype=torch.long))
         >>> two = Predictions(targets, [500, 5], predicted=targets)
-        >>> sides = (Contender(n, None, p, p.scores()) for n, p in (("one", one), ("two", two)))
+        >>> sides = (Side(name, None, side, side.scores()) for name, side in (("one", one), ("two", two)))
         >>> pair = Pair(*sides, Classes.grouped(("cat", "dog"), one.class_counts))
         >>> pair.gains, pair.certainty, pair.overall.mean
         ((0.0, 100.0), ('chance', 'clear'), 50.0)
     """
 
-    reference: Contender
-    other: Contender
+    reference: Side
+    other: Side
     classes: Classes
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """Reference and other side."""
+        return self.reference, self.other
 
     @cached_property
     def right(self) -> tuple[Tensor, Tensor]:
-        """Whether the reference and the other recognise each test image, each of shape (N,)."""
-        sides = (self.reference.predictions, self.other.predictions)
-        reference_N, other_N = (side.predicted == side.targets for side in sides)
+        """Whether each side is right on each test image, two tensors of shape (N,)."""
+        reference_N, other_N = (side.predictions.predicted == side.predictions.targets for side in self.sides)
         return reference_N, other_N
 
     @cached_property
     def gains(self) -> tuple[float | None, ...]:
-        """What each class gained, in points; None for a class without a test image."""
+        """Gain in accuracy of each class in points; None for a class without test images."""
         sides = zip(self.reference.scores.per_class, self.other.scores.per_class, strict=True)
         return tuple(None if before is None or after is None else after - before for before, after in sides)
 
     def ranked(self, *, best: bool) -> list[int]:
-        """The classes that got better (or worse), the largest change first, among equals the fullest class."""
+        """Return the classes that got better (or worse), largest change first, ties by training images.
+
+        Args:
+            best: True for gains, False for losses.
+        """
         sign = 1 if best else -1
         order = self.classes.order.tolist()
         changed = [label for label in order if sign * (self.gains[label] or 0.0) > 0]
@@ -96,9 +105,9 @@ class Pair:
 
     @cached_property
     def p_values(self) -> npt.NDArray[Any]:
-        """Chance of a change as large as each class's, were both equally good on it: McNemar's exact test, shape (C,).
+        """P-value of each class by McNemar's exact test, shape (C,).
 
-        Of the images that only one of the two recognises, either side should have half.
+        Null hypothesis: of the images that only one side classifies correctly, either side has half.
         """
         reference_N, other_N = self.right
         targets_N = self.reference.predictions.targets
@@ -111,7 +120,7 @@ class Pair:
 
     @cached_property
     def certainty(self) -> tuple[Certainty, ...]:
-        """Of each class: "clear" holds up among all classes at once, "likely" only by itself; else "chance"."""
+        """Certainty of each class's change: "clear" among all classes at once, "likely" by its own test, or "chance"."""
         tested_C = np.array([gain is not None for gain in self.gains])
         adjusted_C = np.ones(len(tested_C))
         adjusted_C[tested_C] = stats.false_discovery_control(self.p_values[tested_C])
@@ -122,12 +131,12 @@ class Pair:
 
     @cached_property
     def overall(self) -> Difference:
-        """Points of accuracy that the other has over the reference on all test images."""
+        """Difference in accuracy on all test images in points."""
         return self._difference(None)
 
     @cached_property
     def by_score(self) -> dict[str, Difference]:
-        """The same for "top1", "balanced", and each group that has test images."""
+        """Differences in "top1", "balanced" and the accuracy of each group with test images, in points."""
         images_C = torch.bincount(self.reference.predictions.targets, minlength=len(self.classes))
         share_C = 1.0 / images_C.clamp(min=1)
         masks = {"balanced": torch.ones(len(self.classes), dtype=torch.bool), **self.classes.masks}
@@ -144,12 +153,13 @@ class Pair:
 
     @cached_property
     def shifts(self) -> list[Shift]:
-        """Every pair of classes that is mixed up more or less often, the largest change first."""
+        """Pairs of classes that are confused more or less often, largest change first."""
         num_classes = len(self.classes)
         codes = []
-        for side in (self.reference.predictions, self.other.predictions):
-            wrong_N = side.predicted != side.targets
-            codes.append(side.targets[wrong_N] * num_classes + side.predicted[wrong_N])
+        for side in self.sides:
+            targets_N, predicted_N = side.predictions.targets, side.predictions.predicted
+            wrong_N = predicted_N != targets_N
+            codes.append(targets_N[wrong_N] * num_classes + predicted_N[wrong_N])
         found, place = torch.unique(torch.cat(codes), return_inverse=True)
         before, after = (
             torch.bincount(part, minlength=len(found)) for part in place.split([len(codes[0]), len(codes[1])])
@@ -160,30 +170,34 @@ class Pair:
 
     @cached_property
     def shifts_by_class(self) -> dict[int, list[Shift]]:
-        """For each class, what it is taken for less and more often: its largest change of either kind."""
+        """Largest decrease and largest increase of the confusions of each class, those that exist."""
         found: dict[int, dict[bool, Shift]] = {}
         for shift in self.shifts:
             found.setdefault(shift.true, {}).setdefault(shift.change > 0, shift)
         return {true: [kinds[up] for up in (False, True) if up in kinds] for true, kinds in found.items()}
 
     def examples(self, label: int, *, best: bool) -> list[int]:
-        """Test images of a class that only one of the two recognises, those that one is surest of first.
+        """Return the test images of a class that only one side classifies correctly, highest confidence first.
 
         Args:
-            label: of the class.
-            best: images only the other recognises; else those only the reference does.
+            label: Label of the class.
+            best: True for images that only the other side classifies correctly, False for the reference.
         """
         reference_N, other_N = self.right
         right_N, wrong_N = (other_N, reference_N) if best else (reference_N, other_N)
         side = self.other if best else self.reference
         found = ((side.predictions.targets == label) & right_N & ~wrong_N).nonzero()[:, 0]
         if side.predictions.logits is not None:
-            sure = side.predictions.logits[found].softmax(1).amax(1)
-            found = found[sure.argsort(descending=True, stable=True)]
+            confidence = side.predictions.logits[found].softmax(1).amax(1)
+            found = found[confidence.argsort(descending=True, stable=True)]
         indices: list[int] = found.tolist()
         return indices
 
     def counted(self, kind: Sequence[Certainty] = ("clear", "likely", "chance")) -> tuple[int, int]:
-        """How many classes got better and how many worse, of those with these certainties."""
+        """Count the classes that got better and those that got worse.
+
+        Args:
+            kind: Certainties of the classes that count.
+        """
         known = [gain for gain, own in zip(self.gains, self.certainty, strict=True) if gain and own in kind]
         return sum(gain > 0 for gain in known), sum(gain < 0 for gain in known)
