@@ -1,6 +1,7 @@
-"""The command line: one module per command, whose `main` has the options as its signature and the help as its docstring.
+"""The command line, one module per command.
 
-A module is imported only when its command is used, and imports torch only when the command runs.
+The signature of a command's `main` is its parser, and the docstring is its help. A module is imported only when its
+command is used, and imports torch only when the command runs.
 """
 
 from longtail.cli._app import COMMANDS, DATA_COMMANDS, help_text, main, parse

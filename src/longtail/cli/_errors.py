@@ -18,7 +18,7 @@ from cyclopts import (
 
 from longtail.errors import unknown_name
 
-KINDS = {int: "an integer", float: "a finite number", bool: "true or false"}
+RULES = {int: "an integer", float: "a finite number"}
 
 
 def usage_error(error: CycloptsError, commands: Sequence[str]) -> str:
@@ -30,7 +30,10 @@ def usage_error(error: CycloptsError, commands: Sequence[str]) -> str:
     """
     match error:
         case UnknownCommandError():
-            return str(unknown_name("command", (error.unused_tokens or [""])[0], commands))
+            word = (error.unused_tokens or [""])[0]
+            if word.startswith("-"):
+                return f"there is no option {word} before a command"
+            return str(unknown_name("command", word, commands))
         case UnknownOptionError():
             option = (error.token.keyword or error.token.value).partition("=")[0]
             return f"there is no option {option}{_did_you_mean(option, _flags(error.argument_collection))}"
@@ -81,9 +84,9 @@ def _rule(argument: Argument, given: str) -> str:
     choices = argument.get_choices(force=True)
     if choices:
         return f"one of {', '.join(choices)}, got {given!r}{_did_you_mean(given, choices)}"
-    types = [argument.hint, *get_args(argument.hint)]
-    kind = next((words for kind, words in KINDS.items() if kind in types), "a valid value")
-    return f"{kind}, got {given!r}"
+    kinds = (argument.hint, *get_args(argument.hint))
+    rule = next((words for kind, words in RULES.items() if kind in kinds), "a valid value")
+    return f"{rule}, got {given!r}"
 
 
 def _did_you_mean(given: str, known: Iterable[str]) -> str:

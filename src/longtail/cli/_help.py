@@ -5,8 +5,9 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping
+from typing import cast
 
-from cyclopts import App, Argument
+from cyclopts import App, Argument, Group
 
 INDENT = 2
 COLUMN = 26
@@ -49,9 +50,7 @@ def command_help(name: str, app: App) -> str:
     parts = [_wrapped(f"usage: longtail {name} {_usage(arguments)}", 18), about]
     groups: dict[str, list[tuple[str, str]]] = {}
     for argument in arguments:
-        group = next((str(group.name) for group in argument.parameter.group or ()), "Options")
-        rows = groups.setdefault("Options" if group == "Parameters" else group, [])
-        rows.append((_label(argument), argument.parameter.help or ""))
+        groups.setdefault(_group(argument), []).append((_label(argument), argument.parameter.help or ""))
     groups.setdefault("Options", []).append(("-h, --help", "Print this help."))
     parts += [_table(title, rows) for title, rows in groups.items()]
     return "\n\n".join([*parts, _examples(examples)]).rstrip() + "\n"
@@ -64,6 +63,11 @@ def _split(docstring: str) -> tuple[str, str]:
     examples = re.search(r"\nExamples:\n(?P<lines>(?:(?: +.*)?\n?)+)", text)
     paragraphs = [_wrapped(" ".join(paragraph.split())) for paragraph in about.split("\n\n")]
     return "\n\n".join(paragraphs), textwrap.dedent(examples["lines"]).strip() if examples else ""
+
+
+def _group(argument: Argument) -> str:
+    group = next(iter(cast("tuple[Group, ...]", argument.parameter.group or ())))
+    return "Options" if group.name == "Parameters" else str(group.name)
 
 
 def _usage(arguments: list[Argument]) -> str:

@@ -4,15 +4,17 @@ The docstring of a dataclass is the help of its options. An option that is not g
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from cyclopts import Parameter, Token
+from cyclopts import CoercionError, Parameter, Token
 
 from longtail.errors import InputError
+
+T = TypeVar("T")
 
 
 class Switch(Enum):
@@ -33,6 +35,22 @@ def _number(kind: object, tokens: Sequence[Token]) -> float:
     return value
 
 
+def _integers(kind: object, tokens: Sequence[Token]) -> tuple[int, ...]:
+    return tuple(_each(_integer, token) for token in tokens)
+
+
+def _numbers(kind: object, tokens: Sequence[Token]) -> tuple[float, ...]:
+    return tuple(_each(_number, token) for token in tokens)
+
+
+def _each(convert: Callable[[object, Sequence[Token]], T], token: Token) -> T:
+    """Convert one value of a list, so that an error names this value and not the first one."""
+    try:
+        return convert(None, [token])
+    except ValueError as error:
+        raise CoercionError(token=token) from error
+
+
 def _switch(kind: object, tokens: Sequence[Token]) -> Switch:
     words = {"true": Switch.TRUE, "yes": Switch.TRUE, "on": Switch.TRUE}
     words |= {"false": Switch.FALSE, "no": Switch.FALSE, "off": Switch.FALSE}
@@ -45,6 +63,8 @@ def _switch(kind: object, tokens: Sequence[Token]) -> Switch:
 Name = Annotated[str | None, Parameter(metavar="NAME")]
 Integer = Annotated[int | None, Parameter(metavar="N", converter=_integer)]
 Number = Annotated[float | None, Parameter(metavar="X", converter=_number)]
+Integers = Annotated[tuple[int, ...], Parameter(metavar="N", converter=_integers)]
+Numbers = Annotated[tuple[float, ...], Parameter(metavar="X", converter=_numbers)]
 Boolean = Annotated[Switch | None, Parameter(converter=_switch)]
 Device = Annotated[str, Parameter(metavar="DEVICE")]
 File = Annotated[Path | None, Parameter(metavar="FILE")]
@@ -147,9 +167,7 @@ class RunOptions:
     protocol: Annotated[Literal["honest", "paper"] | None, Parameter(group="Evaluation")] = None
     groups: GroupOptions = GroupOptions()
     config: Annotated[tuple[Path, ...], Parameter(group="Configuration", metavar="FILE")] = ()
-    settings: Annotated[
-        tuple[str, ...], Parameter(name="--set", group="Configuration", metavar="KEY=VALUE")
-    ] = ()
+    settings: Annotated[tuple[str, ...], Parameter(name="--set", group="Configuration", metavar="KEY=VALUE")] = ()
 
     def data_set(self, positional: str | None) -> str | None:
         """Return the data set given by position, with --data or with --features; None if none is given.
@@ -173,7 +191,9 @@ class RunOptions:
     def changes(self) -> dict[str, Any]:
         """Return the given options as a mapping to merge over the recipes."""
         options = given_of(self.training)
-        training = {key: options[key] for key in ("epochs", "batch_size", "precision") if key in options}
+        training: dict[str, Any] = {
+            key: options[key] for key in ("epochs", "batch_size", "precision") if key in options
+        }
         if "lr" in options:
             training["optimizer"] = {"lr": options["lr"]}
         nested = {

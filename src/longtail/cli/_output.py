@@ -11,7 +11,16 @@ from longtail.errors import InputError
 
 __all__ = ["console", "out", "require_writable"]
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+
+class Output(Console):
+    """Console on stdout, whose reader may close it early, as in `longtail list | head`."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the command line end with exit code 0; rich would exit with 1."""
+        raise BrokenPipeError
+
+
+out = Output(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 """Console for results on stdout. In a file or pipe, lines are wide enough for the tables."""
 
 

@@ -13,16 +13,10 @@ from longtail.data.load import load_data
 from longtail.run.fit import load_trained
 from longtail.run.folder import load_config
 from longtail.training.predict import predict
-from tests.cli.test_cli import call
+
+from .calling import call
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("features") / "run"
-    assert call("train", "digits-lt", "--method", "balanced-softmax", "--epochs", 2, "--out", folder) == 0
-    return folder
 
 
 def test_features_of_a_run_are_those_of_its_net_with_all_about_them(run, tmp_path, capsys):
@@ -69,7 +63,7 @@ def test_other_data_are_seen_at_the_size_of_the_run(run, tmp_path, capsys):
             label.rename(label.with_name("ten"))
     assert call("features", run, folder, "--output", tmp_path / "other.npz") == 0
     assert load_features(tmp_path / "other.npz").logits_NC is None
-    assert "without logits" in capsys.readouterr().err
+    assert "no logits are written" in capsys.readouterr().err
 
 
 def test_a_backbone_has_no_logits_and_its_seed_makes_it(tmp_path, monkeypatch):
@@ -118,17 +112,26 @@ def test_a_head_is_trained_on_the_file(run, tmp_path, capsys):
     [
         (["nonet"], "there is no run or backbone 'nonet'"),
         (["."], "holds no run (no config.yaml)"),
-        (["small_net"], "no pretrained weights of small_net; say --pretrained false"),
-        (["small_net", "--pretrained", "false", "--augment", "1"], "a backbone does not say how to augment"),
+        (["small_net"], "small_net has no pretrained weights; set `pretrained` to false"),
+        (
+            ["small_net", "--pretrained", "false", "--augment", "1"],
+            "a backbone has no augmentation of its own; set `policy`",
+        ),
         (["small_net", "--pretrained", "false", "--parts", "tset"], "did you mean test"),
         (["small_net", "--pretrained", "false", "--parts", "val", "--val-share", "0"], "there is no val part"),
         (["small_net", "--pretrained", "false", "--parts", "test", "--augment", "1"], "and train among the parts"),
-        (["small_net", "--pretrained", "false", "--augment", "1", "--policy", "none"], "leaves images as they are"),
+        (
+            ["small_net", "--pretrained", "false", "--augment", "1", "--policy", "none"],
+            "`policy` must change the images, got 'none'",
+        ),
         (["small_net", "--pretrained", "false", "--augment", "1", "--policy", "corp"], "did you mean crop"),
-        (["vit_b_16", "--pretrained", "false"], "can not take images of 8 pixels"),
-        (["resnet18", "--output", "features.txt"], "ends in .npz, which features.txt does not"),
-        (["resnet18", "--output", "no/f.npz"], "can not be written"),
-        (["resnet18", "--format", "csv"], "it takes one of npz, parquet"),
+        (["vit_b_16", "--pretrained", "false"], "vit_b_16 does not accept images of 8 pixels"),
+        (
+            ["resnet18", "--output", "features.txt"],
+            "`output` must end in .npz, the suffix of its format, got features.txt",
+        ),
+        (["resnet18", "--output", "no/f.npz"], "cannot be written"),
+        (["resnet18", "--format", "csv"], "`--format` must be one of npz, parquet, got 'csv'"),
     ],
 )
 def test_mistakes_end_with_a_message_and_2(arguments, words, tmp_path, monkeypatch, capsys):
@@ -142,8 +145,8 @@ def test_mistakes_end_with_a_message_and_2(arguments, words, tmp_path, monkeypat
 
 def test_a_run_keeps_its_weights_and_a_file_of_features_is_one(run, tmp_path, capsys):
     assert call("features", run, "--pretrained", "true", "--output", tmp_path / "f.npz") == 2
-    assert "leave --pretrained out" in capsys.readouterr().err
+    assert "a run has its own weights; leave it out (command line: --pretrained)" in capsys.readouterr().err
     assert call("train", "--features", "photos", "--method", "ce") == 2
-    assert "--features takes an NPZ file or a Parquet table, not photos" in capsys.readouterr().err
+    assert "`--features` must be an NPZ or Parquet file, got photos" in capsys.readouterr().err
     assert call("train", "digits-lt", "--features", "f.npz") == 2
     assert "two data sets are given: digits-lt and --features f.npz" in capsys.readouterr().err

@@ -5,15 +5,9 @@ import json
 
 import pytest
 
-from longtail.cli import main
+from .calling import call
 
 FAST = ("--epochs", "1", "--set", "model.backbone.width=4", "--jobs", "2")
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +38,10 @@ def test_a_run_of_no_row_is_named_and_not_adopted(out, tmp_path, capsys):
     mine, other = (next(out.glob(f"cells/*-{name}-seed0")) for name in ("ce", "lws"))
     asked = ("bench", "quick", "--only", "ce", "--seeds", 1, *FAST, "--out", tmp_path, "--table-only")
     assert call(*asked, "--adopt", mine, other) == 0
-    assert f"not taken, as no training of the plan has their settings and images:\n  {other}" in capsys.readouterr().err
+    assert (
+        f"not adopted, because no training of the plan has their settings and images:\n  {other}"
+        in capsys.readouterr().err
+    )
     assert [path.name.split("-adopted-")[1] for path in (tmp_path / "cells").iterdir()] == [mine.name]
 
 

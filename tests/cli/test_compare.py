@@ -1,27 +1,11 @@
-"""`longtail compare` as a user types it."""
+"""`longtail compare`."""
 
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from longtail.cli import main
-from longtail.report.comparison.summary import changes_table, overview_table
-
-from .made_up import predictions, together, told, write_run
-
-
-def call(*arguments: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    return int(ended.value.code or 0)
-
-
-def printed(table: object) -> str:
-    console = Console(width=140)
-    with console.capture() as capture:
-        console.print(table)
-    return capture.get()
+from ..comparison.made_up import predictions, write_run
+from .calling import call
 
 
 def test_it_prints_the_short_of_it_and_writes_page_and_table(
@@ -33,7 +17,7 @@ def test_it_prints_the_short_of_it_and_writes_page_and_table(
     shown = capsys.readouterr()
     assert "63.3" in shown.out
     assert shown.out.endswith(f"comparison: {output}\ntable: {table}\n")
-    assert "without example images, as the data can not be read: " in shown.err
+    assert "note: no example images, because the data cannot be read: " in shown.err
     assert "Largest gains" in output.read_text("utf-8")
     assert len(table.read_text().splitlines()) == 7
 
@@ -70,25 +54,3 @@ def test_what_can_not_be_compared_ends_with_a_message(tmp_path: Path, capsys: py
     assert "a comparison takes 2 to 8 runs or prediction files" in capsys.readouterr().err
     assert call("compare", run, tmp_path / "none.csv") == 2
     assert "no predictions at" in capsys.readouterr().err
-
-
-def test_the_overview_marks_what_is_more_than_chance() -> None:
-    text = printed(overview_table(together(predictions(0.6), predictions(-0.2))))
-    pair = together(predictions(0.6), predictions(-0.2)).pairs[0]
-    assert pair.by_score["few"].significant
-    few = f"{pair.other.scores.few:.1f} (+{pair.by_score['few'].mean:.1f})*"
-    assert few in text
-    assert f"{pair.reference.scores.top1:.1f}" in text
-
-
-def test_groups_without_a_class_are_dashes() -> None:
-    text = printed(overview_table(told([0, 1, 2], [0, 0, 0], [0, 1, 2], counts=(5, 4, 3))))
-    assert text.count("\N{EN DASH}") == 4
-
-
-def test_changes_by_hand() -> None:
-    text = printed(changes_table(told([0] * 20 + [2] * 20, [0] * 40, [0] * 18 + [2] * 22).pairs[0]))
-    [best] = [line for line in text.splitlines() if "+100.0*" in line]
-    assert best.split()[:5] == ["2", "5", "0.0", "100.0", "+100.0*"]
-    assert best.strip().endswith("0 \N{MINUS SIGN}20")
-    assert "\N{MINUS SIGN}10.0 " in text
