@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from longtail._logging import console
-from longtail.bench.adopt import adopt
 from longtail.bench.board import terminal_table
-from longtail.bench.limits import budget
+from longtail.bench.cells import adopt
 from longtail.bench.plan import names, narrowed, read_plan
 from longtail.bench.run import rows_of, tables, train_rows, write_tables
+from longtail.bench.runner import budget
 from longtail.commands.output import out
 from longtail.errors import InputError, first_ten
 from longtail.report.wording import several
