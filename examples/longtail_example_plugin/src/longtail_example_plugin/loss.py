@@ -5,8 +5,9 @@ Shapes: B = batch, C = classes.
 
 from typing import Any, ClassVar
 
-from longtail.losses.base import Loss, cross_entropy
 from torch import Tensor
+
+from longtail.losses.base import Loss, cross_entropy
 
 
 class SqrtBalancedSoftmax(Loss):
