@@ -9,7 +9,7 @@ import pytest
 from longtail.cli import COMMANDS, DATA_COMMANDS, help_text, parse
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PATHS = [(), *((name,) for name in COMMANDS), *(("data", name) for name in DATA_COMMANDS)]
 
 

@@ -56,7 +56,7 @@ def test_options_and_labels_reach_the_figure(capsys, make_run, tmp_path):
         (["group-bars"], "group-bars takes 1 or more runs"),
         (["confusions", "RUN"], "confusions takes 2 runs (two runs), not 1"),
         (["two-moons", "RUN"], "two-moons takes no runs"),
-        (["two-moons", "--labels", "x"], "two-moons takes no runs, and so no --labels"),
+        (["two-moons", "--labels", "x"], "two-moons takes no runs; leave out --labels"),
         (["group-bars", "nowhere"], "nowhere holds no run"),
     ],
 )

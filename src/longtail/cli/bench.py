@@ -74,10 +74,10 @@ def main(
         "data": {} if root is None else {"root": root},
         "set": [read_setting(text) for text in settings],
     }
-    from longtail.bench.adopt import adopt as adopt_runs
-    from longtail.bench.limits import budget
+    from longtail.bench.cells import adopt as adopt_runs
     from longtail.bench.plan import narrowed, read_plan
     from longtail.bench.run import rows_of, tables, train_rows
+    from longtail.bench.runner import budget
     from longtail.cli._output import console
 
     if plan is None:
