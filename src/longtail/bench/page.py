@@ -67,9 +67,9 @@ def _published(table: Table) -> layout.Table:
 
 def _classes(table: Table) -> dict[str, Any]:
     """Return the classes of a table and the accuracy of each row on them, for the script of the page."""
-    outcome = next(iter(table.lines[0].row.outcomes.values()))
-    about = read_about(outcome.folder)
-    masks = shot_groups(about.class_counts, **group_options(outcome.result["class_groups"]))
+    run = table.lines[0].row.first
+    about = read_about(run.folder)
+    masks = shot_groups(about.class_counts, **group_options(run.result["class_groups"]))
     of_class = [next(name for name, mask in masks.items() if mask[label]) for label in range(len(about.class_counts))]
     return {
         "names": [clean(name) for name in about.class_names],
@@ -83,7 +83,7 @@ def _classes(table: Table) -> dict[str, Any]:
 
 def _per_class(row: Row) -> list[float | None]:
     """Return the accuracy on each class, averaged over the seeds; None without test images."""
-    seeds_SC = np.array([outcome.test["per_class"] for outcome in row.outcomes.values()], dtype=float)
+    seeds_SC = np.array([run.result["test"]["per_class"] for run in row.runs.values()], dtype=float)
     return [None if np.isnan(value) else round(float(value), 2) for value in seeds_SC.mean(0)]
 
 

@@ -150,12 +150,14 @@ _SETTINGS: Mapping[str, Callable[[Side], str]] = {
 def overview_table(comparison: Comparison) -> Table:
     """List accuracies in percent and differences to the reference in points, for the terminal."""
     keys = {"top1": "all", "balanced": "balanced", "many": "many", "medium": "medium", "few": "few"}
-    columns = ["", *(Column(heading, "right") for heading in (*keys.values(), "better", "worse"))]
+    columns = [Column(""), *(Column(heading, "right") for heading in (*keys.values(), "better", "worse"))]
     scores = comparison.reference.scores
-    rows = [[comparison.reference.label, *(number(getattr(scores, key)) for key in keys), "", ""]]
+    rows: list[list[Cell | str]] = [
+        [comparison.reference.label, *(number(getattr(scores, key)) for key in keys), "", ""]
+    ]
     for pair in comparison.pairs:
         counts = [f"{count:,}" for count in pair.counted()]
-        rows.append([pair.other.label, *(_difference_cell(pair, key) for key in keys), *counts])  # type: ignore[list-item]
+        rows.append([pair.other.label, *(_difference_cell(pair, key) for key in keys), *counts])
     note = "* more than the choice of the test images explains; better, worse: number of classes"
     return Table(columns, rows, notes=(note,))
 
@@ -172,7 +174,11 @@ def changes_table(pair: Pair) -> Table:
     title = f"{pair.other.label} against {pair.reference.label}: largest gains and losses (* more than chance)"
     numbers = (Column(name, "right") for name in ("training images", "before", "after", "change"))
     labels = [label for best in (True, False) for label in pair.ranked(best=best)[:_CHANGES]]
-    return Table(["class", *numbers, "predicted as, in images"], [_change(pair, label) for label in labels], title)
+    return Table(
+        [Column("class"), *numbers, Column("predicted as, in images")],
+        [_change(pair, label) for label in labels],
+        title,
+    )
 
 
 def _change(pair: Pair, label: int) -> list[Cell | str]:

@@ -120,7 +120,7 @@ class Pair:
 
     @cached_property
     def certainty(self) -> tuple[Certainty, ...]:
-        """Certainty of each class's change: "clear" among all classes at once, "likely" by its own test, or "chance"."""
+        """Certainty of the change of each class: "clear" among all classes, "likely" by its own test, or "chance"."""
         tested_C = np.array([gain is not None for gain in self.gains])
         adjusted_C = np.ones(len(tested_C))
         adjusted_C[tested_C] = stats.false_discovery_control(self.p_values[tested_C])

@@ -117,6 +117,7 @@ def to_svg(figure: Figure, name: str, note: str = "") -> str:
         figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = buffer.getvalue()
     svg = re.sub(r"\n\s*", "", svg[svg.index("<svg") :])
+    svg = re.sub(r'<g id="[^"]*"/>', "", svg)
     return re.sub(r'<g id="[^"]*">', "<g>", svg)  # these names repeat between figures, and nothing refers to them
 
 

@@ -151,7 +151,7 @@ class Table:
         rows = [[_markdown_cell(cell) for cell in cells] for _, cells in self.lines]
         heads = [_markdown_text(column.heading) for column in self.heads]
         align = [column.align for column in self.heads]
-        return tabulate(rows, heads, "pipe", disable_numparse=True, colalign=align)
+        return str(tabulate(rows, heads, "pipe", disable_numparse=True, colalign=align))
 
     def to_latex(self) -> str:
         r"""Convert to a LaTeX `tabular` with the rules of the package booktabs, without title and footnotes.
@@ -272,8 +272,8 @@ def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
         for key, _, digits in _SCORES
     ]
     starred = any(cell.star for cells in columns for cell in cells)
-    heads = ["", *(Column(heading, "right") for _, heading, _ in _SCORES)]
-    body = [[name, *(cells[index] for cells in columns)] for index, name in enumerate(rows)]
+    heads = [Column(""), *(Column(heading, "right") for _, heading, _ in _SCORES)]
+    body = [[Cell(name), *(cells[index] for cells in columns)] for index, name in enumerate(rows)]
     return Table(heads, body, notes=("* best of its column",) if starred else ())
 
 
