@@ -98,10 +98,10 @@ class Table:
     Example:
         >>> table = Table(["method", Column("all", "right")], [["ce", "70.0"], ["b & c", Cell("71.5", bold=True)]])
         >>> print(table.to_markdown())
-        | method | all      |
-        |:-------|---------:|
-        | ce     | 70.0     |
-        | b & c  | **71.5** |
+        | method   |      all |
+        |:---------|---------:|
+        | ce       |     70.0 |
+        | b & c    | **71.5** |
         >>> print(table.to_csv())
         method,all
         ce,70.0
