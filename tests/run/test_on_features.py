@@ -16,7 +16,7 @@ from longtail.run.fit import fit, load_trained
 from longtail.run.on_features import advice, check_features
 from longtail.run.resolve import plan_run
 from tests.cli.test_cli import call
-from tests.data.feature_files import blocks, made_up
+from tests.data.helpers import blocks, made_up
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from longtail.commands.output import out
 from longtail.config import recipes
 from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.schema import DataConfig
-from longtail.data.download import download
+from longtail.data.download import download_data
 from longtail.data.export import export_dataset
-from longtail.data.formats.cifar_files import data_root
+from longtail.data.files import data_root
 from longtail.data.inspect import inspect_data
 from longtail.data.load import load_data
 from longtail.run.fit import choose_device
@@ -66,7 +66,7 @@ def _fullest_first(names: Sequence[str], counts: Sequence[int]) -> str:
 def data_get(*, name: str, root: Path | None) -> None:
     """Download a data set."""
     with progress_bar(f"downloading {name}", 1) as bar:
-        place = download(name, root or data_root(), on_progress=bar.moved_to)
+        place = download_data(name, root or data_root(), on_progress=bar.moved_to)
     out.print(f"{name} -> {place}")
 
 

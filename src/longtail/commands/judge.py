@@ -13,9 +13,9 @@ from longtail._io import write_text
 from longtail._logging import console, progress_bar
 from longtail.commands.output import out, refuse_unwritable
 from longtail.data.counts import ClassCounts
+from longtail.data.files import bad_images, find_images
 from longtail.data.formats.feature_dataset import thumbnails_of
 from longtail.data.load import load_data
-from longtail.data.loose import bad_images, find_images
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, long_tailed_prior, read_predictions

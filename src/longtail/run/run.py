@@ -16,7 +16,7 @@ from torch import Tensor
 
 from longtail.config.schema import Config
 from longtail.data.decode import fit_image
-from longtail.data.loose import find_images
+from longtail.data.files import find_images
 from longtail.data.resident import ResidentImages
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
