@@ -146,7 +146,7 @@ def find_class(name: str, package: types.ModuleType) -> Any:
     return getattr(package, name)
 
 
-def format_options(component: object, base: type) -> str:
+def format_options(component: object, base: type, omit: str = "") -> str:
     """Format the options of a component for its `repr`: `power=1.0, reduction='sum'`.
 
     An option is shown if the component has an attribute of its name. Options that `base` also takes are shown only if
@@ -155,11 +155,12 @@ def format_options(component: object, base: type) -> str:
     Args:
         component: Instance to describe.
         base: Base class that declares the options shared by all components of its kind.
+        omit: Name of an option to leave out.
     """
     shared, shown = inspect.signature(base).parameters, []
     for name in keyword_options(type(component)):
         value = getattr(component, name, inspect.Parameter.empty)
-        if value is inspect.Parameter.empty or isinstance(value, (torch.Tensor, nn.Module)):
+        if name == omit or value is inspect.Parameter.empty or isinstance(value, (torch.Tensor, nn.Module)):
             continue
         if name not in shared or value != shared[name].default:
             shown.append(f"{name}={value!r}")
