@@ -72,8 +72,8 @@ class Mixer:
     ) -> None:
         if not any(mixing.acts_in(epoch, epochs) for epoch in range(epochs)):
             raise InputError(
-                f"{type(mixing).__name__} is off in the first {mixing.off_first} and the last {mixing.off_last} epochs, so "
-                f"in all {epochs} epochs of the stage. Train longer, or lower `off_first` and `off_last`."
+                f"{type(mixing).__name__} is off in the first {mixing.off_first} and last {mixing.off_last} epochs, "
+                f"which leaves none of {epochs}. Train longer, or lower `off_first` and `off_last`."
             )
         self.mixing, self.shape, self.epochs, self.device = mixing.to(device), shape, epochs, device
         kind = mixing.partner_sampler

@@ -172,7 +172,7 @@ class SemanticTransfer(Transfer):
             self.counts, is_head_K, pairing=pairing, nearest=nearest, similarity=similarity, min_seen=min_seen
         )
         rule = TransferMap(scale, covariance, tau, temperature, normalization, negative, shrinkage)
-        kept = {"eps": eps, "clamp": math.inf if clamp is None else clamp}
+        kept: dict[str, Any] = {"eps": eps, "clamp": math.inf if clamp is None else clamp}
         kept |= {"merge": merge, "momentum": momentum, "count_cap": count_cap}
         self.form = _form(self.num_classes, channels, rule, form, memory_budget_gb * 1e9, kept)
 
