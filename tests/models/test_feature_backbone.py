@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longtail.errors import InputError
-from longtail.models.feature_backbone import FeatureBackbone
+from longtail.models.base import FeatureBackbone
 
 
 def test_it_gives_back_what_it_is_given_and_has_nothing_to_learn():

@@ -5,8 +5,8 @@ import torch
 
 from longtail.errors import InputError
 from longtail.models import resnet20, small_net
-from longtail.models.backbones import TorchvisionBackbone
-from longtail.models.named import channels_at, find_stage
+from longtail.models.base import channels_at, find_stage
+from longtail.models.pretrained import TorchvisionBackbone
 
 
 @pytest.mark.parametrize(

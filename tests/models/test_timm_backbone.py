@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from longtail.errors import InputError
-from longtail.models.timm_backbone import TimmBackbone
+from longtail.models.pretrained import TimmBackbone
 
 
 class Net(nn.Module):

@@ -12,9 +12,9 @@ from longtail.component import Component
 from longtail.errors import InputError
 from longtail.models import CosineHead, LinearHead
 from longtail.posthoc import DLSA, ClassifierSettings, DLSASettings, PostHoc
+from longtail.posthoc.dlsa import FilterSettings
 from longtail.posthoc.dlsa import correction as dlsa
 from longtail.posthoc.dlsa.correction import cluster_priors, threshold
-from longtail.posthoc.dlsa.flow import FilterSettings
 
 COUNTS = [60, 25, 10, 5]
 QUICK = {

@@ -12,8 +12,8 @@ from longtail.config.convert import to_mapping
 from longtail.config.schema import ModelConfig
 from longtail.errors import InputError
 from longtail.models import DLSAHead, LinearHead
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier, restore_classifier
-from longtail.models.small import small_net
 from longtail.posthoc.dlsa import head as dlsa_head
 from longtail.posthoc.dlsa.head import SquashedCosineHead
 
@@ -31,7 +31,7 @@ def taught(classifier: str = "linear", seed: int = 0) -> DLSAHead:
     head = DLSAHead(DIM, CLASSES, **OPTIONS, classifier=classifier, seed=seed)
     head.priors_MKC.copy_(torch.rand(LEVELS, CLUSTERS, CLASSES))
     for level, share in enumerate((0.4, 0.6)):
-        density_B, _ = head.look(level, embeddings())
+        density_B, _ = head.assign(level, embeddings())
         head.thresholds_M[level] = density_B.sort().values[-round(share * len(density_B))] - 1e-4
     return head.eval()
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from longtail import _random as randomness
 from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax, CrossEntropy
-from longtail.posthoc.dlsa.group_classifier import ClassifierSettings, fit_classifier
+from longtail.posthoc.dlsa import ClassifierSettings, fit_classifier
 
 TARGETS = torch.tensor([0, 0, 0, 1, 1, 2, 0])
 COUNTS = [4, 2, 1]

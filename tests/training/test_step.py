@@ -8,9 +8,9 @@ from longtail.component import Component
 from longtail.embedding.base import EmbeddingLoss
 from longtail.errors import InputError
 from longtail.losses import CrossEntropy, InfluenceBalancedLoss, LDAMLoss
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.training.predict import predict
 from longtail.training.step import Step
 from longtail.transfer.base import Transfer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longtail._io import write_json
 from longtail.bench.cells import PREFIX, Cell
-from longtail.evaluation.result_file import read_result
+from longtail.evaluation.predictions import read_result
 from longtail.run.folder import load_config, not_finished
 
 

@@ -21,9 +21,8 @@ from longtail.data.dataset import Dataset
 from longtail.data.formats.features import write_features
 from longtail.data.load import load_data
 from longtail.errors import InputError, unknown_name
-from longtail.models.backbones import TorchvisionBackbone, torchvision_names
 from longtail.models.classifier import STATISTICS, Classifier
-from longtail.models.timm_backbone import PREFIX, TimmBackbone
+from longtail.models.pretrained import PREFIX, TimmBackbone, TorchvisionBackbone, torchvision_names
 from longtail.run.fit import choose_device, load_trained
 from longtail.run.folder import load_config
 from longtail.training.checkpoint import CheckpointStore

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from longtail.errors import InputError
-from longtail.posthoc.dlsa.flow import FlowBatchNorm
+from longtail.posthoc.dlsa import FlowBatchNorm
 
 
 def normal(*shape: int) -> torch.Tensor:

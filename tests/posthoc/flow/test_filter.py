@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longtail.errors import InputError
-from longtail.posthoc.dlsa.flow import FlowBatchNorm, FlowFilter
+from longtail.posthoc.dlsa import FlowBatchNorm, FlowFilter
 
 
 def warmed(dim: int = 6, **options: int) -> FlowFilter:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from longtail.errors import InputError
-from longtail.posthoc.dlsa.flow import MADE
+from longtail.posthoc.dlsa import MADE
 
 
 def normal(*shape: int) -> torch.Tensor:

@@ -5,8 +5,7 @@ import torch
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from longtail.errors import InputError
-from longtail.posthoc.dlsa.flow import GaussianMixture
-from longtail.posthoc.dlsa.flow.mixture import Sigma
+from longtail.posthoc.dlsa import GaussianMixture, Sigma
 
 
 def naive(u_BD: torch.Tensor, centers_KD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,14 @@ from scipy.stats import entropy
 from sklearn.metrics.cluster import contingency_matrix
 
 from longtail.errors import InputError
-from longtail.posthoc.dlsa.flow import ClusterBalance, cluster_purity, likelihood_weights, weighted_likelihood
-from longtail.posthoc.dlsa.flow.objectives import imbalance, tally_clusters
+from longtail.posthoc.dlsa import (
+    ClusterBalance,
+    cluster_purity,
+    imbalance,
+    likelihood_weights,
+    tally_clusters,
+    weighted_likelihood,
+)
 
 
 def posteriors(size: int, clusters: int, seed: int = 0) -> torch.Tensor:

@@ -1,7 +1,7 @@
 import pytest
 
 from longtail.errors import InputError
-from longtail.posthoc.dlsa.flow import FilterSettings
+from longtail.posthoc.dlsa import FilterSettings
 
 
 def test_defaults_are_the_papers_for_imagenet_lt() -> None:

@@ -5,9 +5,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from longtail.errors import InputError
-from longtail.posthoc.dlsa.flow import FilterHistory, FilterSettings, FlowFilter, train_filter
-from longtail.posthoc.dlsa.flow.objectives import imbalance, tally_clusters
-from longtail.posthoc.dlsa.flow.training import draw_pairs
+from longtail.posthoc.dlsa import FilterHistory, FilterSettings, FlowFilter, imbalance, tally_clusters, train_filter
+from longtail.posthoc.dlsa.training import draw_pairs
 from longtail.samplers.by_class import ByClass
 
 COUNTS = (120, 80, 12, 10)
