@@ -32,7 +32,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 # why a class without an image is refused; the others leave it be
 REFUSES_ABSENT = {
-    "LogitAdjustment": "1 classes have no training image, so their prior has no logarithm",
+    "LogitAdjustment": "1 classes have no training image, so their log prior is undefined",
     "NearestClassMean": "1 classes have no example, so they have no mean",
 }
 

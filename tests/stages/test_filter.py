@@ -129,7 +129,7 @@ def test_a_classifier_in_training_heeds_the_wish_to_stop(data, model, context):
 def test_kept_weights_need_a_linear_head(data):
     keep = replace(SHORT, initialize="keep")
     assert keep.check(data, LINEAR).name == "DLSAHead"
-    with pytest.raises(InputError, match="can not start from a CosineHead, only from a LinearHead"):
+    with pytest.raises(InputError, match="cannot start from a CosineHead, only from a LinearHead"):
         keep.check(data, Component("CosineHead"))
     assert SHORT.check(data, Component("CosineHead")).name == "DLSAHead"
 

@@ -168,5 +168,5 @@ def test_the_cosine_classifier_squashes_short_inputs():
 def test_what_it_can_not_be_made_of_is_refused():
     with pytest.raises(InputError, match="no classifier of a DLSAHead 'cosin'; did you mean cosine"):
         DLSAHead(DIM, CLASSES, classifier="cosin")
-    with pytest.raises(InputError, match=r"number of levels must be >= 0 .* not -1"):
+    with pytest.raises(InputError, match=r"`levels` must be >= 0 .* got -1"):
         DLSAHead(DIM, CLASSES, levels=-1)
