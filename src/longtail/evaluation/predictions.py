@@ -290,10 +290,10 @@ def read_result(path: Path) -> dict[str, Any]:
         >>> read_result(Path("runs/none/result.json"))
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: there is no result at runs/none/result.json; pass the folder of a finished run
+        longtail.errors.InputError: there is no result at runs/none/result.json; give the folder of a finished run
     """
     if not path.is_file():
-        raise InputError(f"there is no result at {path}; pass the folder of a finished run")
+        raise InputError(f"there is no result at {path}; give the folder of a finished run")
     try:
         result = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
