@@ -58,7 +58,7 @@ def test_long_tail_is_that_of_the_authors(name, num_max, kind, fake_cifar, tmp_p
     assert dataset.split.sha256 == indices_sha256(torch.from_numpy(expected))
     assert dataset.split.images == len(expected) == dataset.class_counts.total
     assert dataset.imbalance_factor == 5.0
-    assert dataset.account.notes == ()
+    assert dataset.load_report.notes == ()
     np.testing.assert_allclose(dataset.mean, pixels.mean((0, 2, 3)) / 255, rtol=1e-6)
     np.testing.assert_allclose(dataset.std, pixels.std((0, 2, 3)) / 255, rtol=1e-6)
 
@@ -119,7 +119,7 @@ def test_held_out_part_comes_from_the_long_tail(fake_cifar, tmp_path):
     assert not parts[0] & parts[1]
     assert split.split.images == len(split.train)
     assert len({whole.split.sha256, split.split.sha256, other.split.sha256}) == 3
-    assert split.account.notes == (
+    assert split.load_report.notes == (
         f"{sum(expected)} of the {len(whole.train)} training images are held out for choices.",
     )
 
@@ -150,8 +150,8 @@ def test_file_cut_down_to_the_subset_is_read_with_a_note(fake_cifar, tmp_path):
     )
     assert torch.equal(cut.train.images.pixels, whole.train.images.pixels)
     assert cut.split == whole.split
-    assert whole.account.notes == ()
-    assert cut.account.notes == (
+    assert whole.load_report.notes == ()
+    assert cut.load_report.notes == (
         "Not the official bytes: train.bin in cifar-100-binary; no image trained on is blank, though.",
     )
 

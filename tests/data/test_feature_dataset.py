@@ -42,7 +42,7 @@ def test_the_parts_are_those_of_the_file_and_images_are_counted_once(file):
     assert np.array_equal(plain(data.train), embeddings[:9])
     assert np.array_equal(plain(data.val), embeddings[27:29])
     assert np.array_equal(plain(data.test), embeddings[29:])
-    assert data.account.notes == ("Only a head is trained, on features of small_net on digits-lt (5 dimensions).",)
+    assert data.load_report.notes == ("Only a head is trained, on features of small_net on digits-lt (5 dimensions).",)
 
 
 def test_a_random_number_picks_one_of_the_augmented_views(file):
@@ -76,8 +76,8 @@ def test_what_the_file_lacks_is_held_out_as_of_images(tmp_path):
     for part in (data.train, data.val, data.test):
         assert plain(part)[:, 1].tolist() == part.targets.tolist()
     assert data.split.name == "features-val0.1"
-    assert any("held out" in note for note in data.account.notes)
-    assert "of another tool" in data.account.notes[0]
+    assert any("held out" in note for note in data.load_report.notes)
+    assert "of another tool" in data.load_report.notes[0]
 
 
 def test_a_long_tail_can_be_cut_and_takes_the_views_along(tmp_path):

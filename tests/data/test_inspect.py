@@ -1,6 +1,6 @@
 import torch
 
-from longtail.data.dataset import Account, Dataset, Part, Split
+from longtail.data.dataset import Dataset, LoadReport, Part, Split
 from longtail.data.inspect import inspect_data
 from longtail.data.resident import ResidentImages
 
@@ -12,8 +12,10 @@ def part(*counts: int) -> Part:
 
 def toy(test: Part, val: Part | None = None) -> Dataset:
     names = ("many", "edge", "medium", "few", "one", "none")
-    account = Account(notes=("A note.",), skipped=2, duplicates=3)
-    return Dataset("toy", names, part(101, 100, 20, 19, 1, 0), val, test, Split("toy", "", 241), account=account)
+    load_report = LoadReport(notes=("A note.",), skipped=2, duplicates=3)
+    return Dataset(
+        "toy", names, part(101, 100, 20, 19, 1, 0), val, test, Split("toy", "", 241), load_report=load_report
+    )
 
 
 def test_every_number() -> None:

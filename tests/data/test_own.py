@@ -51,7 +51,7 @@ def test_a_folder_and_a_table_of_it_give_the_same_bits(
         if ours is not None:
             assert torch.equal(ours.images.pixels, theirs.images.pixels)
             assert torch.equal(ours.targets, theirs.targets)
-    assert (folder.mean, folder.std, folder.account) == (table.mean, table.std, table.account)
+    assert (folder.mean, folder.std, folder.load_report) == (table.mean, table.std, table.load_report)
     assert folder.split.sha256 == table.split.sha256
     suffix = f"-val{settings['val_share']:g}" if settings.get("val_share") else ""
     assert (folder.split.name, table.split.name) == ("folder" + suffix, "table" + suffix)
@@ -82,7 +82,7 @@ def test_pixels_targets_and_identity(tmp_path: Path) -> None:
     assert (dataset.split.name, dataset.split.images) == ("folder", 3)
     np.testing.assert_allclose(dataset.mean, expected.mean((0, 2, 3)) / 255, atol=1e-9)
     np.testing.assert_allclose(dataset.std, expected.std((0, 2, 3)) / 255, atol=1e-9)
-    assert (dataset.account.notes, dataset.account.skipped, dataset.account.duplicates) == ((), 0, 0)
+    assert (dataset.load_report.notes, dataset.load_report.skipped, dataset.load_report.duplicates) == ((), 0, 0)
 
 
 def test_lists_are_found_by_the_folder_or_the_file(tmp_path: Path) -> None:
@@ -112,7 +112,9 @@ def test_a_held_out_test_part_is_noted(tmp_path: Path) -> None:
     assert torch.bincount(dataset.test.targets).tolist() == [2, 2]
     assert dataset.val is not None
     assert torch.bincount(dataset.val.targets).tolist() == [2, 1]
-    assert dataset.account.notes[0].startswith("The data bring no test part: a balanced one of 4 images, 2 per class")
+    assert dataset.load_report.notes[0].startswith(
+        "The data bring no test part: a balanced one of 4 images, 2 per class"
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_images_of_another_size_are_counted(tmp_path: Path) -> None:
     root = make_classes(tmp_path, {"cat": 4, "dog": 4})
     save(root / "cat/wide.png", noise(1, 12, 8))
     dataset = load_own(DataConfig(name=str(root)))
-    assert "1 of 9 images were not 8 x 8 pixels and were resized." in dataset.account.notes
+    assert "1 of 9 images were not 8 x 8 pixels and were resized." in dataset.load_report.notes
 
 
 @pytest.mark.parametrize("storage", ["resident", "stream"])
@@ -169,8 +171,8 @@ def test_unreadable_images(tmp_path: Path, storage: str) -> None:
     with pytest.raises(BadImage, match=r"cannot read the image .*cat/003.png: the file is empty"):
         load_own(DataConfig(**config))
     dataset = load_own(DataConfig(**config, on_bad_image="skip"))
-    assert dataset.account.skipped == 2
-    assert dataset.account.notes[0].startswith(
+    assert dataset.load_report.skipped == 2
+    assert dataset.load_report.notes[0].startswith(
         "2 unreadable images were left out: cat/003.png (the file is empty), dog/001.png"
     )
     assert len(dataset.train) + len(dataset.test) == 10
@@ -199,8 +201,8 @@ def test_duplicates_are_counted_and_named(tmp_path: Path, storage: str) -> None:
     make_classes(tmp_path / "test", {"cat": 2, "dog": 2})
     shutil.copy(tmp_path / "train/dog/002.png", tmp_path / "test/cat/copy.png")
     dataset = load_own(DataConfig(name=str(tmp_path), storage=storage, workers=0))
-    assert dataset.account.duplicates == 1
-    assert dataset.account.notes == (
+    assert dataset.load_report.duplicates == 1
+    assert dataset.load_report.notes == (
         "1 of 5 test images are in the training part too: test/cat/copy.png = train/dog/002.png.",
     )
 
@@ -210,7 +212,7 @@ def test_many_streamed_images_are_not_read_beforehand(tmp_path: Path, monkeypatc
     (root / "cat/001.png").write_bytes(b"")
     monkeypatch.setattr(own, "CHECK_LIMIT", 7)
     dataset = load_own(DataConfig(name=str(root), storage="stream", workers=0))
-    assert "Duplicates were not looked for among more than 7 streamed images." in dataset.account.notes
+    assert "Duplicates were not looked for among more than 7 streamed images." in dataset.load_report.notes
     held_it = dataset.train if "cat/001.png" in str(dataset.train.images.paths) else dataset.test
     with pytest.raises(BadImage, match=r"cat/001\.png"):
         list(held_it.images.batches(torch.arange(len(held_it))[None], None))
@@ -220,7 +222,7 @@ def test_classes_without_test_images_are_noted(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"cat": 2, "dog": 2})
     make_classes(tmp_path / "test", {"cat": 2})
     dataset = load_own(DataConfig(name=str(tmp_path)))
-    assert dataset.account.notes == ("1 of 2 classes have no test image: dog.",)
+    assert dataset.load_report.notes == ("1 of 2 classes have no test image: dog.",)
 
 
 def test_a_long_tail_cut_from_own_images(tmp_path: Path) -> None:

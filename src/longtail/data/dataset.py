@@ -74,7 +74,7 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Account:
+class LoadReport:
     """What happened while the data were read, for the result and the report.
 
     Args:
@@ -102,7 +102,7 @@ class Dataset:
         imbalance_factor: as asked for; None where the data came as they are.
         mean: of each colour channel over the training images, in [0, 1].
         std: likewise.
-        account: what happened while reading.
+        load_report: what happened while reading.
         val_from_train: whether `val` was taken out of the training images, rather than brought by the data.
     """
 
@@ -115,7 +115,7 @@ class Dataset:
     imbalance_factor: float | None = None
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
-    account: Account = field(default_factory=Account)
+    load_report: LoadReport = field(default_factory=LoadReport)
     val_from_train: bool = False
 
     @cached_property

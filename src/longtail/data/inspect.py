@@ -81,9 +81,9 @@ def inspect_data(dataset: Dataset) -> Inspection:
         val_images=len(dataset.val) if dataset.val is not None else 0,
         test_images=len(dataset.test),
         test_balanced=bool((test_C == test_C[0]).all()),
-        duplicates=dataset.account.duplicates,
-        skipped=dataset.account.skipped,
-        notes=dataset.account.notes,
+        duplicates=dataset.load_report.duplicates,
+        skipped=dataset.load_report.skipped,
+        notes=dataset.load_report.notes,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from longtail.config.schema import DataConfig
-from longtail.data.dataset import Account, Dataset, Images, Part, Split
+from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
 from longtail.data.decode import SMALL
 from longtail.data.divide import Rows, check_division, divide, first_few, held_out_suffix
 from longtail.data.duplicates import Matches, equal_files, equal_pixels
@@ -114,7 +114,7 @@ def dataset_from_listing(
         val_from_train=not brought,
         mean=mean,
         std=std,
-        account=Account(
+        load_report=LoadReport(
             notes=(*listing.notes, *_intake_notes(intake, size, len(paths), listing.root), *notes, *duplicate_notes),
             skipped=len(intake.bad),
             duplicates=len(twins),

@@ -94,9 +94,10 @@ def _patterns(gain_SN: npt.NDArray[np.int8], weights_N: npt.ArrayLike | None) ->
     """Group test images by outcome: differences in each seed (S, P), weight (P,) and number of images (P,)."""
     weights = np.ones(gain_SN.shape[1]) if weights_N is None else np.asarray(weights_N, dtype=float)
     if weights.shape != gain_SN.shape[1:] or (weights < 0).any() or not weights.any():
+        lowest = weights.min() if weights.size else None
         raise InputError(
-            f"`weights_N` must have one weight >= 0 for each of {gain_SN.shape[1]} test images, not all zero, got shape "
-            f"{weights.shape} with the minimum {weights.min() if weights.size else None}"
+            f"`weights_N` must have one weight >= 0 for each of {gain_SN.shape[1]} test images, not all zero, got "
+            f"shape {weights.shape} with the minimum {lowest}"
         )
     levels, level_N = np.unique(weights, return_inverse=True)
     kinds, count_P = np.unique(np.vstack([gain_SN, level_N]), axis=1, return_counts=True)

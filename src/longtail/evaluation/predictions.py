@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longtail._io import replacing
+from longtail._io import atomic_write
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.evaluation.checks import Array, as_tensor, check_lengths, checked_labels, checked_logits
@@ -146,7 +146,7 @@ def save_predictions(path: str | Path, predictions: Predictions) -> None:
         tensor([0, 0])
     """
     try:
-        with replacing(Path(path)) as file:
+        with atomic_write(Path(path)) as file:
             np.savez(file, **_to_arrays(predictions))
     except OSError as error:
         raise InputError(f"cannot write the predictions to {path}: {error}") from error

@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from longtail._io import replacing, write_text
+from longtail._io import atomic_write, write_text
 from longtail.errors import InputError
 from longtail.report.style import drawing, to_svg
 
@@ -106,9 +106,9 @@ def write_plot(plot: Plot, name: str, folder: Path) -> list[Path]:
         with drawing(plot.height) as figure:
             plot.draw(figure)
             write_text(paths[0], to_svg(figure, name, textwrap.fill(plot.note, NOTE_CHARACTERS)))
-            with replacing(paths[1]) as file, mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, as journals ask
+            with atomic_write(paths[1]) as file, mpl.rc_context({"pdf.fonttype": 42}):  # TrueType, as journals ask
                 figure.savefig(file, format="pdf", metadata={"CreationDate": None})
-            with replacing(paths[2]) as file:
+            with atomic_write(paths[2]) as file:
                 figure.savefig(file, format="png", dpi=DOTS_PER_INCH, facecolor="white")
         write_text(paths[3], plot.table.to_csv())
     except OSError as error:

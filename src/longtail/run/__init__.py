@@ -1,1 +1,5 @@
 """Runs: resolve a configuration, train, and read a finished run folder."""
+
+from longtail.run.run import Predicted, Run
+
+__all__ = ["Predicted", "Run"]

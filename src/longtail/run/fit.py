@@ -86,7 +86,7 @@ def fit(
     saved = checkpoint_to_go_on_from(folder, config, resume, None if start is None else Path(start))
     data = data or load_data(config.data, device)
     refuse_other_data(saved, data)
-    for note in data.account.notes:
+    for note in data.load_report.notes:
         console.print(f"note: {note}")
     _look_ahead(config, data)
     model = build_classifier(config.model, data, config.seed).to(device)

@@ -53,9 +53,9 @@ def describe_run(
             "device": _describe(context.device),
         },
         "versions": {"longtail": __version__, "torch": torch.__version__, "commit": _commit()},
-        "notes": [*data.account.notes, *balanced_twice(config.stages)],
-        "skipped": data.account.skipped,
-        "duplicates": data.account.duplicates,
+        "notes": [*data.load_report.notes, *balanced_twice(config.stages)],
+        "skipped": data.load_report.skipped,
+        "duplicates": data.load_report.duplicates,
         "command": command,
     }
 

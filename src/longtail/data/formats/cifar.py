@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from longtail.config.schema import DataConfig
-from longtail.data.dataset import Account, Dataset, Part, Split, balanced_holdout
+from longtail.data.dataset import Dataset, LoadReport, Part, Split, balanced_holdout
 from longtail.data.divide import check_division, held_out_suffix, quota_for_val
 from longtail.data.formats.cifar_files import CIFARS, CifarFiles, detect_cifar, find_cifar
 from longtail.data.formats.cifar_records import Bytes, is_official, read_cifar
@@ -74,7 +74,7 @@ def load_cifar(config: DataConfig, device: torch.device | str = "cpu") -> Datase
         imbalance_factor=factor,
         mean=mean,
         std=std,
-        account=Account(notes=tuple(notes)),
+        load_report=LoadReport(notes=tuple(notes)),
     )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from longtail.config.schema import DataConfig
-from longtail.data.dataset import Account, Dataset, Images, Part, Split
+from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
 from longtail.data.divide import check_division, divide, held_out_suffix
 from longtail.data.formats.feature_npz import Array
 from longtail.data.formats.features import FeatureSet, load_features
@@ -126,7 +126,7 @@ def load_feature_data(config: DataConfig, device: torch.device | str = "cpu") ->
         test=Part(parts["test"], labels_M[rows["test"]]),
         split=Split(f"features{suffix}", _digest(found.path, rows["train"]), len(rows["train"])),
         imbalance_factor=config.imbalance_factor or about.get("imbalance_factor"),
-        account=Account(notes=(_origin(found), *notes)),
+        load_report=LoadReport(notes=(_origin(found), *notes)),
         val_from_train="val" not in brought or bool(about.get("val_from_train")),
     )
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from longtail._io import replacing
+from longtail._io import atomic_write
 from longtail.errors import InputError
 
 Array = npt.NDArray[Any]
@@ -54,7 +54,7 @@ def write_npz(
     num_rows = len(next(iter(columns.values())))
     # the logits wait in a file without a name, as an archive is written one member after the other
     with (
-        replacing(path) as file,
+        atomic_write(path) as file,
         tempfile.TemporaryFile(dir=path.parent) as waiting,
         zipfile.ZipFile(file, "w") as archive,
     ):

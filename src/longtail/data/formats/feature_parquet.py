@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
-from longtail._io import replacing
+from longtail._io import atomic_write
 from longtail.data.formats.feature_npz import Array, Block
 from longtail.errors import InputError
 
@@ -36,7 +36,7 @@ def write_parquet(
     tables = _tables(columns, blocks, np.dtype(dtype))
     first = next(tables)
     schema = first.schema.with_metadata({KEY: json.dumps(facts).encode()})
-    with replacing(path) as file, pa_parquet.ParquetWriter(file, schema) as writer:
+    with atomic_write(path) as file, pa_parquet.ParquetWriter(file, schema) as writer:
         for table in itertools.chain([first], tables):
             writer.write_table(table.replace_schema_metadata(schema.metadata))
 

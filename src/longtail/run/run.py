@@ -1,0 +1,209 @@
+"""A finished run: the one reader of a run folder.
+
+Shapes: N = images, C = classes, H x W = image size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from longtail.config.schema import Config
+from longtail.data.decode import fit_image
+from longtail.data.loose import find_images
+from longtail.data.resident import ResidentImages
+from longtail.data.stream import StreamedImages
+from longtail.errors import InputError
+from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
+from longtail.models.classifier import Classifier, restore_classifier
+from longtail.run.folder import load_config, not_finished
+from longtail.training.checkpoint import CheckpointStore
+from longtail.training.log import read_rows
+from longtail.training.predict import predict
+
+ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
+"""An image as `Run.predict` accepts it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Answers of a model to unlabeled images.
+
+    Args:
+        probabilities: Softmax of the logits, float32, shape (N, C).
+        class_names: Names of the C classes, in the order of the columns.
+        paths: Image files, if the images came from files; else None.
+    """
+
+    probabilities: Tensor
+    class_names: tuple[str, ...]
+    paths: tuple[Path, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    @property
+    def labels(self) -> list[str]:
+        """Name of the most likely class of each image."""
+        return [self.class_names[index] for index in self.probabilities.argmax(dim=1).tolist()]
+
+
+class Run:
+    """A finished run. Files are read on first use and then kept.
+
+    Args:
+        folder: Folder that `longtail train` or `longtail.train` wrote.
+
+    Raises:
+        InputError: If the folder holds no run.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.config: Config = load_config(self.folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Run":
+        """Return the run in a folder.
+
+        Raises:
+            InputError: If the folder holds no run, or the run is not finished.
+        """
+        run = cls(folder)
+        if not (run.folder / "result.json").is_file():
+            raise not_finished(run.folder)
+        return run
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @cached_property
+    def result(self) -> dict[str, Any]:
+        """Content of `result.json`."""
+        return read_result(self.folder / "result.json")
+
+    @cached_property
+    def groups(self) -> dict[str, Any]:
+        """Options of `evaluate_logits` by which this run groups its classes: `many`, `few` and `groups`."""
+        own = {"many": self.config.many, "few": self.config.few, "groups": self.config.groups}
+        return group_options(self.result.get("class_groups")) or own
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Scores of the test split."""
+        return self.predictions().scores(**self.groups)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the C classes, in the order of the logits."""
+        return self.predictions().class_names
+
+    def predictions(self) -> Predictions:
+        """Return the predictions on the test split."""
+        return self._predictions
+
+    @cached_property
+    def _predictions(self) -> Predictions:
+        if not (self.folder / "predictions.npz").is_file():
+            raise not_finished(self.folder)
+        return read_predictions(self.folder)
+
+    @cached_property
+    def log(self) -> list[dict[str, Any]]:
+        """Rows of `log.jsonl`, one per epoch."""
+        return read_rows(self.folder / "log.jsonl")
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return the final checkpoint.
+
+        Raises:
+            InputError: If the run is not finished, or the checkpoint cannot be read.
+        """
+        saved = CheckpointStore(self.folder / "checkpoint").load()
+        if saved is None or saved["stage"] < len(self.config.stages):
+            raise not_finished(self.folder)
+        return saved
+
+    def model(self, device: str | torch.device = "cpu") -> Classifier:
+        """Return the trained model in evaluation mode. The data set is not needed.
+
+        Args:
+            device: Device of the returned model.
+
+        Raises:
+            InputError: If the run is not finished, or the checkpoint cannot be read.
+        """
+        return self._restored(torch.device(device))[0]
+
+    def predict(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        device: str | torch.device = "cpu",
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Predicted:
+        """Classify images with the plain view that the evaluation uses.
+
+        Args:
+            images: One image or a sequence of images. A path may be a file or a folder, which is searched. Arrays and
+                tensors are RGB: uint8 of shape (H, W, 3) for arrays and (3, H, W) for tensors, or floats in [0, 1].
+            device: Device of the computation.
+            on_batch: Called with the number of images of each finished batch.
+
+        Raises:
+            InputError: If a file cannot be read, or an array has another shape, type or range.
+        """
+        model, class_names, size = self._restored(torch.device(device))
+        if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor)):
+            images = [images]
+        if all(isinstance(image, (str, Path)) for image in images):
+            paths = find_images([Path(image).expanduser() for image in images])  # type: ignore[arg-type]
+            streamed = StreamedImages(paths, size, device=device)
+            return Predicted(predict(model, streamed, on_batch)[0].softmax(dim=1), class_names, tuple(paths))
+        pixels = torch.stack([fit_image(to_pixels(image), size) for image in images])
+        return Predicted(predict(model, ResidentImages(pixels, device), on_batch)[0].softmax(dim=1), class_names)
+
+    def _restored(self, device: torch.device) -> tuple[Classifier, tuple[str, ...], int]:
+        """Model, class names and image size in pixels."""
+        saved = self.checkpoint()
+        model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
+        return model.to(device), tuple(saved["class_names"]), saved["image_size"]
+
+
+def to_pixels(image: ImageLike) -> Tensor:
+    """Convert an image to uint8 RGB pixels, shape (3, H, W).
+
+    Raises:
+        InputError: If the shape, type or range is not one that `Run.predict` states.
+
+    Example:
+        >>> to_pixels(np.ones((2, 4, 3))).shape
+        torch.Size([3, 2, 4])
+    """
+    if isinstance(image, (str, Path)):
+        raise InputError(
+            f"one call of `predict` takes either paths or pixels, got the path {str(image)!r} among pixels"
+        )
+    if isinstance(image, Image.Image):
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
+    if not isinstance(image, Tensor) and pixels.ndim == 3:
+        pixels = pixels.permute(2, 0, 1)
+    if pixels.ndim != 3 or pixels.shape[0] != 3:
+        wanted = "(3, H, W)" if isinstance(image, Tensor) else "(H, W, 3)"
+        raise InputError(f"an image must have the shape {wanted}, got {tuple(image.shape)}")
+    if pixels.is_floating_point():
+        if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
+            raise InputError(
+                f"float images must lie in [0, 1], got values from {float(pixels.min()):g} to {float(pixels.max()):g}; "
+                "divide by 255, or pass uint8"
+            )
+        return (pixels * 255).round().to(torch.uint8)
+    if pixels.dtype != torch.uint8:
+        raise InputError(f"an image must be uint8, or floats in [0, 1], got {pixels.dtype}")
+    return pixels
