@@ -39,7 +39,7 @@ class Predictions:
 
     Args:
         targets: True labels in [0, C), shape (N,); stored as int64.
-        class_counts: *Training* images per class, shape (C,); stored as int64.
+        class_counts: Training (not test) images per class, shape (C,); stored as int64.
         logits: Logits, shape (N, C); stored as float32. None if only labels are known.
         predicted: Predicted labels, shape (N,); stored as int64. Computed from the logits if these are given.
         class_names: C names; by default the labels.
@@ -175,8 +175,8 @@ def read_predictions(path: str | Path, counts: str | Path | Countable | None = N
             with a column `target` and columns `logit_0`, `logit_1`, ..., or `prob_cat`, `prob_dog`, ..., or
             `predicted`. Labels are numbers from 0 or class names. If a file has both, logits take precedence over
             predicted labels.
-        counts: *Training* images per class, in any form that `read_training_counts` takes. They take precedence over
-            the counts in the file.
+        counts: Training (not test) images per class, in any form that `read_training_counts` takes. They take
+            precedence over the counts in the file.
 
     Raises:
         InputError: If the file cannot be read or lacks something, naming the array, column or line, or if neither the

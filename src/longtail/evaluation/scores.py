@@ -137,7 +137,7 @@ def evaluate_logits(
         logits: Logits as a tensor, array or nested list, any float type and device, shape (N, C). Integers of shape
             (N,) are predicted labels, scored with `evaluate_predictions`.
         targets: True labels in [0, C), shape (N,).
-        class_counts: *Training* images per class, shape (C,), which define the groups.
+        class_counts: Training (not test) images per class, shape (C,), which define the groups.
         many: A class with more training images than this is "many"; default 100.
         few: A class with fewer training images than this is "few"; default 20.
         groups: "fixed" (default) uses `many` and `few`; "quantile" takes thirds of the classes by rank instead.
@@ -181,7 +181,7 @@ def evaluate_predictions(
     Args:
         predicted: Predicted labels in [0, C), shape (N,).
         targets: True labels in [0, C), shape (N,).
-        class_counts: *Training* images per class, shape (C,), which define the groups.
+        class_counts: Training (not test) images per class, shape (C,), which define the groups.
         many: A class with more training images than this is "many"; default 100.
         few: A class with fewer training images than this is "few"; default 20.
         groups: "fixed" (default) or "quantile", see `evaluate_logits`.

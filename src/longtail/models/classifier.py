@@ -156,7 +156,7 @@ def build_classifier(spec: ModelSpec, data: ClassifiedImages, seed: int) -> Clas
     """
     mean, std = (data.mean, data.std) if spec.normalize == "data" else STATISTICS[spec.normalize]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(randomness.key("initialise", seed))
+        torch.manual_seed(randomness.key("initialise", seed))  # codespell:ignore
         return _assemble(spec, len(data.class_names), mean, std, spec.pretrained)
 
 
@@ -202,7 +202,7 @@ def fresh_head(component: Component, model: Classifier, num_classes: int, *seed:
         InputError: For an unknown head or option, listing the nearest names.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(randomness.key("initialise", *seed))
+        torch.manual_seed(randomness.key("initialise", *seed))  # codespell:ignore
         return build_head(component, model, num_classes)
 
 

@@ -183,7 +183,7 @@ class _Task:
     def new_head(self, start: nn.Linear | None) -> DLSAHead:
         """Build a head that takes nothing yet, with classifiers that are new or start from the present head."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(randomness.key("initialise", "dlsa", self.seed))
+            torch.manual_seed(randomness.key("initialise", "dlsa", self.seed))  # codespell:ignore
             dim = self.features_ND.shape[1]
             head = DLSAHead(dim, self.num_classes, **self.settings.head_options, seed=self.seed)
         if self.settings.initialize == "keep":
@@ -245,12 +245,12 @@ class _Task:
 
 
 def threshold(density_Q: Tensor, share: float) -> Tensor:
-    """Compute the log-density above which a given share of the examples lies, a scalar.
+    """Compute the log-density that a given share of the examples exceeds, a scalar.
 
     At least one example is on either side, unless all densities are equal.
 
     Args:
-        density_Q: log p(x) of the remaining examples, at least two, shape (Q,).
+        density_Q: Log-density log p(x) of the remaining examples, at least two, shape (Q,).
         share: Share in (0, 1).
 
     Example:

@@ -29,8 +29,8 @@ class FlowOutput(NamedTuple):
     """Outputs of a filter for a batch.
 
     Attributes:
-        log_density_B: Natural logarithm of p(x), shape (B,).
-        log_posterior_BK: log p(k | x), shape (B, K); its argmax is the cluster.
+        log_density_B: Log-density log p(x), natural logarithm, shape (B,).
+        log_posterior_BK: Cluster log-posterior log p(k | x), shape (B, K); its argmax is the cluster.
         latent_BD: Image of x under the flow, shape (B, D).
     """
 
@@ -43,9 +43,9 @@ class Assignment(NamedTuple):
     """Outputs of a filter for many examples, in evaluation mode.
 
     Attributes:
-        log_density_N: log p(x), shape (N,).
+        log_density_N: Log-density log p(x), shape (N,).
         clusters_N: Most likely cluster, int64, shape (N,).
-        usage_K: p(k), the mean of p(k | x) over the examples, shape (K,).
+        usage_K: Cluster usage p(k), the mean of p(k | x) over the examples, shape (K,).
     """
 
     log_density_N: Tensor
@@ -221,7 +221,7 @@ def weighted_likelihood(log_density_B: Tensor, targets_B: Tensor, weights_C: Ten
     that a high density indicates a rare class. The mean is over the examples, not over their weights.
 
     Args:
-        log_density_B: log p(x), shape (B,).
+        log_density_B: Log-density log p(x), shape (B,).
         targets_B: Labels, shape (B,).
         weights_C: Weight of each class, shape (C,).
 
@@ -283,7 +283,7 @@ class ClusterBalance(nn.Module):
         """Estimate the share of each cluster, shape (K,); in training mode the average is updated.
 
         Args:
-            log_posterior_BK: log p(k | x), shape (B, K).
+            log_posterior_BK: Cluster log-posterior log p(k | x), shape (B, K).
         """
         batch_K = log_posterior_BK.exp().mean(dim=0) + FLOOR
         mixed_K = self.momentum * self.history_K.to(batch_K.dtype) + (1 - self.momentum) * batch_K
@@ -297,7 +297,7 @@ class ClusterBalance(nn.Module):
         """Compute the divergence of the estimated shares from uniform shares, in nats, a scalar.
 
         Args:
-            log_posterior_BK: log p(k | x), shape (B, K).
+            log_posterior_BK: Cluster log-posterior log p(k | x), shape (B, K).
 
         Raises:
             InputError: If the number of clusters does not fit.
@@ -314,8 +314,8 @@ def cluster_purity(
     """Compute the mean of sum_k p(k | x) log p(k | x'), small if x and x' of two classes are in different clusters.
 
     Args:
-        log_posterior_BK: log p(k | x), shape (B, K).
-        other_BK: log p(k | x') of examples of other classes, shape (B, K).
+        log_posterior_BK: Cluster log-posterior log p(k | x), shape (B, K).
+        other_BK: Cluster log-posterior log p(k | x') of examples of other classes, shape (B, K).
         freeze: Whether the gradient flows through x' only (`contrast_freeze` in the authors' code).
         margin: Lower bound of p(k | x') in (0, 1] (`contrast_margin` in the authors' code), so that the loss is at
             least log(margin). None means no bound.

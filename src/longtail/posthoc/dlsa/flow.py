@@ -261,7 +261,7 @@ class GaussianMixture(nn.Module):
         super().__init__()
         if dim < 1 or clusters < 1:
             raise InputError(f"the dimension and `clusters` of a mixture must be >= 1, got {dim} and {clusters}")
-        centers_KD = torch.randn(clusters, dim, generator=generator("centres", seed))
+        centers_KD = torch.randn(clusters, dim, generator=generator("centres", seed))  # codespell:ignore
         self.register_buffer("centers_KD", center_spread(dim, sigma) * centers_KD)
 
     def forward(self, latent_BD: Tensor) -> tuple[Tensor, Tensor]:
