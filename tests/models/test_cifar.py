@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from longtail.models import LinearHead, resnet20, resnet32
-from longtail.models.resnet_cifar import BasicBlock
+from longtail.models.cifar import BasicBlock
 
 
 def count(*modules: nn.Module) -> int:

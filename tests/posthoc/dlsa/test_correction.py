@@ -12,9 +12,9 @@ from longtail.component import Component
 from longtail.errors import InputError
 from longtail.models import CosineHead, LinearHead
 from longtail.posthoc import DLSA, ClassifierSettings, DLSASettings, PostHoc
+from longtail.posthoc.dlsa import FilterSettings
 from longtail.posthoc.dlsa import correction as dlsa
 from longtail.posthoc.dlsa.correction import cluster_priors, threshold
-from longtail.posthoc.dlsa.flow import FilterSettings
 
 COUNTS = [60, 25, 10, 5]
 QUICK = {
@@ -211,31 +211,34 @@ def test_where_head_surrounds_tail_the_split_does_what_no_linear_classifier_can(
 
 def test_what_it_can_not_predict_from_is_refused():
     x, y = world()
-    with pytest.raises(InputError, match="nothing to predict with yet; call fit first"):
+    with pytest.raises(InputError, match="this DLSA is not fitted; call `fit` first"):
         DLSA(DLSASettings(**QUICK)).predict_logits(x)
-    for given, words in ((x.numpy(), "not a ndarray; .* torch.from_numpy"), (x[0], r"not torch.float32 \(4,\)")):
+    for given, words in ((x.numpy(), "got a ndarray; .* torch.from_numpy"), (x[0], r"got torch.float32 \(4,\)")):
         with pytest.raises(InputError, match=words):
             DLSA(DLSASettings(**QUICK)).fit(given, y)
         with pytest.raises(InputError, match=words):
             DLSA(DLSASettings(**QUICK)).fit(x, y).predict_logits(given)
-    with pytest.raises(InputError, match="labels must be whole numbers >= 0; give int64"):
+    with pytest.raises(InputError, match="labels must be integers >= 0; pass an int64 tensor"):
         DLSA(DLSASettings(**QUICK)).fit(x, y.numpy())
-    with pytest.raises(InputError, match=r"fitted on features of 4 numbers, not \(3,\)"):
+    with pytest.raises(InputError, match=r"features must have shape \(B, 4\), as in `fit`, got \(100, 3\)"):
         DLSA(DLSASettings(**QUICK)).fit(x, y).predict_logits(x[:, :3])
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"share": 0.0}, r"share must lie between 0 and 1 \(0.3 in the paper\), not 0.0"),
-        ({"share": 1.0}, "not 1.0"),
-        ({"levels": -1}, "number of levels must be >= 0"),
-        ({"clusters": 0}, "at least one dimension and one cluster"),
-        ({"blocks": 0}, "at least one block"),
+        ({"share": 0.0}, r"`share` must be in \(0, 1\) \(0.3 in the paper\), got 0.0"),
+        ({"share": 1.0}, "got 1.0"),
+        ({"levels": -1}, "`levels` must be >= 0"),
+        ({"clusters": 0}, "`clusters` of a mixture must be >= 1"),
+        ({"blocks": 0}, "`blocks` of a flow filter must be >= 1"),
         ({"prior": "subsets"}, "no prior of DLSA 'subsets'; did you mean subset"),
         ({"classifier": "lineer"}, "no classifier of a DLSAHead 'lineer'; did you mean linear"),
-        ({"initialize": "keep", "classifier": "cosine"}, "a cosine classifier has no bias to take over"),
-        ({"loss": Component("LDAMLoss")}, "gives? a loss their logits alone, which LDAMLoss can not use"),
+        ({"initialize": "keep", "classifier": "cosine"}, "a cosine classifier cannot start from a linear head"),
+        (
+            {"loss": Component("LDAMLoss")},
+            "LDAMLoss needs cosines or embeddings, but the classifiers of DLSA pass only logits",
+        ),
         ({"loss": Component("BalancedSoftmx")}, "no loss 'BalancedSoftmx'; did you mean BalancedSoftmax"),
     ],
 )
@@ -246,18 +249,18 @@ def test_settings_that_can_not_work_are_refused(options, words):
 
 def test_what_it_can_not_be_fitted_on_is_refused():
     x, y = world()
-    with pytest.raises(InputError, match=r"features \(N, D\) and N >= 1 labels, not \(100, 4\) and 99"):
+    with pytest.raises(InputError, match=r"one label for each of N >= 1 rows, got \(100, 4\) and 99 labels"):
         DLSA(DLSASettings(**QUICK)).fit(x, y[1:])
-    with pytest.raises(InputError, match="a feature is NaN or infinite"):
+    with pytest.raises(InputError, match="features must be finite, got NaN or infinity"):
         DLSA(DLSASettings(**QUICK)).fit(torch.where(x > 2, torch.nan, x), y)
     with pytest.raises(
-        InputError, match=r"(?s)at level 1 of 1 9 examples .* fewer than two classes; take fewer levels"
+        InputError, match=r"level 1 of 1 has 9 remaining examples of fewer than two classes; use fewer levels"
     ):
         DLSA(DLSASettings(**QUICK)).fit(x[:9], torch.ones(9, dtype=torch.long))
     for labels in (y - 1, y.float()):
-        with pytest.raises(InputError, match="labels must be whole numbers >= 0"):
+        with pytest.raises(InputError, match="labels must be integers >= 0"):
             DLSA(DLSASettings(**QUICK)).fit(x, labels)
-    with pytest.raises(InputError, match="level 1 can not part the 100 examples in play: it finds all equally likely"):
+    with pytest.raises(InputError, match="level 1 gives all 100 remaining examples the same density"):
         DLSA(DLSASettings(**QUICK)).fit(torch.zeros_like(x), y)
     with pytest.raises(InputError, match="labels must lie below the number of classes, 3"):
         DLSA(DLSASettings(**QUICK)).fit(x, y, class_counts=[1, 2, 3])
@@ -265,7 +268,7 @@ def test_what_it_can_not_be_fitted_on_is_refused():
 
 @pytest.mark.parametrize(
     ("head", "words"),
-    [(None, "was given none"), (CosineHead(4, 4), "was given a CosineHead"), (LinearHead(4, 3), "of 4 classes")],
+    [(None, "of 4 classes, got None"), (CosineHead(4, 4), "got a CosineHead"), (LinearHead(4, 3), "of 4 classes")],
 )
 def test_kept_classifiers_need_a_linear_head_that_fits(head, words):
     x, y = world()

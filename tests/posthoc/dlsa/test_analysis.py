@@ -52,7 +52,7 @@ def test_frequency_bins_hold_every_class_once_the_fullest_first(num_bins):
 
 def test_bins_of_equal_counts_keep_their_own_names():
     assert len(frequency_bins(torch.tensor([5, 5, 5, 5]), 2)) == 2
-    with pytest.raises(InputError, match="4 classes fill 1 to 4 bins, not 5"):
+    with pytest.raises(InputError, match="`num_bins` must be 1 to 4, the number of classes, got 5"):
         frequency_bins(torch.tensor([5, 5, 5, 5]), 5)
 
 
@@ -120,15 +120,17 @@ def test_the_oracle_sends_head_one_way_and_tail_the_other(p):
 
 def test_numbers_that_do_not_fit_are_refused():
     level, targets = draw(LEVELS + 1, 0), draw(CLASSES, 1)
-    with pytest.raises(InputError, match="levels must lie in 0 to 1, but they go from 0 to 2"):
+    with pytest.raises(InputError, match="levels must be in 0 to 1, got 0 to 2"):
         shares_by_level(level, targets, GROUPS, 1)
-    with pytest.raises(InputError, match=r"one number per example.* not \{'levels': 200, 'targets': 199\}"):
+    with pytest.raises(
+        InputError, match=r"one value for each of N >= 1 examples, got \{'levels': 200, 'targets': 199\}"
+    ):
         shares_by_level(level, targets[1:], GROUPS, LEVELS)
-    with pytest.raises(InputError, match="at least one example"):
+    with pytest.raises(InputError, match="N >= 1 examples"):
         group_confusion(targets[:0], targets[:0], GROUPS)
-    with pytest.raises(InputError, match="a predicts 199 labels, but there are 200 targets"):
+    with pytest.raises(InputError, match="a has 199 predicted labels for 200 targets"):
         accuracy_by_level({"a": targets[1:]}, targets, level, LEVELS)
-    with pytest.raises(InputError, match="labels predicted after must lie in 0 to 5, but they go from 1 to 6"):
+    with pytest.raises(InputError, match="labels predicted after must be in 0 to 5, got 1 to 6"):
         confusion_difference(targets, draw(CLASSES, 1) + 1, targets, COUNTS)
-    with pytest.raises(InputError, match=r"the separation is a probability, .* not 1.5"):
+    with pytest.raises(InputError, match=r"`separation` must be a probability, .* got 1.5"):
         oracle_groups(targets, COUNTS > 20, 1.5, torch.Generator())

@@ -12,8 +12,8 @@ from longtail.config.convert import to_mapping
 from longtail.config.schema import ModelConfig
 from longtail.errors import InputError
 from longtail.models import DLSAHead, LinearHead
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier, restore_classifier
-from longtail.models.small import small_net
 from longtail.posthoc.dlsa import head as dlsa_head
 from longtail.posthoc.dlsa.head import SquashedCosineHead
 
@@ -31,7 +31,7 @@ def taught(classifier: str = "linear", seed: int = 0) -> DLSAHead:
     head = DLSAHead(DIM, CLASSES, **OPTIONS, classifier=classifier, seed=seed)
     head.priors_MKC.copy_(torch.rand(LEVELS, CLUSTERS, CLASSES))
     for level, share in enumerate((0.4, 0.6)):
-        density_B, _ = head.look(level, embeddings())
+        density_B, _ = head.assign(level, embeddings())
         head.thresholds_M[level] = density_B.sort().values[-round(share * len(density_B))] - 1e-4
     return head.eval()
 
@@ -168,5 +168,5 @@ def test_the_cosine_classifier_squashes_short_inputs():
 def test_what_it_can_not_be_made_of_is_refused():
     with pytest.raises(InputError, match="no classifier of a DLSAHead 'cosin'; did you mean cosine"):
         DLSAHead(DIM, CLASSES, classifier="cosin")
-    with pytest.raises(InputError, match=r"number of levels must be >= 0 .* not -1"):
+    with pytest.raises(InputError, match=r"`levels` must be >= 0 .* got -1"):
         DLSAHead(DIM, CLASSES, levels=-1)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from longtail.errors import InputError
-from longtail.models.timm_backbone import TimmBackbone
+from longtail.models.pretrained import TimmBackbone
 
 
 class Net(nn.Module):
@@ -53,7 +53,7 @@ def test_a_misspelt_name_and_weights_that_can_not_be_had_are_refused(monkeypatch
     stand_in(monkeypatch, problem=OSError("no network"))
     with pytest.raises(InputError, match="did you mean tiny_net"):
         TimmBackbone(architecture="tiny_nte")
-    with pytest.raises(InputError, match=r"can not be had \(no network\); try --pretrained false"):
+    with pytest.raises(InputError, match=r"tiny_net: no network; set `pretrained` to false"):
         TimmBackbone(architecture="tiny_net", pretrained=True)
 
 
