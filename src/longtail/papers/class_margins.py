@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from longtail.evaluation.margins import class_means, logit_margins
+from longtail.evaluation.geometry import class_means, logit_margins
 from longtail.papers.layout import legend_height, run_legend
 from longtail.papers.plot import Plot, Table
 from longtail.papers.runs import FinishedRun, PartName, check_comparable, warnings_of

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from longtail.errors import InputError
-from longtail.evaluation.margins import empirical_cdf
+from longtail.evaluation.geometry import empirical_cdf
 from longtail.papers.layout import legend_height, run_legend
 from longtail.papers.plot import Plot, Table
 from longtail.papers.series import looks

@@ -21,8 +21,8 @@ from longtail.papers.layout import legend_height
 from longtail.papers.plot import Plot, Table
 from longtail.papers.runs import FinishedRun, PartName, warnings_of
 from longtail.papers.series import looks
+from longtail.posthoc.dlsa import tally_clusters
 from longtail.posthoc.dlsa.analysis import frequency_bins, shares_by_level
-from longtail.posthoc.dlsa.flow.objectives import tally_clusters
 from longtail.report.style import percent_axis, plain_numbers
 from longtail.run.fit import load_trained
 

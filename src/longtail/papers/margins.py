@@ -7,7 +7,7 @@ Embedding and Logit Margins for Long-Tail Learning" (2022). An image with a marg
 from collections.abc import Sequence
 
 from longtail.errors import InputError
-from longtail.evaluation.margins import logit_margins
+from longtail.evaluation.geometry import logit_margins
 from longtail.papers.distributions import Values, distributions
 from longtail.papers.labels import chosen_labels, panel_title
 from longtail.papers.plot import Plot
