@@ -41,6 +41,29 @@ class Component:
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def parse(cls, value: object, where: str = "a component") -> Component:
+        """Read a component from its written form.
+
+        Args:
+            value: A component, a name, or a mapping with a name and options.
+            where: Name of the setting, for the message.
+
+        Raises:
+            InputError: If `value` is none of these.
+
+        Example:
+            >>> Component.parse({"name": "BalancedSoftmax", "power": 0.25})
+            Component(name='BalancedSoftmax', options={'power': 0.25})
+        """
+        if isinstance(value, Component):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            return cls(value["name"], {key: item for key, item in value.items() if key != "name"})
+        raise InputError(f"{where} must be a name, or a mapping with a name and its options, not {value!r}")
+
     def build(self, package: types.ModuleType, *runtime: Any) -> Any:
         """Construct it: `runtime` values first, then the options.
 

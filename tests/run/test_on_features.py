@@ -15,7 +15,7 @@ from longtail.errors import InputError
 from longtail.run.fit import fit, load_trained
 from longtail.run.on_features import advice, check_features
 from longtail.run.resolve import plan_run
-from tests.cli.test_cli import call
+from tests.cli.calling import call
 from tests.data.feature_files import blocks, made_up
 
 CPU = torch.device("cpu")

@@ -15,8 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from longtail.errors import InputError
-from longtail.evaluation.geometry import max_intra_class_distances
-from longtail.evaluation.margins import empirical_cdf, logit_margins
+from longtail.evaluation.geometry import empirical_cdf, logit_margins, max_intra_class_distances
 from longtail.papers.plot import Plot, Table, legend_height, looks, run_legend
 from longtail.papers.runs import (
     PartName,

@@ -37,8 +37,8 @@ from longtail.papers.runs import (
     note_of,
     outputs_of,
 )
+from longtail.posthoc.dlsa import tally_clusters
 from longtail.posthoc.dlsa.analysis import frequency_bins, shares_by_level
-from longtail.posthoc.dlsa.flow.objectives import tally_clusters
 from longtail.report.classes import Classes
 from longtail.report.palette import RULE
 from longtail.report.style import Array, percent_axis, plain_numbers, shortened

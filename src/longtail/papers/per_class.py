@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from longtail.errors import InputError
-from longtail.evaluation.margins import class_means, logit_margins
+from longtail.evaluation.geometry import class_means, logit_margins
 from longtail.papers.plot import Plot, Table, legend_columns, legend_height, looks, panels_in_rows, run_legend
 from longtail.papers.runs import PartName, Runs, by_seed, check_comparable, classes_of, first_of, logits_of, note_of
 from longtail.report.classes import Classes

@@ -3,7 +3,7 @@
 Shapes: N = images, C = classes, H x W = image size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,13 +141,19 @@ class Run:
         """
         return self._restored(torch.device(device))[0]
 
-    def predict(self, images: ImageLike | Sequence[ImageLike], device: str | torch.device = "cpu") -> Predicted:
+    def predict(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        device: str | torch.device = "cpu",
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Predicted:
         """Classify images with the plain view that the evaluation uses.
 
         Args:
             images: One image or a sequence of images. A path may be a file or a folder, which is searched. Arrays and
                 tensors are RGB: uint8 of shape (H, W, 3) for arrays and (3, H, W) for tensors, or floats in [0, 1].
             device: Device of the computation.
+            on_batch: Called with the number of images of each finished batch.
 
         Raises:
             InputError: If a file cannot be read, or an array has another shape, type or range.
@@ -158,9 +164,9 @@ class Run:
         if all(isinstance(image, (str, Path)) for image in images):
             paths = find_images([Path(image).expanduser() for image in images])  # type: ignore[arg-type]
             streamed = StreamedImages(paths, size, device=device)
-            return Predicted(predict(model, streamed)[0].softmax(dim=1), class_names, tuple(paths))
+            return Predicted(predict(model, streamed, on_batch)[0].softmax(dim=1), class_names, tuple(paths))
         pixels = torch.stack([fit_image(to_pixels(image), size) for image in images])
-        return Predicted(predict(model, ResidentImages(pixels, device))[0].softmax(dim=1), class_names)
+        return Predicted(predict(model, ResidentImages(pixels, device), on_batch)[0].softmax(dim=1), class_names)
 
     def _restored(self, device: torch.device) -> tuple[Classifier, tuple[str, ...], int]:
         """Model, class names and image size in pixels."""

@@ -15,8 +15,8 @@ from longtail.config.convert import to_mapping
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
+from longtail.models.base import channels_at
 from longtail.models.classifier import Classifier
-from longtail.models.named import channels_at
 from longtail.samplers.base import Sampler
 from longtail.stages.base import Stage
 from longtail.stages.guard import refuse_head
