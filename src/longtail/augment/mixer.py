@@ -1,8 +1,8 @@
-"""Mixing within a stage: who is whose partner in each epoch, drawn before the epoch begins.
+"""Mixing within a training stage: the partner of each image in an epoch, drawn before the epoch starts.
 
-Like every order, a function of (seed, stage, epoch), so that a resumed run mixes the same.
-Shapes: N = training images, S = steps of an epoch, B = batch, W = images read for a step (B, or 2 B where the partners
-are read beside the batch), C = colour channels of images, classes of targets, R = numbers of an image.
+The partners are a function of (seed, stage, epoch), so a resumed run mixes the same images. Shapes: N = training
+images, S = steps per epoch, B = batch, W = images read per step (B, or 2 B if the partners are read in addition to the
+batch), C = color channels of images, classes of targets, R = numbers per image.
 """
 
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from longtail import _random as randomness
-from longtail.augment.mixing.base import Mixing
+from longtail.augment.mixing import Mixing
 from longtail.errors import InputError
 
 
 @dataclass(frozen=True)
 class EpochMix:
-    """All that is random about the mixing of one epoch.
+    """Random choices of the mixing of one epoch.
 
     Args:
-        mixing: on the device.
-        order_SB: images to read beside those of each batch, on the CPU; None where the partners are in the batch.
-        partners_SB: where, among the W images of a step, the partner of each image is; on the device.
-        numbers_SBR: what the mixing takes, on the device.
+        mixing: Mixing on the device.
+        order_SB: Images to read in addition to each batch, on the CPU; None if the partners are in the batch.
+        partners_SB: Position of the partner of each image among the W images of a step, on the device.
+        numbers_SBR: Random numbers of the mixing, on the device.
     """
 
     mixing: Mixing
@@ -32,7 +32,16 @@ class EpochMix:
     numbers_SBR: Tensor
 
     def __call__(self, step: int, images_WCHW: Tensor, targets_W: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixed images (B, C, H, W) and soft targets (B, C) of a step."""
+        """Mix the images of a step.
+
+        Args:
+            step: Number of the step in the epoch.
+            images_WCHW: Images of the batch, followed by the partners that were read in addition.
+            targets_W: Labels of these images.
+
+        Returns:
+            Mixed images (B, C, H, W) and soft targets (B, C).
+        """
         partners_B, batch = self.partners_SB[step], self.partners_SB.shape[1]
         mixed: tuple[Tensor, Tensor] = self.mixing(
             images_WCHW[:batch],
@@ -45,17 +54,17 @@ class EpochMix:
 
 
 class Mixer:
-    """A mixing at work in a stage.
+    """Mixing of a training stage.
 
     Args:
-        mixing: is moved to the device.
-        targets_N: label of each training image.
-        shape: steps of an epoch and images of a batch, (S, B).
-        epochs: of the stage.
-        device: where training runs.
+        mixing: Mixing, which is moved to the device.
+        targets_N: Label of each training image.
+        shape: Steps per epoch and images per batch, (S, B).
+        epochs: Number of epochs of the stage.
+        device: Device of the training.
 
     Raises:
-        InputError: if the mixing would act in none of the epochs.
+        InputError: If the mixing would be off in all epochs.
     """
 
     def __init__(
@@ -63,19 +72,19 @@ class Mixer:
     ) -> None:
         if not any(mixing.acts_in(epoch, epochs) for epoch in range(epochs)):
             raise InputError(
-                f"{type(mixing).__name__} is off in the first {mixing.off_first} and in the last {mixing.off_last} "
-                f"epochs, which leaves none of {epochs}; train longer, or lower its off_first and off_last"
+                f"{type(mixing).__name__} is off in the first {mixing.off_first} and last {mixing.off_last} epochs, "
+                f"which leaves none of {epochs}. Train longer, or lower `off_first` and `off_last`."
             )
         self.mixing, self.shape, self.epochs, self.device = mixing.to(device), shape, epochs, device
         kind = mixing.partner_sampler
         self.sampler = None if kind is None else kind(targets_N, num_samples=shape[0] * shape[1])
 
     def of_epoch(self, stream: int, epoch: int) -> EpochMix | None:
-        """The mixing of an epoch; None where it does not act.
+        """Draw the mixing of an epoch; None if the mixing is off.
 
         Args:
-            stream: seed of the stage.
-            epoch: counted from 0.
+            stream: Seed of the stage.
+            epoch: Number of the epoch, from 0.
         """
         if not self.mixing.acts_in(epoch, self.epochs):
             return None
@@ -85,7 +94,7 @@ class Mixer:
             order_SB = None
             partners_SB = randomness.uniforms(self.shape, "mix-partners", stream, epoch).argsort(dim=1, stable=True)
         else:
-            # of its own seed: with the stream's, the stage's own sampler would pair every image with itself
+            # a separate seed: with that of the stream, the sampler of the stage would pair every image with itself
             order_M = self.sampler.order(randomness.key("mix-partners", stream), epoch, epoch / self.epochs)
             order_SB = order_M[torch.arange(steps * batch) % len(order_M)].view(self.shape)
             partners_SB = torch.arange(batch, 2 * batch).expand(steps, batch)

@@ -1,4 +1,4 @@
-"""Mixing at work in the loop: who is mixed with whom, when, and the same after a stop."""
+"""Mixing in the training loop: partners, epochs without mixing, and the same result after a resume."""
 
 import copy
 from dataclasses import replace
@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from longtail.augment import mixing
-from longtail.augment.mixing import CMO, CutMix, Mixup, Remix
-from longtail.augment.mixing.base import Mixing
-from longtail.augment.mixing.epoch import Mixer
+from longtail import augment
+from longtail.augment import CMO, CutMix, Mixup, Remix
+from longtail.augment.mixer import Mixer
+from longtail.augment.mixing import Mixing
 from longtail.augment.policies import policy
 from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.dataset import Part
@@ -89,7 +89,7 @@ def run(model: Classifier, data: Part, context: Context, one: Mixing | None, sto
 
 
 def test_all_that_is_public_is_tested_here():
-    assert sorted(EVERY) == sorted(mixing.__all__)
+    assert sorted(EVERY) == sorted(augment.MIXINGS)
 
 
 @pytest.mark.parametrize("one", [EVERY["Mixup"], EVERY["CutMix"], EVERY["Remix"]])
@@ -184,6 +184,6 @@ def test_stopped_in_a_step_and_resumed_it_ends_in_the_same_bits(data, context, o
 
 
 def test_a_stage_too_short_for_the_mixing_to_act_is_refused(data, context):
-    words = "CMO is off in the first 3 and in the last 3 epochs, which leaves none of 3; train longer"
+    words = "CMO is off in the first 3 and last 3 epochs, which leaves none of 3. Train longer"
     with pytest.raises(InputError, match=words):
         run(fresh(), data, context, CMO(COUNTS))
