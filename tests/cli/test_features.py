@@ -104,7 +104,7 @@ def test_a_head_is_trained_on_the_file(run, tmp_path, capsys):
     image = tmp_path / "digits"
     assert call("data", "export", "digits-lt", "--target", image) == 0
     assert call("predict", tmp_path / "a", image / "test", "--output", tmp_path / "x.csv") == 2
-    assert "for images, take the run whose features they were" in capsys.readouterr().err
+    assert "for images, use the run that computed the features" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,10 @@ def test_large_own_images_take_a_pretrained_net_or_say_why_not(tmp_path, capsys,
     printed = capsys.readouterr().err
     assert "chosen: resnet18 from ImageNet weights" in printed
     assert "chosen: from scratch" in printed
-    assert "can not be had" in printed
+    assert "cannot load the pretrained weights" in printed
     insisting = ("--backbone", "resnet18", "--pretrained", "true")
     assert call("train", tmp_path / "photos", *small, *insisting, "--out", tmp_path / "other") == 2
-    assert "the pretrained weights of resnet18 can not be had" in capsys.readouterr().err
+    assert "cannot load the pretrained weights of resnet18" in capsys.readouterr().err
 
 
 def test_show_prints_yaml_that_trains(tmp_path, capsys):

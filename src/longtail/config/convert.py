@@ -50,7 +50,7 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
         longtail.errors.InputError: there is no setting 'learning_rate'; there are: lr, momentum, nesterov, weight_decay
     """
     if cls is Component:
-        return _component(value, where)
+        return Component.parse(value, where)
     if dataclasses.is_dataclass(cls):
         return _dataclass(cls, value, where)
     origin, arguments = typing.get_origin(cls), typing.get_args(cls)
@@ -69,16 +69,6 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
     if cls is Any:
         return value
     return _scalar(cls, value, where)
-
-
-def _component(value: Any, where: str) -> Component:
-    if isinstance(value, Component):
-        return value
-    if isinstance(value, str):
-        return Component(value)
-    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-        return Component(value["name"], {key: item for key, item in value.items() if key != "name"})
-    raise InputError(f"{where} must be a name, or a mapping with a name and its options, not {value!r}")
 
 
 def _dataclass(cls: Any, value: Any, where: str) -> Any:

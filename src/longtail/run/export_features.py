@@ -20,9 +20,8 @@ from longtail.data.dataset import Dataset
 from longtail.data.formats.features import write_features
 from longtail.data.load import load_data
 from longtail.errors import InputError, unknown_name
-from longtail.models.backbones import TorchvisionBackbone, torchvision_names
 from longtail.models.classifier import STATISTICS, Classifier
-from longtail.models.timm_backbone import PREFIX, TimmBackbone
+from longtail.models.pretrained import PREFIX, TimmBackbone, TorchvisionBackbone, torchvision_names
 from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.extract import feature_blocks, feature_rows, views_of

@@ -7,7 +7,7 @@ import torch
 
 from longtail.data.dataset import Dataset
 from longtail.data.formats.feature_dataset import MappedFeatures
-from longtail.models.backbones import weights_at_hand
+from longtail.models.pretrained import weights_at_hand
 from longtail.run.on_features import advice
 
 BALANCED_BELOW = 2.0  # imbalance factor under which re-balancing has nothing to gain

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-import longtail.augment.mixing as mixings
+import longtail.augment as mixings
 import longtail.embedding as embedding
 import longtail.losses as losses
 import longtail.samplers as samplers
@@ -15,8 +15,8 @@ from longtail.config.convert import to_mapping
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
+from longtail.models.base import channels_at
 from longtail.models.classifier import Classifier
-from longtail.models.named import channels_at
 from longtail.samplers.base import Sampler
 from longtail.stages.base import Stage
 from longtail.stages.guard import refuse_head
@@ -36,7 +36,7 @@ class Train(Stage):
         training: epochs, batch size, augmentation, optimizer, schedule, precision. Where a transfer or an embedding
             loss asks for a second stream of images, the batch size is that of each stream, and an epoch sees as many
             images of the second as of the first.
-        mixing: class of `longtail.augment.mixing`, built with the class counts; None mixes no images.
+        mixing: class of `longtail.augment`, built with the class counts; None mixes no images.
         transfer: class of `longtail.transfer`, built with the class counts and the channels of the maps it changes.
         embedding_loss: class of `longtail.embedding`, built with the class counts and the embedding dimension, and
             added to the loss by its `weight`.

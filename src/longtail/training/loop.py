@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from longtail import _random as randomness
 from longtail._logging import Bar, progress_bar
-from longtail.augment.mixing.base import Mixing
-from longtail.augment.mixing.epoch import EpochMix, Mixer
+from longtail.augment.mixer import EpochMix, Mixer
+from longtail.augment.mixing import Mixing
 from longtail.augment.policies import Augment, policy
 from longtail.config.convert import to_mapping
 from longtail.config.schema import TrainingConfig
