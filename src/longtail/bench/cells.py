@@ -31,7 +31,7 @@ from longtail.run.folder import FREE, not_finished
 from longtail.run.resolve import plan_run, same_but_method
 from longtail.run.run import Run
 
-NOT_TRAINING = ("arguments", "bench", "cli", "commands", "papers", "report", "run/recommend.py", "run/run.py")
+NOT_TRAINING = ("__main__.py", "bench", "cli", "papers", "report", "run/recommend.py", "run/run.py")
 """Parts of the package that no training depends on: a change to them leaves `code_version` as it is."""
 PREFIX = 12
 """Number of characters of the hash in the name of a cell's folder."""

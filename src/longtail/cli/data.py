@@ -26,7 +26,7 @@ def get(name: str, /, *, root: Folder = None) -> None:
 
     with progress_bar(f"downloading {name}", 1) as bar:
         place = download_data(name, root or data_root(), on_progress=bar.moved_to)
-    out.print(f"{name} -> {place}", markup=False)
+    out.print(f"{name} -> {place}")
 
 
 def export(
@@ -57,4 +57,4 @@ def export(
     loaded = load_data(config, choose_device("cpu"))
     with progress_bar("writing", 1) as bar:
         place = export_dataset(loaded, target, on_progress=bar.moved_to)
-    out.print(f"{config.name} -> {place}", markup=False)
+    out.print(f"{config.name} -> {place}")

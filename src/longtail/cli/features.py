@@ -77,4 +77,4 @@ def main(
             command=command,
             on_progress=bar.moved_to,
         )
-    out.print(f"{rows:,} rows of {dimensions:,} features -> {wanted.output}", markup=False)
+    out.print(f"{rows:,} rows of {dimensions:,} features -> {wanted.output}")

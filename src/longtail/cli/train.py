@@ -57,7 +57,7 @@ def main(
 
     plan = resolve(run, name, begun=out if resume else None)
     for reason in plan.reasons:
-        console.print(f"chosen: {reason}", markup=False)
+        console.print(f"chosen: {reason}")
     first = plan.config
     example = name is None and run.method is None and not run.config and not resume
     runs = {out or _free_folder(first): first}
@@ -66,14 +66,14 @@ def main(
         runs[out.with_name(f"{out.name}-{method}") if out else _free_folder(other)] = other
     scores = {}
     for folder, config in runs.items():
-        console.print(f"training {config.method} on {_described(config)} -> {folder}", markup=False)
+        console.print(f"training {config.method} on {_described(config)} -> {folder}")
         finished = fit(config, folder, data=plan.data, resume=resume, start=start, loggers=log, command=command)
         scores[config.method] = finished.scores
     from longtail.report import scores_table  # matplotlib takes a second to import
 
     results.print(scores_table(scores))
     for folder in runs:
-        results.print(f"report: {folder / 'report.html'}", markup=False)
+        results.print(f"report: {folder / 'report.html'}")
 
 
 def resolve(run: RunOptions, data: str | None, *, begun: Path | None = None, fetch: bool = True) -> "Plan":
