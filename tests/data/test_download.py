@@ -18,7 +18,7 @@ from longtail.errors import InputError
 
 
 class Shop:
-    """A server on this machine: what each path answers is set by the test."""
+    """A local server whose responses the test sets."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
@@ -69,7 +69,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 
 
 def parquet(records: np.ndarray, label_keys: tuple[str, ...]) -> bytes:
-    """A table as the hub has it: PNG bytes in a struct column, a column per label."""
+    """Return a table in the format of the hub: PNG bytes in a struct column, and one column per label."""
     images = []
     for record in records:
         buffer = io.BytesIO()
@@ -84,7 +84,7 @@ def parquet(records: np.ndarray, label_keys: tuple[str, ...]) -> bytes:
 
 @pytest.fixture
 def stocked(shop: Shop, fake_cifar: Callable, tmp_path: Path) -> Callable:
-    """Puts a small data set on the server's shelves and gives its addresses: the hub's, then the university's."""
+    """Return a function that puts a small data set on the server and returns the sources: hub, then university."""
 
     def stock(name: str, order: list[int] | None = None):
         fake = fake_cifar(name)
@@ -180,7 +180,7 @@ def test_hub_that_fails_gives_way_to_the_university(spoil, stocked, shop, tmp_pa
 
 
 @pytest.mark.parametrize("spoil", SPOILERS)
-def test_every_failure_is_told_and_leaves_nothing(spoil, stocked, shop, tmp_path):
+def test_every_failure_is_reported_and_leaves_nothing(spoil, stocked, shop, tmp_path):
     _, sources = stocked("cifar100")
     reason = spoil(shop)
     shop.bodies["/cifar-100-binary.tar.gz"] = shop.bodies["/cifar-100-binary.tar.gz"][:5000]
@@ -244,7 +244,7 @@ def test_interruption_leaves_nothing(stocked, tmp_path):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_whole_set_is_not_fetched_again_and_a_damaged_one_is_mended(stocked, shop, tmp_path):
+def test_complete_files_are_kept_and_damaged_files_are_downloaded_again(stocked, shop, tmp_path):
     fake, sources = stocked("cifar100")
     target = tmp_path / "data"
     folder = download_data("cifar100", target, sources=sources)
