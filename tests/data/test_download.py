@@ -82,20 +82,27 @@ def parquet(records: np.ndarray, label_keys: tuple[str, ...]) -> bytes:
     return sink.getvalue()
 
 
+BODIES: dict[tuple[str, tuple[int, ...] | None], dict[str, bytes]] = {}  # the same in every test, so made once
+
+
 @pytest.fixture
 def stocked(shop: Shop, fake_cifar: Callable, tmp_path: Path) -> Callable:
     """Return a function that puts a small data set on the server and returns the sources: hub, then university."""
 
-    def stock(name: str, order: list[int] | None = None):
+    def stock(name: str, order: tuple[int, ...] | None = None):
         fake = fake_cifar(name)
-        keys = fake.cifar.label_keys
-        train = np.concatenate([fake.records[i] for i in order or range(len(fake.records) - 1)])
-        shop.bodies["/train.parquet"] = parquet(train, keys)
-        shop.bodies["/test.parquet"] = parquet(fake.records[-1], keys)
-        archive = fake.pack("binary", tmp_path / "university")
-        shop.bodies["/" + archive.name] = archive.read_bytes()
+        archive = fake.cifar.layouts[0].archive
+        if (name, order) not in BODIES:
+            keys = fake.cifar.label_keys
+            train = np.concatenate([fake.records[i] for i in order or range(len(fake.records) - 1)])
+            BODIES[name, order] = {
+                "/train.parquet": parquet(train, keys),
+                "/test.parquet": parquet(fake.records[-1], keys),
+                f"/{archive}": fake.pack("binary", tmp_path / "university").read_bytes(),
+            }
+        shop.bodies.update(BODIES[name, order])
         hub = Source((shop.url("/train.parquet"), shop.url("/test.parquet")))
-        return fake, [hub, Source((shop.url("/" + archive.name),))]
+        return fake, [hub, Source((shop.url(f"/{archive}"),))]
 
     return stock
 
@@ -126,7 +133,7 @@ def test_parquet_becomes_the_official_files(name, stocked, shop, tmp_path):
 
 
 def test_batches_in_another_order_are_put_back(stocked, shop, tmp_path):
-    fake, sources = stocked("cifar10", order=[3, 2, 1, 4, 0])
+    fake, sources = stocked("cifar10", order=(3, 2, 1, 4, 0))
     check(fake, download_data("cifar10", tmp_path / "data", sources=sources), tmp_path / "data")
     assert "/cifar-10-binary.tar.gz" not in shop.asked
 
