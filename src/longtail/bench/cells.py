@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 import longtail
-from longtail import stages
 from longtail.bench.plan import DataEntry, MethodEntry, Plan
 from longtail.config import recipes
 from longtail.config.convert import to_mapping
@@ -24,8 +23,10 @@ from longtail.config.schema import Config, DataConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
+from longtail.models.classifier import build_classifier
+from longtail.run.fit import prepare_stages
 from longtail.run.folder import FREE
-from longtail.run.resolve import plan_run, same_but_method
+from longtail.run.resolve import resolve_names, same_but_method
 
 # parts of the package that read results or ask for them: no training comes out differently when they change
 NOT_TRAINING = ("arguments", "bench", "commands", "comparison", "figures", "published", "report", "cli.py")
@@ -171,7 +172,7 @@ def configs_of(plan: Plan, data: DataEntry) -> list[tuple[MethodEntry, Config]]:
             if data.name in recipes.names("data"):
                 config = recipes.compose(data.name, entry.method, entry.recipe or plan.recipe, [*common, entry.change])
             else:  # the net and the length come from a look at the images, once
-                own = own or plan_run(data.name, "ce", plan.recipe, common, torch.device("cpu")).config
+                own = own or resolve_names(data.name, "ce", plan.recipe, common, torch.device("cpu")).config
                 same = to_mapping(same_but_method(own, entry.method))
                 config = recipes.typed(recipes.apply(same, entry.change))
         except InputError as error:
@@ -181,10 +182,8 @@ def configs_of(plan: Plan, data: DataEntry) -> list[tuple[MethodEntry, Config]]:
 
 
 def _refuse_unfit(config: Config, data: Dataset) -> None:
-    head = config.model.head
     try:
-        for stage in config.stages:
-            head = stages.build(stage).check(data, head)
+        prepare_stages(config, data, build_classifier(replace(config.model, pretrained=False), data, config.seed))
     except InputError as error:
         raise InputError(f"{config.method} on {config.data.shown_as}: {error}") from error
 

@@ -24,8 +24,9 @@ from longtail.errors import InputError, unknown_name
 from longtail.models.backbones import TorchvisionBackbone, torchvision_names
 from longtail.models.classifier import STATISTICS, Classifier
 from longtail.models.timm_backbone import PREFIX, TimmBackbone
-from longtail.run.fit import choose_device, load_trained
+from longtail.run.fit import choose_device
 from longtail.run.folder import load_config
+from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.extract import feature_blocks, feature_rows, views_of
 from longtail.training.features import fingerprint
@@ -129,7 +130,7 @@ def features(
 
 def _of_run(folder: Path, data: str | None, changes: Mapping[str, Any], device: torch.device) -> Source:
     """A finished run with its own data set, or with another one, seen at the size that it was trained on."""
-    config, trained = load_config(folder), load_trained(folder, device)
+    config, trained = load_config(folder), Run(folder).trained(device)
     if data is None:
         wanted: DataConfig = from_mapping(DataConfig, {**to_mapping(config.data), **changes}, "data")
     else:
@@ -150,8 +151,8 @@ def _of_run(folder: Path, data: str | None, changes: Mapping[str, Any], device: 
 
 def _policy_of(config: Config) -> str:
     """The augmentation of the first stage, in which the backbone has learnt."""
-    name: str = (config.stages[0].options.get("training") or {}).get("augment", "none")
-    return name
+    training = config.stages[0].training_settings()
+    return "none" if training is None else training.augment
 
 
 def _of_backbone(name: str, wanted: DataConfig, pretrained: bool, seed: int, device: torch.device) -> Source:

@@ -19,8 +19,9 @@ from longtail.data.loose import bad_images, find_images
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, long_tailed_prior, read_predictions
-from longtail.run.fit import choose_device, load_trained
+from longtail.run.fit import choose_device
 from longtail.run.folder import load_config, not_finished
+from longtail.run.run import Run
 from longtail.training.predict import predict as predict_images
 
 
@@ -67,7 +68,7 @@ def predict(*, run: Path, images: Sequence[Path], output: Path, on_bad_image: st
     """Classify images with a trained run; writes path, class, probability and the five likeliest classes."""
     refuse_unwritable(output)
     where = choose_device(device)
-    trained = load_trained(run, where)
+    trained = Run(run).trained(where)
     found = find_images(images)
     bad = {} if on_bad_image == "fail" else bad_images(found)
     for path, reason in bad.items():

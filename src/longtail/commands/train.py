@@ -13,7 +13,7 @@ from longtail.config.schema import Config
 from longtail.errors import InputError
 from longtail.evaluation import Scores
 from longtail.run import resolve as plan
-from longtail.run.fit import choose_device, fit
+from longtail.run.fit import fit
 
 
 def train(
@@ -34,7 +34,7 @@ def train(
     if resume and folder is None:
         raise InputError("--resume needs --out, the folder of the run to go on with")
     demo = data is None and method is None and not config and not resume
-    settled = _settle(data, method, recipe, config, changes, folder if resume else None)
+    settled = plan.resolve(data, method, recipe, changes, files=config, resumed=folder if resume else None)
     for reason in settled.reasons:
         console.print(f"chosen: {reason}")
     first = settled.config
@@ -56,11 +56,8 @@ def train(
 
 def _in_words(config: Config) -> str:
     """Data, net, length and recipe of a run, for the line before it starts."""
-    training = config.stages[0].options.get("training") or {}
-    epochs = training.get("epochs", 0)
-    length = f"{epochs:,} epoch{'' if epochs == 1 else 's'}"
-    if training.get("iterations"):
-        length = f"{training['iterations']:,} steps"
+    training = config.stages[0].training_settings()
+    length = "no training" if training is None else training.length
     net = f"{config.model.backbone.name}{', pretrained' if config.model.pretrained else ''}"
     return f"{config.data.shown_as} ({net}; recipe {config.recipe}, {length}; seed {config.seed})"
 
@@ -85,33 +82,7 @@ def show(
     changes: Mapping[str, Any],
 ) -> None:
     """Print the resolved configuration: YAML that `longtail train --config` runs."""
-    settled = _settle(data, method, recipe, config, changes, None, fetch=False)
+    settled = plan.resolve(data, method, recipe, changes, files=config, fetch=False)
     for reason in settled.reasons:
         console.print(f"chosen: {reason}")
     sys.stdout.write(recipes.to_yaml(settled.config))
-
-
-def _settle(
-    data: str | None,
-    method: str | None,
-    recipe: str | None,
-    files: Sequence[Path],
-    changes: Mapping[str, Any],
-    begun: Path | None,
-    *,
-    fetch: bool = True,
-) -> plan.Plan:
-    """The plan from names, files and flags; a resumed run with nothing else said keeps its own."""
-    if begun is not None and data is None and method is None and not files:
-        if not (begun / "config.yaml").exists():
-            raise InputError(f"{begun} holds no run to go on with; check --out, or say what to train")
-        return plan.Plan(recipes.typed(recipes.apply(recipes.read_file(begun / "config.yaml"), changes)), None)
-    read = [recipes.read_file(path) for path in files]
-    if read and "stages" in read[0] and data is None and method is None:
-        merged: dict[str, Any] = {}
-        for change in [*read, changes]:
-            merged = recipes.apply(merged, change)
-        return plan.Plan(recipes.typed(merged), None)
-    given = next((str(each["data"]["name"]) for each in read if "name" in each.get("data", {})), None)
-    device = choose_device(str(changes.get("device", "auto")))
-    return plan.plan_run(data or given or "digits-lt", method, recipe, [*read, changes], device, fetch=fetch)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
@@ -24,7 +23,7 @@ from longtail.papers.series import looks
 from longtail.posthoc.dlsa.analysis import frequency_bins, shares_by_level
 from longtail.posthoc.dlsa.flow.objectives import tally_clusters
 from longtail.report.style import percent_axis, plain_numbers
-from longtail.run.fit import load_trained
+from longtail.run.run import Run
 
 BINS = 5
 
@@ -54,7 +53,7 @@ def label_space(runs: Sequence[FinishedRun], *, part: PartName = "train") -> Plo
         InputError: if the run has no filters.
     """
     (run,) = runs
-    head = load_trained(run.folder, torch.device("cpu")).model.head
+    head = Run(run.folder).model().head
     if not isinstance(head, DLSAHead) or not head.levels:
         raise InputError(f"{run.folder} has no flow filters; give a run of longtail train --method dlsa")
     found = run.outputs(part)

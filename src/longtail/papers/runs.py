@@ -20,8 +20,9 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, group_options, read_predictions, read_result
 from longtail.report.classes import Classes
-from longtail.run.fit import choose_device, load_trained
+from longtail.run.fit import choose_device
 from longtail.run.folder import load_config, not_finished
+from longtail.run.run import Run
 from longtail.training.predict import predict
 
 PartName = Literal["test", "train"]
@@ -90,7 +91,7 @@ class FinishedRun:
                 "need images from runs whose data are unchanged"
             )
         images = data.test if part == "test" else data.train
-        model = load_trained(self.folder, device).model
+        model = Run(self.folder).model(device)
         with progress_bar(f"{self.label}: {part} images", len(images)) as bar:
             logits, embeddings = predict(model, images.images, bar.advance)
         return Outputs(logits, embeddings, images.targets)
@@ -199,11 +200,8 @@ def warnings_of(runs: Sequence[FinishedRun]) -> str:
 
 def _length(config: Config) -> str:
     """Of the first stage; those that follow are the method's own affair."""
-    training = config.stages[0].options.get("training") or {}
-    steps, unit = training.get("iterations"), training.get("epoch_unit")
-    if steps is not None:
-        return f"{steps} steps"
-    return f"{training.get('epochs', 0)} epochs{f' of {unit} images' if unit else ''}"
+    training = config.stages[0].training_settings()
+    return "" if training is None else training.length
 
 
 def by_seed(runs: Sequence[FinishedRun]) -> list[tuple[str, list[FinishedRun]]]:

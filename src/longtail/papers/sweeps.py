@@ -148,7 +148,7 @@ def _point(curve: str, value: float | None, accuracies: Sequence[float]) -> Poin
 
 def _component(run: FinishedRun, sweep: Sweep) -> Component | None:
     """The component of the first stage that has one."""
-    given = (stage.options.get(sweep.axis) for stage in run.config.stages)
+    given = (getattr(stage, sweep.axis, None) for stage in run.config.stages)
     found = next((value for value in given if value is not None), None)
     component: Component | None = None if found is None else from_mapping(Component, found, sweep.axis)
     if component is None:
