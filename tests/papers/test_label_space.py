@@ -6,7 +6,8 @@ from longtail.config import recipes
 from longtail.errors import InputError
 from longtail.papers import draw, write_plot
 from longtail.papers.runs import read_runs
-from longtail.run.fit import fit, load_trained
+from longtail.run.fit import fit
+from longtail.run.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def plot(dlsa):
 def test_shares_and_clusters_are_those_of_the_head(plot, dlsa):
     (run,) = read_runs([dlsa])
     found = run.outputs("train")
-    head = load_trained(dlsa, torch.device("cpu")).model.head
+    head = Run(dlsa).trained(torch.device("cpu")).model.head
     level, (cluster,) = (values.numpy() for values in head.route(found.embeddings_ND))
     targets, counts = found.targets_N.numpy(), run.predictions.class_counts.numpy()
     shares = {row[1:3]: row[3] for row in plot.table.rows if row[0] == "share taken (%)"}

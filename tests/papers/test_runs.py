@@ -8,7 +8,7 @@ import torch
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.papers.runs import by_seed, check_comparable, read_runs, warnings_of
-from longtail.run.fit import load_trained
+from longtail.run.run import Run
 
 
 def changed(folder, **facts):
@@ -115,7 +115,7 @@ def test_outputs_are_those_of_the_trained_model(trained):
     found = run.outputs("test")
     torch.testing.assert_close(found.logits_NC, run.predictions.logits)
     assert torch.equal(found.targets_N, run.predictions.targets)
-    head = load_trained(run.folder, torch.device("cpu")).model.head
+    head = Run(run.folder).trained(torch.device("cpu")).model.head
     with torch.no_grad():
         torch.testing.assert_close(head(found.embeddings_ND), found.logits_NC, rtol=1e-4, atol=1e-5)
     train = load_data(run.config.data, torch.device("cpu")).train
