@@ -23,6 +23,7 @@ Subpackages are imported on first use: `losses`, `samplers`, `embedding`, `trans
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -71,6 +72,8 @@ __all__ = [
     "train",
     "transfer",
 ]
+
+logging.getLogger("longtail").addHandler(logging.NullHandler())
 
 
 def train(

@@ -13,12 +13,12 @@ from longtail.component import Component
 from longtail.config import recipes
 from longtail.errors import InputError
 from longtail.models import DLSAHead
+from longtail.models.cifar import small_net
 from longtail.models.classifier import LINEAR, Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.posthoc import DLSA, ClassifierSettings
+from longtail.posthoc.dlsa import FilterSettings
 from longtail.posthoc.dlsa import correction as dlsa
-from longtail.posthoc.dlsa.flow import FilterSettings
 from longtail.stages import Filter
 from longtail.stages import filter as module
 from longtail.training.context import Context, Interrupted
@@ -129,7 +129,7 @@ def test_a_classifier_in_training_heeds_the_wish_to_stop(data, model, context):
 def test_kept_weights_need_a_linear_head(data):
     keep = replace(SHORT, initialize="keep")
     assert keep.check(data, LINEAR).name == "DLSAHead"
-    with pytest.raises(InputError, match="can not start from a CosineHead, only from a LinearHead"):
+    with pytest.raises(InputError, match="cannot start from a CosineHead, only from a LinearHead"):
         keep.check(data, Component("CosineHead"))
     assert SHORT.check(data, Component("CosineHead")).name == "DLSAHead"
 
