@@ -77,9 +77,10 @@ def command_help(*words: str) -> str:
     return text.getvalue().rstrip()
 
 
-def commands() -> list[str]:
-    """Return the names of the commands, in the order of the help page."""
-    return re.findall(r"^[ │|]+([a-z]+)  +\S", command_help(), flags=re.MULTILINE)
+def commands(*words: str) -> list[str]:
+    """Return the names of the commands below a command, in the order of its help page."""
+    section = command_help(*words).partition("\nCommands:\n")[2].partition("\n\n")[0]
+    return re.findall(r"^ +([a-z]+)  +\S", section, flags=re.MULTILINE)
 
 
 def command_line_page() -> str:
@@ -89,8 +90,9 @@ def command_line_page() -> str:
         "Exit codes: 0 success, 1 internal error (with a traceback: please report it), 2 invalid input (with a",
         "message), 130 interrupted.\n",
     ]
-    for name in commands():
-        lines += [f"## longtail {name}\n", f"```text\n{command_help(name)}\n```\n"]
+    leaves = [[name, *below] for name in commands() for below in ([[sub] for sub in commands(name)] or [[]])]
+    for words in leaves:
+        lines += [f"## longtail {' '.join(words)}\n", f"```text\n{command_help(*words)}\n```\n"]
     return "\n".join(lines)
 
 

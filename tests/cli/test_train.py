@@ -69,7 +69,7 @@ def test_own_images_need_no_method(exported, tmp_path, capsys):
     assert "chosen: balanced-softmax" in printed.err
     assert "chosen: small_net from scratch: images of 8 pixels" in printed.err
     assert "(small_net; recipe digits, 1 epoch; seed 0)" in printed.err
-    assert "note: The data bring no test part" in printed.err
+    assert "note: The data have no test split" in printed.err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["notes"]
 
 
@@ -87,10 +87,10 @@ def test_large_own_images_take_a_pretrained_net_or_say_why_not(tmp_path, capsys,
     printed = capsys.readouterr().err
     assert "chosen: resnet18 from ImageNet weights" in printed
     assert "chosen: from scratch" in printed
-    assert "can not be had" in printed
+    assert "cannot load the pretrained weights" in printed
     insisting = ("--backbone", "resnet18", "--pretrained", "true")
     assert call("train", tmp_path / "photos", *small, *insisting, "--out", tmp_path / "other") == 2
-    assert "the pretrained weights of resnet18 can not be had" in capsys.readouterr().err
+    assert "cannot load the pretrained weights of resnet18" in capsys.readouterr().err
 
 
 def test_show_prints_yaml_that_trains(tmp_path, capsys):

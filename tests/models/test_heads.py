@@ -1,4 +1,4 @@
-"""Each head against a slow float64 reference, what learns in it, and what it folds to."""
+"""Each head: a slow float64 reference, its trainable parameters, and the linear head it folds to."""
 
 import math
 
@@ -23,7 +23,7 @@ def embeddings() -> Tensor:
 
 
 def shaken(head: nn.Module) -> nn.Module:
-    """The head with all that is learnt away from where it starts."""
+    """Move the trainable parameters of a head away from their initial values."""
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -63,7 +63,7 @@ def test_cosine_head_sees_no_lengths():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_cosine_head_refuses_a_scale_that_is_not_positive(scale):
-    with pytest.raises(InputError, match="scale of a cosine head must be positive"):
+    with pytest.raises(InputError, match="`scale` of a CosineHead must be > 0"):
         CosineHead(DIM, CLASSES, scale=scale)
 
 
@@ -94,7 +94,7 @@ def test_lws_weights_learn_at_their_share_of_the_rate():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1])
 def test_lws_refuses_a_rate_outside_0_to_1(rate):
-    with pytest.raises(InputError, match=r"weights_rate must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"`weights_rate` must be in \[0, 1\]"):
         LWSHead(DIM, CLASSES, weights_rate=rate)
 
 
@@ -121,7 +121,7 @@ def test_max_norm_cuts_the_longest_vectors_to_the_bound_and_no_others():
     assert head.weight.norm(dim=1).tolist() == [1.0, 2.0, 2.0]
     assert logits[2, 2].item() == pytest.approx(2.0 + head.bias[2].item())
     with torch.no_grad():
-        head.weight.mul_(10)  # the bound is that of the beginning
+        head.weight.mul_(10)  # the bound does not change
     head(torch.eye(DIM))
     torch.testing.assert_close(head.weight.norm(dim=1), torch.full((3,), 2.0))
 
@@ -146,7 +146,7 @@ def test_max_norm_keeps_its_bound_in_the_state():
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_max_norm_refuses_a_share_outside_0_to_1(share):
-    with pytest.raises(InputError, match=r"share of a MaxNormHead must lie in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"`share` of a MaxNormHead must be in \[0, 1\]"):
         MaxNormHead(DIM, CLASSES, share=share)
 
 

@@ -3,9 +3,9 @@
 import torch
 
 from longtail.data.resident import ResidentImages
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.training import predict as module
 from longtail.training.predict import embed, predict
 

@@ -39,10 +39,10 @@ def main(
     found = Comparison.of(runs, counts, given_of(groups))  # fails before the images are read
     thumbnails, reason = load_thumbnails([side.run for side in found.sides if side.run])
     if reason:
-        console.print(f"note: no example images: {reason}", markup=False)
+        console.print(f"note: no example images: {reason}")
     found = Comparison(found.sides, found.classes, thumbnails)
     for warning in found.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}")
     # files first: the reader of stdout may close it early, as in `| head`
     written = {"comparison": write_comparison(found, output or Path("comparison.html"))}
     if table is not None:
@@ -50,4 +50,4 @@ def main(
     for part in (overview_table(found), *map(changes_table, found.pairs)):
         out.print(part)
     for what, place in written.items():
-        out.print(f"{what}: {place}", markup=False)
+        out.print(f"{what}: {place}")

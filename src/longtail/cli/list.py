@@ -41,16 +41,14 @@ def main(kind: Annotated[str | None, Parameter(metavar="KIND")] = None, /) -> No
 
     for title, names in _names().items():
         if kind is None or title == kind:
-            out.print(f"[bold]{title}[/bold]")
+            out.print(title, style="bold")
             for name, about in names.items():
-                out.print(f"  {name:24} {about}".rstrip(), markup=False)
+                out.print(f"  {name:24} {about}".rstrip())
 
 
 def _names() -> dict[str, dict[str, str]]:
     """Return the description of every name, by kind."""
-    from longtail import embedding, losses, models, posthoc, samplers, stages, transfer
-    from longtail.augment import mixing
-    from longtail.augment.policies import POLICIES
+    from longtail import augment, embedding, losses, models, posthoc, samplers, stages, transfer
     from longtail.config import recipes
 
     def described(package: Any, names: Iterable[str]) -> dict[str, str]:
@@ -63,12 +61,12 @@ def _names() -> dict[str, dict[str, str]]:
         "data": {name: recipes.about("data", name) for name in recipes.names("data")} | own,
         "losses": described(losses, losses.__all__),
         "samplers": described(samplers, samplers.__all__),
-        "mixing": described(mixing, mixing.__all__),
+        "mixing": described(augment, augment.MIXINGS),
         "transfer": described(transfer, transfer.__all__),
         "embedding": described(embedding, embedding.__all__),
         "stages": described(stages, stages.__all__),
         "backbones": described(models, models.BACKBONES) | {"resnet50, ...": "every torchvision classification net"},
         "heads": described(models, models.HEADS),
         "corrections": described(posthoc, posthoc.CORRECTIONS),
-        "augmentations": dict(POLICIES.items()),
+        "augmentations": dict(augment.POLICIES),
     }

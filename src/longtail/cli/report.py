@@ -31,7 +31,7 @@ def main(
         predictions, options = load_predictions(target, counts, given_of(groups))
         page = output or target.with_suffix(".html")
         write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
-        out.print(f"report: {page}", markup=False)
+        out.print(f"report: {page}")
         return
     from longtail.report.images import load_thumbnails
     from longtail.run import Run
@@ -39,5 +39,5 @@ def main(
     run = Run.load(target)
     thumbnails, reason = load_thumbnails([run])
     if reason:
-        console.print(f"note: no example images: {reason}", markup=False)
-    out.print(f"report: {write_report(run, thumbnails, output)}", markup=False)
+        console.print(f"note: no example images: {reason}")
+    out.print(f"report: {write_report(run, thumbnails, output)}")

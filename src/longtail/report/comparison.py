@@ -134,9 +134,8 @@ def _length(side: Side) -> str:
     """Return the length of the first training stage, if the configuration states one."""
     if side.run is None:
         return ""
-    training = side.run.config.stages[0].options.get("training") or {}
-    steps, epochs = training.get("iterations"), training.get("epochs")
-    return several(steps, "step") if steps else several(epochs, "epoch") if epochs else ""
+    training = side.run.config.stages[0].training_settings()
+    return "" if training is None else training.length
 
 
 _SETTINGS: Mapping[str, Callable[[Side], str]] = {

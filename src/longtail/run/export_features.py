@@ -20,9 +20,8 @@ from longtail.data.dataset import Dataset
 from longtail.data.formats.features import write_features
 from longtail.data.load import load_data
 from longtail.errors import InputError, unknown_name
-from longtail.models.backbones import TorchvisionBackbone, torchvision_names
 from longtail.models.classifier import STATISTICS, Classifier
-from longtail.models.timm_backbone import PREFIX, TimmBackbone
+from longtail.models.pretrained import PREFIX, TimmBackbone, TorchvisionBackbone, torchvision_names
 from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.extract import feature_blocks, feature_rows, views_of
@@ -51,7 +50,7 @@ class ExportOptions:
     """
 
     output: Path
-    kind: Literal["npz", "parquet"] = "npz"
+    kind: Literal["npz", "safetensors", "parquet"] = "npz"
     dtype: Literal["float32", "float16"] = "float32"
     parts: tuple[str, ...] | None = None
     augment: int = 0
@@ -177,8 +176,8 @@ def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device
 
 def _policy_of(config: Config) -> str:
     """Return the augmentation of the first stage, which trained the backbone."""
-    name: str = (config.stages[0].options.get("training") or {}).get("augment", "none")
-    return name
+    training = config.stages[0].training_settings()
+    return "none" if training is None else training.augment
 
 
 def _from_backbone(name: str, wanted: DataConfig, pretrained: bool, seed: int, device: torch.device) -> Source:
