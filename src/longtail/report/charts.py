@@ -1,6 +1,4 @@
-"""Every chart of the pages, as SVG text.
-
-The three shot groups keep their colors. Classes are ordered from the most to the least frequent.
+"""Every chart of the pages, as SVG text. Classes are ordered from the most to the least frequent.
 
 Shapes: N = test images, M = test images of a group, C = classes, S = side of a binned confusion matrix,
 K = bins, E = epochs.
@@ -59,9 +57,7 @@ _CELL_PIXELS = 1000  # side of the embedded confusion image, so that a browser's
 # transparent to blue, so that it suits a light page and a dark one
 _FADE = LinearSegmentedColormap.from_list("fade", [(0, 0.447, 0.698, 0.0), (0, 0.447, 0.698, 1.0)])
 # color, dash and marker of each run of a comparison, distinct in black and white too
-_LINES = tuple(
-    zip((INK, *PALETTE[:6], MUTED), ("-", "-", "--", "-.", ":", "--", "-.", ":"), "os^DvPX*", strict=True)
-)  # fmt: skip
+_LINES = tuple(zip((INK, *PALETTE[:6], MUTED), "- - -- -. : -- -. :".split(), "os^DvPX*", strict=True))
 
 
 def counts_chart(classes: Classes, per_class: Sequence[float | None], note: str = "") -> str:
@@ -152,9 +148,7 @@ def groups_chart(classes: Classes, values: Mapping[str, float | None], note: str
 
 
 def confusion_chart(classes: Classes, predicted_N: Tensor, targets_N: Tensor, note: str = "") -> str:
-    """Draw the confusion matrix in percent of the images of each true class.
-
-    More than 200 classes are binned with their neighbors: a cell is then the share of the images of a bin.
+    """Draw the confusion matrix in percent of each true class, binned if there are more than 200 classes.
 
     Args:
         classes: C classes.
@@ -214,7 +208,7 @@ def _confusion_axes(axes: Axes, classes: Classes) -> None:
         axes.xaxis.set_major_formatter(plain_numbers())
         axes.yaxis.set_major_formatter(plain_numbers())
     for name, start, end in group_spans(classes):
-        if end - start >= len(classes) / 12:  # a shorter span has no room for the word
+        if end - start >= len(classes) / 12:  # room for the word
             place = ((start + end) / 2 + 0.5, 1)
             axes.annotate(name, place, (0, 4), ("data", "axes fraction"), "offset points", ha="center", color=MUTED)
         if end < len(classes):

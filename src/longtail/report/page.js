@@ -110,7 +110,7 @@ const comparable = (table, about) => {
       return members.length ? `${name} ${signed(mean(members))}` : null;
     }).filter(Boolean);
     summary.textContent = `${one.name} is better on ${better} of ${known.length} classes and worse on ${worse}; `
-      + `mean difference in points: ${groups.join(", ")}. Means over the seeds; a single class says little.`;
+      + `mean difference in points: ${groups.join(", ")}. Means over the seeds; the difference of a single class is often chance.`;
     const wanted = search.value.trim().toLowerCase();
     const fits = known.filter((index) => (group.value === "all" || about.groups[index] === group.value)
       && about.names[index].toLowerCase().includes(wanted));

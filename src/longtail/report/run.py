@@ -154,7 +154,7 @@ def share_cell(share: float, kind: str) -> Cell:
 
 def confusions_table(data: ReportData) -> Table | None:
     """List the most frequent confusions; None if there are none."""
-    # a single image says little, unless there is nothing else
+    # errors of a single image are shown only if there are no others
     shown = [pair for pair in data.confusions if pair.images > 1][:_CONFUSIONS] or data.confusions[:3]
     if not shown:
         return None
