@@ -57,7 +57,7 @@ _CELL_PIXELS = 1000  # side of the embedded confusion image, so that a browser's
 # transparent to blue, so that it suits a light page and a dark one
 _FADE = LinearSegmentedColormap.from_list("fade", [(0, 0.447, 0.698, 0.0), (0, 0.447, 0.698, 1.0)])
 # color, dash and marker of each run of a comparison, distinct in black and white too
-_LINES = tuple(zip((INK, *PALETTE[:6], MUTED), "- - -- -. : -- -. :".split(), "os^DvPX*", strict=True))
+_LINES = tuple(zip((INK, *PALETTE[:6], MUTED), ["-", "-", "--", "-.", ":", "--", "-.", ":"], "os^DvPX*", strict=True))
 
 
 def counts_chart(classes: Classes, per_class: Sequence[float | None], note: str = "") -> str:
