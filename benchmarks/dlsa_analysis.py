@@ -31,7 +31,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from longtail import stages
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import confusion_matrix, evaluate_logits
@@ -50,8 +49,9 @@ from longtail.posthoc.dlsa.analysis import (
     shares_by_level,
 )
 from longtail.report.style import drawing, to_svg
-from longtail.run.fit import choose_device, load_trained
+from longtail.run.fit import choose_device
 from longtail.run.folder import load_config
+from longtail.run.run import Run
 from longtail.training.features import fingerprint
 from longtail.training.log import read_rows
 from longtail.training.predict import predict
@@ -79,8 +79,8 @@ def subject_of(folder: Path, before: Path | None, device: torch.device) -> Subje
         InputError: if it is another run, or the run before is of another backbone.
     """
     config = load_config(folder)
-    settings = stages.build(config.stages[-1])
-    model = load_trained(folder, device).model
+    settings = config.stages[-1]
+    model = Run(folder).trained(device).model
     if not isinstance(settings, DLSASettings) or not isinstance(model.head, DLSAHead):
         raise InputError(f"the last stage of {folder} is {config.stages[-1].name}, not Filter; give a run of dlsa")
     data = load_data(config.data, device)
@@ -94,7 +94,7 @@ def subject_of(folder: Path, before: Path | None, device: torch.device) -> Subje
 
 def head_of(folder: Path, model: Classifier, device: torch.device) -> nn.Linear:
     """The linear head of a run with the same backbone."""
-    before = load_trained(folder, device).model
+    before = Run(folder).trained(device).model
     if fingerprint(before.backbone) != fingerprint(model.backbone) or not isinstance(before.head, nn.Linear):
         raise InputError(f"{folder} does not hold the backbone of this run under a linear head; give the run before it")
     return before.head

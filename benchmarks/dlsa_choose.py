@@ -23,15 +23,15 @@ from typing import Any
 from dlsa_analysis import head_of
 from torch import Tensor, nn
 
-from longtail import stages
 from longtail.data.counts import ClassCounts
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Scores, evaluate_logits
 from longtail.posthoc import DLSA, DLSASettings
 from longtail.posthoc.dlsa.head import DLSAHead
-from longtail.run.fit import choose_device, load_trained
+from longtail.run.fit import choose_device
 from longtail.run.folder import load_config
+from longtail.run.run import Run
 from longtail.training.predict import predict
 
 AXES: Mapping[str, Sequence[Any]] = {
@@ -70,7 +70,7 @@ def read(folder: Path, before: Path | None, device: str) -> tuple[DLSASettings, 
         InputError: if it is another run, or held nothing out.
     """
     config, where = load_config(folder), choose_device(device)
-    settings, model = stages.build(config.stages[-1]), load_trained(folder, where).model
+    settings, model = config.stages[-1], Run(folder).trained(where).model
     if not isinstance(settings, DLSASettings) or not isinstance(model.head, DLSAHead):
         raise InputError(f"the last stage of {folder} is {config.stages[-1].name}, not Filter; give a run of dlsa")
     data = load_data(config.data, where)

@@ -29,8 +29,9 @@ from longtail.models import LinearHead
 from longtail.posthoc import ClassifierSettings
 from longtail.posthoc.dlsa import fit_classifier
 from longtail.posthoc.dlsa.analysis import oracle_groups
-from longtail.run.fit import choose_device, load_trained
+from longtail.run.fit import choose_device
 from longtail.run.folder import load_config
+from longtail.run.run import Run
 from longtail.training.predict import predict
 
 SEPARATIONS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
     device, config = choose_device(options.device), load_config(options.run)
-    data, model = load_data(config.data, device), load_trained(options.run, device).model
+    data, model = load_data(config.data, device), Run(options.run).trained(device).model
     parts = []
     for part in (data.train, data.test):
         _, features_ND = predict(model, part.images)

@@ -121,8 +121,8 @@ def test_a_plan_file_gives_its_name_to_the_plan(tmp_path):
 
 
 def test_the_plan_of_the_guide_is_one():
-    page = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "bench.md").read_text()
     plan = parse_plan("guide", yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]))
     configs = [config for data in plan.data for _, config in configs_of(plan, data)]
     assert len(configs) == 8
-    assert configs[2].stages[0].options["mixing"] == {"name": "CMO", "probability": 0.25}
+    assert configs[2].stages[0].mixing == {"name": "CMO", "probability": 0.25}

@@ -1,4 +1,4 @@
-"""The registry, and the command over it."""
+"""The registry of figures, and `longtail figure`."""
 
 import csv
 
@@ -51,10 +51,10 @@ def test_options_and_labels_reach_the_figure(capsys, make_run, tmp_path):
     ("arguments", "message"),
     [
         (["grup-bars"], "there is no figure 'grup-bars'; did you mean group-bars"),
-        (["group-bars", "RUN", "--tail", "fox"], "group-bars has no use for --tail; it takes no option"),
-        (["tsne", "RUN", "--metric", "few"], "tsne has no use for --metric; it takes --part, --classes"),
+        (["group-bars", "RUN", "--tail", "fox"], "group-bars has no option `tail`; it has no options"),
+        (["tsne", "RUN", "--metric", "few"], "tsne has no option `metric`; its options are part, classes"),
         (["group-bars"], "group-bars takes 1 or more runs"),
-        (["confusions", "RUN"], "confusions takes 2 runs (two runs), not 1"),
+        (["confusions", "RUN"], "confusions takes 2 runs (two runs), got 1"),
         (["two-moons", "RUN"], "two-moons takes no runs"),
         (["two-moons", "--labels", "x"], "two-moons takes no runs; leave out --labels"),
         (["group-bars", "nowhere"], "nowhere holds no run"),

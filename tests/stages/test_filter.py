@@ -144,12 +144,12 @@ def test_its_options_are_checked_as_those_of_any_stage():
 
 
 def test_the_recipes_keep_the_published_settings():
-    imagenet = stages.build(recipes.compose("imagenet-lt", "dlsa").stages[1])
+    imagenet = recipes.compose("imagenet-lt", "dlsa").stages[1]
     assert (imagenet.clusters, imagenet.share, imagenet.sigma, imagenet.levels) == (500, 0.3, 0.05, 1)
     flow = imagenet.flow
     assert (flow.lr, flow.batch_size, flow.epochs, flow.power, flow.momentum) == (0.2, 1024, 50, 2.0, 0.7)
     assert (flow.likelihood_weight, flow.balance_weight, flow.purity_weight) == (2.0, 1.0, 0.02)
     assert (imagenet.learning.lr, imagenet.learning.batch_size, imagenet.learning.epochs) == (0.02, 128, 150)
-    places = stages.build(recipes.compose("places-lt", "dlsa-bs").stages[1]).flow
+    places = recipes.compose("places-lt", "dlsa-bs").stages[1].flow
     assert (places.lr, places.batch_size, places.epochs) == (0.1, 512, 60)
     assert (places.likelihood_weight, places.balance_weight, places.purity_weight) == (1.0, 2.0, 0.03)

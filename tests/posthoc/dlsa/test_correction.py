@@ -262,7 +262,7 @@ def test_what_it_can_not_be_fitted_on_is_refused():
             DLSA(DLSASettings(**QUICK)).fit(x, labels)
     with pytest.raises(InputError, match="level 1 gives all 100 remaining examples the same density"):
         DLSA(DLSASettings(**QUICK)).fit(torch.zeros_like(x), y)
-    with pytest.raises(InputError, match="labels must lie below the number of classes, 3"):
+    with pytest.raises(InputError, match="labels must be below the number of classes, 3"):
         DLSA(DLSASettings(**QUICK)).fit(x, y, class_counts=[1, 2, 3])
 
 

@@ -1,0 +1,125 @@
+"""Training a head on features: as good as on the images they are of, and what asks for images is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from longtail.config import recipes
+from longtail.config.schema import Config, DataConfig
+from longtail.data.formats.digits import load_digits_lt
+from longtail.data.formats.feature_dataset import MappedFeatures, load_feature_data
+from longtail.data.formats.features import write_features
+from longtail.errors import InputError
+from longtail.run.fit import fit
+from longtail.run.recommend import check_features, recommend_for_features
+from longtail.run.resolve import resolve_names
+from longtail.run.run import Run
+from tests.cli.test_cli import call
+from tests.data.feature_files import blocks, made_up
+
+CPU = torch.device("cpu")
+
+
+def two_clouds(path: Path, views: int = 0) -> Path:
+    """Features that a straight line tells apart."""
+    rows, embeddings, logits = made_up(views)
+    embeddings[:, 0] = 4 * rows.labels_N.numpy() - 2
+    write_features(path, rows, blocks(embeddings, logits))
+    return path
+
+
+def planned(path: Path, method: str, *changes: dict) -> Config:
+    return resolve_names(str(path), method, None, [{"training": {"epochs": 3}}, *changes], CPU).config
+
+
+@pytest.mark.parametrize("method", ["ce", "crt", "tau-norm", "ncm", "balms"])
+def test_methods_of_one_and_two_stages_learn_from_features(tmp_path, method):
+    config = planned(two_clouds(tmp_path / "f.npz"), method)
+    assert (config.model.backbone.name, config.recipe) == ("FeatureBackbone", "features")
+    assert config.data.name == str(tmp_path / "f.npz")
+    run = fit(config, tmp_path / "run")
+    assert run.scores.balanced == 100.0
+    assert (tmp_path / "run" / "report.html").exists()
+    trained = Run(tmp_path / "run").trained(CPU)
+    data = load_feature_data(config.data)
+    with torch.no_grad():
+        logits = trained.model(next(data.test.images.batches(torch.arange(4)[None], None)))
+    assert np.array_equal(logits, np.load(tmp_path / "run" / "predictions.npz")["logits"])
+
+
+def test_the_head_learns_to_the_bit_what_it_learns_from_the_images(tmp_path):
+    """cRT on images, and its second stage alone, in the same place of another run, on the features of the first."""
+    whole = fit(recipes.compose("digits-lt", "crt", changes=[{"training": {"epochs": 1}}]), tmp_path / "whole")
+    assert call("features", whole.folder, "--output", tmp_path / "f.npz") == 0
+    retrain = {"name": "Retrain", **recipes.compose("digits-lt", "crt").stages[1].options, "head": "LinearHead"}
+    stages = [{"name": "Adjust", "method": "NearestClassMean"}, retrain]
+    alone = fit(planned(tmp_path / "f.npz", "crt", {"stages": stages}), tmp_path / "alone", report=False)
+    logits = [np.load(run.folder / "predictions.npz")["logits"] for run in (whole, alone)]
+    assert np.array_equal(*logits)
+
+
+def test_augmented_views_are_trained_on_where_there_are_some(tmp_path):
+    data = load_feature_data(DataConfig(name=str(two_clouds(tmp_path / "f.npz", views=2))))
+    recipe, changes, why = recommend_for_features(data.train.images)
+    assert (recipe, changes["training"]) == ("own-features", {"augment": "views"})
+    assert "2 augmented views" in why
+    config = planned(tmp_path / "f.npz", "ce")
+    assert config.stages[0].training.augment == "views"
+    views = fit(config, tmp_path / "views", report=False)
+    plain = fit(planned(tmp_path / "f.npz", "ce", {"training": {"augment": "none"}}), tmp_path / "plain", report=False)
+    weights = [torch.load(run.folder / "checkpoint" / "last.pt")["model"]["head.weight"] for run in (views, plain)]
+    assert not torch.equal(*weights)
+    again = fit(config, tmp_path / "again", report=False)
+    assert torch.equal(torch.load(again.folder / "checkpoint" / "last.pt")["model"]["head.weight"], weights[0])
+
+
+def test_without_a_method_the_choice_is_explained(tmp_path):
+    plan = resolve_names(str(two_clouds(tmp_path / "f.npz")), None, None, [], CPU)
+    assert plan.config.method == "balanced-softmax"
+    assert plan.reasons[1] == "a head alone: the data are features of 5 dimensions"
+
+
+def test_a_run_with_other_features_is_not_gone_on_with(tmp_path):
+    config = planned(two_clouds(tmp_path / "f.npz"), "ce")
+    fit(config, tmp_path / "run", report=False)
+    two_clouds(tmp_path / "f.npz", views=1)
+    with pytest.raises(InputError, match="trained on other images"):
+        fit(config, tmp_path / "run", resume=True, report=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model": {"backbone": "resnet32"}}, "leave out --backbone resnet32"),
+        ({"training": {"augment": "crop-flip"}}, "stages.0.training.augment is crop-flip, but takes none or views"),
+        ({"set": [("stages.0.mixing", "Mixup")]}, "stages.0.mixing mixes images"),
+        ({"set": [("stages.0.embedding_loss", "PullLoss")]}, "stages.0.embedding_loss teaches a backbone"),
+        ({"set": [("stages.0.transfer", "SemanticTransfer")]}, "stages.0.transfer changes the feature maps"),
+    ],
+)
+def test_what_asks_for_images_is_refused(tmp_path, change, words):
+    config = planned(two_clouds(tmp_path / "f.npz"), "ce", change)
+    with pytest.raises(InputError) as refused:
+        fit(config, tmp_path / "run")
+    assert words in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_asks_for_features_is_refused_on_images():
+    data = load_digits_lt(DataConfig(imbalance_factor=20), CPU)
+    views = recipes.compose("digits-lt", "ce", changes=[{"training": {"augment": "views"}}])
+    with pytest.raises(InputError, match="views is for features"):
+        check_features(views, data)
+    backbone = {"model": {"backbone": {"name": "FeatureBackbone", "embedding_dim": 3}}}
+    with pytest.raises(InputError, match="the data are images, which need a backbone"):
+        check_features(recipes.compose("digits-lt", "ce", changes=[backbone]), data)
+    check_features(recipes.compose("digits-lt", "mixup"), data)
+
+
+def test_advice_names_the_width():
+    images = MappedFeatures(np.zeros((2, 64)), torch.tensor([[0, 1]]))
+    assert recommend_for_features(images)[1] == {
+        "model": {"backbone": {"name": "FeatureBackbone", "embedding_dim": 64}}
+    }
