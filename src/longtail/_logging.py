@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+PLAIN: dict[str, bool] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+"""Options of consoles that print names and paths as they are."""
+
+console = Console(stderr=True, **PLAIN)  # type: ignore[arg-type]
 """Console on stderr for messages and progress. Results go to stdout."""
 
 logger = logging.getLogger("longtail")
@@ -30,7 +33,7 @@ class ConsoleHandler(logging.Handler):
             record: Record to print.
         """
         prefix = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        console.print(f"{prefix}{record.getMessage()}", markup=False)
+        console.print(f"{prefix}{record.getMessage()}")
 
 
 @contextmanager
@@ -103,10 +106,10 @@ def progress_bar(description: str, total: int, start: int = 0) -> Iterator[Bar]:
         ...     bar.advance()
     """
     columns = (
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}"),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -1,5 +1,6 @@
 """Parsing, help, messages and exit codes of the command line."""
 
+import io
 import logging
 import subprocess
 import sys
@@ -167,12 +168,30 @@ def test_messages_of_the_library_are_printed_while_a_command_runs(capsys, monkey
         logging.getLogger("longtail").warning("slow")
         return root
 
-    monkeypatch.setattr("longtail.data.download.download", download)
+    monkeypatch.setattr("longtail.data.download.download_data", download)
     assert call("data", "get", "cifar10", "--root", "x") == 0
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == ("cifar10 -> x\n", "note: [b]tagged[/b]\nwarning: slow\n")
     logging.getLogger("longtail").warning("after the command")
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_without_utf8_gets_ascii(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    monkeypatch.setattr(
+        "longtail.data.download.download_data", lambda name, root, on_progress: "B\xe4ume \u2013 \u2192 \udce4"
+    )
+    assert call("data", "get", "cifar10") == 0
+    sys.stdout.flush()
+    assert written.getvalue() == b"cifar10 -> B?ume - -> ?\n"
+
+
+def test_closed_output_streams_are_no_error(monkeypatch):
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert call("list", "methods") == 0
+    assert call("list", "loses") == 2
 
 
 def test_interrupts_end_with_130(capsys, monkeypatch):
@@ -183,7 +202,7 @@ def test_interrupts_end_with_130(capsys, monkeypatch):
         def interrupt(*arguments, error=error, **options):
             raise error
 
-        monkeypatch.setattr("longtail.data.download.download", interrupt)
+        monkeypatch.setattr("longtail.data.download.download_data", interrupt)
         assert call("data", "get", "cifar10") == 130
         assert words in capsys.readouterr().err
 

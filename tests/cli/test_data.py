@@ -42,3 +42,16 @@ def test_list_names_everything(capsys):
     only = capsys.readouterr().out
     assert "BalancedSoftmax" in only
     assert "cifar100-lt" not in only
+
+
+def test_names_are_printed_as_they_are(exported, tmp_path, capsys):
+    rows = ["path,label"]
+    for folder, name in (("0", "animal:dog:poodle"), ("1", "siamese [tabby]"), ("2", "kitchen [/bath]")):
+        rows += [f"{path},{name}" for path in sorted(exported.glob(f"train/{folder}/*.png"))]
+    table = tmp_path / "a [v] :dog:.csv"
+    table.write_text("\n".join(rows))
+    assert call("inspect", table, "--root", exported) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{table}: ")
+    for name in ("animal:dog:poodle", "siamese [tabby]", "kitchen [/bath]"):
+        assert name in printed

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +66,13 @@ def test_predict_writes_path_class_probability_and_the_likeliest(run, exported, 
     expected = {(str(t), round(float(s.max()), 4)) for t, s in zip(stored["targets"], shares, strict=True)}
     assert len(by_class & expected) > 0.98 * len(expected)
     assert f"500 images -> {answers}" in capsys.readouterr().out
+
+
+def test_predict_writes_a_file_name_that_is_not_utf8(run, exported, tmp_path):
+    image = Path(os.fsdecode(os.fsencode(tmp_path) + b"/B\344r.png"))
+    image.write_bytes(next((exported / "test").rglob("*.png")).read_bytes())
+    assert call("predict", run, image, "--output", tmp_path / "answers.csv") == 0
+    assert "B\ufffdr.png" in (tmp_path / "answers.csv").read_text("utf-8")
 
 
 def test_predict_leaves_unreadable_images_out_when_told_to(run, exported, tmp_path, capsys):

@@ -10,8 +10,8 @@ import torch
 
 from longtail.data.formats.features import load_features
 from longtail.data.load import load_data
-from longtail.run.fit import load_trained
 from longtail.run.folder import load_config
+from longtail.run.run import Run
 from longtail.training.predict import predict
 
 from .calling import call
@@ -25,7 +25,7 @@ def test_features_of_a_run_are_those_of_its_net_with_all_about_them(run, tmp_pat
     found, data, model = (
         load_features(tmp_path / "f.npz"),
         load_data(load_config(run).data, CPU),
-        load_trained(run, CPU),
+        Run(run).trained(CPU),
     )
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         logits, embeddings = predict(model.model, part.images)
@@ -147,6 +147,6 @@ def test_a_run_keeps_its_weights_and_a_file_of_features_is_one(run, tmp_path, ca
     assert call("features", run, "--pretrained", "true", "--output", tmp_path / "f.npz") == 2
     assert "a run has its own weights; leave it out (command line: --pretrained)" in capsys.readouterr().err
     assert call("train", "--features", "photos", "--method", "ce") == 2
-    assert "`--features` must be an NPZ or Parquet file, got photos" in capsys.readouterr().err
+    assert "`--features` must be an NPZ, safetensors or Parquet file, got photos" in capsys.readouterr().err
     assert call("train", "digits-lt", "--features", "f.npz") == 2
     assert "two data sets are given: digits-lt and --features f.npz" in capsys.readouterr().err

@@ -69,7 +69,7 @@ def test_own_images_need_no_method(exported, tmp_path, capsys):
     assert "chosen: balanced-softmax" in printed.err
     assert "chosen: small_net from scratch: images of 8 pixels" in printed.err
     assert "(small_net; recipe digits, 1 epoch; seed 0)" in printed.err
-    assert "note: The data bring no test part" in printed.err
+    assert "note: The data have no test split" in printed.err
     assert json.loads((tmp_path / "run" / "result.json").read_text())["notes"]
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from longtail.data.decode import BadImage, crop_box, decode_image, fit_image, random_resized_crop
 from longtail.data.stream import StreamedImages, default_workers
 from longtail.errors import InputError
-from tests.data.image_files import noise, save
+from tests.data.helpers import noise, save
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_crops_follow_the_numbers_of_each_image(paths: list[Path], workers: int)
         for b in range(3):
             expected = random_resized_crop(decode_image(paths[order_SB[step, b]]), uniforms_SBR[step, b], 16)
             assert torch.equal(batches[step, b], expected)
-    assert not torch.equal(batches[0, 0], batches[1, 2])  # image 0 twice, with other numbers
+    assert not torch.equal(batches[0, 0], batches[1, 2])  # image 0 twice, with different numbers
 
 
 def test_a_crop_shows_its_box_as_pillow_would(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ def test_no_batches_of_an_empty_order(paths: list[Path]) -> None:
 
 
 def test_refusals(paths: list[Path]) -> None:
-    with pytest.raises(InputError, match="the image size must be at least 1 pixel, not 0; give another --image-size"):
+    with pytest.raises(InputError, match="`size` of the images must be >= 1 pixel, got 0"):
         StreamedImages(paths, 0)
-    with pytest.raises(InputError, match="workers must be 0 or more, not -1; give another --workers"):
+    with pytest.raises(InputError, match="`workers` must be >= 0, got -1"):
         StreamedImages(paths, 8, workers=-1)
-    with pytest.raises(InputError, match="a random crop takes 4 random numbers an image, not 3"):
+    with pytest.raises(InputError, match="a random crop needs 4 random numbers per image, got 3"):
         list(StreamedImages(paths, 8, workers=0).batches(torch.tensor([[0]]), torch.rand(1, 1, 3)))
 
 

@@ -4,6 +4,8 @@ Exit codes: 0 for success, 2 for bad input, 130 for an interrupt, and 1 for a fa
 internal error (with a traceback).
 """
 
+import codecs
+import io
 import os
 import shlex
 import sys
@@ -56,6 +58,9 @@ SYNTAX = Parameter(
     json_dict=False,
 )
 
+ASCII = {"–": "-", "−": "-", "…": "...", "×": "x", "→": "->", "†": "+"}  # noqa: RUF001
+"""Replacements of characters that a terminal cannot show; "?" for all others."""
+
 HELP = ("--help", "-h")
 
 
@@ -69,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         SystemExit: Always, with the exit code.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
     try:
         _run(words)
     except InputError as error:
@@ -136,6 +142,23 @@ def help_text(arguments: Sequence[str]) -> str:
     if path:
         return overview("longtail data", COMMANDS["data"], DATA_COMMANDS)
     return overview("longtail", ABOUT, COMMANDS, {"--version": "Print the version."}, EXAMPLES)
+
+
+def _prepare_streams() -> None:
+    """Replace closed output streams, and print ASCII for characters that a stream cannot encode."""
+    codecs.register_error("longtail", _in_ascii)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as some schedulers do
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the exit
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="longtail")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(ASCII.get(each, "?") for each in error.object[error.start : error.end]), error.end
 
 
 def _build_app() -> App:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from longtail._logging import console
+from longtail._logging import PLAIN, console
 from longtail.errors import InputError
 
 __all__ = ["console", "out", "require_writable"]
@@ -20,7 +20,7 @@ class Output(Console):
         raise BrokenPipeError
 
 
-out = Output(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+out = Output(width=None if sys.stdout is not None and sys.stdout.isatty() else 120, **PLAIN)  # type: ignore[arg-type]
 """Console for results on stdout. In a file or pipe, lines are wide enough for the tables."""
 
 

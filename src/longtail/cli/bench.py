@@ -123,7 +123,7 @@ def _list_plans() -> None:
     from longtail.cli._output import out
 
     for name in names():
-        out.print(f"  {name:20} {read_plan(name).about}", markup=False)
+        out.print(f"  {name:20} {read_plan(name).about}")
 
 
 def _print_tables(built: list[Any], plan: "Plan", left_out: int, folder: Path, formats: tuple[str, ...]) -> None:
@@ -136,6 +136,6 @@ def _print_tables(built: list[Any], plan: "Plan", left_out: int, folder: Path, f
     for table in built:
         out.print(terminal_table(table))
     if built and left_out:
-        out.print(f"without --only the tables also hold the plan's {several(left_out, 'other row')}", markup=False)
+        out.print(f"without --only the tables also hold the plan's {several(left_out, 'other row')}")
     for path in write_tables(built, plan, folder, formats) if built else ():
-        out.print(f"table: {path}", markup=False)
+        out.print(f"table: {path}")

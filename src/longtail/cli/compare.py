@@ -44,7 +44,7 @@ def main(
     found = Comparison.of(runs, counts, given_of(groups))  # fails before the images are read
     found = Comparison(found.contenders, found.classes, _thumbnails(found))
     for warning in found.warnings:
-        console.print(f"warning: {warning}", markup=False)
+        console.print(f"warning: {warning}")
     # files first: the reader of stdout may close it early, as in `| head`
     written = {"comparison": write_comparison(found, output or Path("comparison.html"))}
     if table is not None:
@@ -52,7 +52,7 @@ def main(
     for part in (overview_table(found), *map(changes_table, found.pairs)):
         out.print(part)
     for what, place in written.items():
-        out.print(f"{what}: {place}", markup=False)
+        out.print(f"{what}: {place}")
 
 
 def _thumbnails(found: "Comparison") -> "Thumbnails | None":
@@ -68,7 +68,7 @@ def _thumbnails(found: "Comparison") -> "Thumbnails | None":
         try:
             test = load_data(Run(each.place).config.data, choose_device("cpu")).test
         except InputError as error:
-            console.print(f"note: no example images, because the data cannot be read: {error}", markup=False)
+            console.print(f"note: no example images, because the data cannot be read: {error}")
             return None
         same = test.targets.cpu().equal(each.predictions.targets)
         return getattr(test.images, "thumbnail", None) if same else None  # features have no thumbnails

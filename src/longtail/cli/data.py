@@ -21,12 +21,12 @@ def get(name: str, /, *, root: Folder = None) -> None:
     """
     from longtail._logging import progress_bar
     from longtail.cli._output import out
-    from longtail.data.download import download
-    from longtail.data.formats.cifar_files import data_root
+    from longtail.data.download import download_data
+    from longtail.data.files import data_root
 
     with progress_bar(f"downloading {name}", 1) as bar:
-        place = download(name, root or data_root(), on_progress=bar.moved_to)
-    out.print(f"{name} -> {place}", markup=False)
+        place = download_data(name, root or data_root(), on_progress=bar.moved_to)
+    out.print(f"{name} -> {place}")
 
 
 def export(
@@ -57,4 +57,4 @@ def export(
     loaded = load_data(config, choose_device("cpu"))
     with progress_bar("writing", 1) as bar:
         place = export_dataset(loaded, target, on_progress=bar.moved_to)
-    out.print(f"{config.name} -> {place}", markup=False)
+    out.print(f"{config.name} -> {place}")

@@ -24,7 +24,7 @@ def main(
     pretrained: Annotated[Boolean, FEATURES] = None,
     device: Annotated[Device, FEATURES] = "auto",
     output: Annotated[File, FILE] = None,
-    kind: Annotated[Literal["npz", "parquet"], FILE, Parameter(name="--format")] = "npz",
+    kind: Annotated[Literal["npz", "safetensors", "parquet"], FILE, Parameter(name="--format")] = "npz",
     dtype: Annotated[Literal["float32", "float16"], FILE] = "float32",
     command: CommandLine = "",
 ) -> None:
@@ -41,7 +41,7 @@ def main(
         pretrained: ImageNet weights (true, the default) or an untrained backbone (false).
         device: Device: cpu, cuda, cuda:1, ... Default: auto.
         output: File to write; an existing one is replaced. Default: features.npz.
-        kind: Format of the file: npz (the default; read by memory mapping) or parquet.
+        kind: Format of the file: npz (the default), safetensors (both read by memory mapping) or parquet.
         dtype: Type of the numbers. float16 halves the file. Default: float32.
         command: Command line as typed.
 
@@ -77,4 +77,4 @@ def main(
             command=command,
             on_progress=bar.moved_to,
         )
-    out.print(f"{rows:,} rows of {dimensions:,} features -> {wanted.output}", markup=False)
+    out.print(f"{rows:,} rows of {dimensions:,} features -> {wanted.output}")

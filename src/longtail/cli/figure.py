@@ -83,12 +83,11 @@ def main(
     first, *others = write_plot(plot, figure, out)
     for line in (*plot.summary, plot.note):
         if line:
-            results.print(line, markup=False)
-    results.print(f"wrote {first} and {', '.join(path.suffix for path in others)}", markup=False)
+            results.print(line)
+    results.print(f"wrote {first} and {', '.join(path.suffix for path in others)}")
 
 
 def _list_figures() -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from longtail.cli._output import out
@@ -98,5 +97,5 @@ def _list_figures() -> None:
     for column in ("figure", "content", "drawn from"):
         table.add_column(column)
     for name, kind in FIGURES.items():
-        table.add_row(name, escape(kind.about), escape(kind.needs))
+        table.add_row(name, kind.about, kind.needs)
     out.print(table)

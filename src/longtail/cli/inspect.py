@@ -50,13 +50,13 @@ def main(
 
     heading, rest = _lines(config.name, loaded.class_names, inspection)
     for line in heading:
-        out.print(line, markup=False)
+        out.print(line)
     out.print(groups_table(Classes.grouped(loaded.class_names, loaded.class_counts.counts)))
     for line in rest:
-        out.print(line, markup=False)
+        out.print(line)
     for reason in advice.reasons[: 1 if config.name in recipes.names("data") else None]:
-        out.print(f"recommended: {reason}", markup=False)
-    out.print(f"next: {command.replace('longtail inspect', 'longtail train', 1).replace(' --json', '')}", markup=False)
+        out.print(f"recommended: {reason}")
+    out.print(f"next: {command.replace('longtail inspect', 'longtail train', 1).replace(' --json', '')}")
 
 
 def _lines(name: str, class_names: Sequence[str], found: Any) -> tuple[list[str], list[str]]:

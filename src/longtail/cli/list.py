@@ -41,9 +41,9 @@ def main(kind: Annotated[str | None, Parameter(metavar="KIND")] = None, /) -> No
 
     for title, names in _names().items():
         if kind is None or title == kind:
-            out.print(f"[bold]{title}[/bold]")
+            out.print(title, style="bold")
             for name, about in names.items():
-                out.print(f"  {name:24} {about}".rstrip(), markup=False)
+                out.print(f"  {name:24} {about}".rstrip())
 
 
 def _names() -> dict[str, dict[str, str]]:

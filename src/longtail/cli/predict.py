@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -41,7 +42,7 @@ def main(
     from longtail._io import write_text
     from longtail._logging import progress_bar
     from longtail.cli._output import console, out, require_writable
-    from longtail.data.loose import bad_images, find_images
+    from longtail.data.files import bad_images, find_images
     from longtail.run import Run
     from longtail.run.fit import choose_device
 
@@ -51,7 +52,7 @@ def main(
     found = find_images(images)
     bad = {} if on_bad_image == "fail" else bad_images(found)
     for path, reason in bad.items():
-        console.print(f"left out: {path}: {reason}", markup=False)
+        console.print(f"left out: {path}: {reason}")
     paths = [path for path in found if path not in bad]
     if not paths:
         raise InputError(f"none of the {len(found)} images can be read")
@@ -59,7 +60,7 @@ def main(
         predicted = finished.predict(paths, where, on_batch=bar.advance)
     write_text(output, _table(paths, predicted))
     unread = f"; {len(bad)} could not be read" if bad else ""
-    out.print(f"{len(paths)} images -> {output}{unread}", markup=False)
+    out.print(f"{len(paths)} images -> {output}{unread}")
 
 
 def _table(paths: Sequence[Path], predicted: "Predicted") -> str:
@@ -71,6 +72,7 @@ def _table(paths: Sequence[Path], predicted: "Predicted") -> str:
     ranks = ["", *(f"_{rank}" for rank in range(2, top.values.shape[1] + 1))]
     lines.writerow(["path", *(word + rank for rank in ranks for word in ("class", "probability"))])
     for path, values, labels in zip(paths, top.values.tolist(), top.indices.tolist(), strict=True):
+        name = os.fsencode(path).decode(errors="replace")  # a file name need not be UTF-8
         pairs = zip(labels, values, strict=True)
-        lines.writerow([path, *(cell for label, value in pairs for cell in (names[label], f"{value:.6f}"))])
+        lines.writerow([name, *(cell for label, value in pairs for cell in (names[label], f"{value:.6f}"))])
     return text.getvalue()

@@ -32,7 +32,7 @@ def main(
         predictions, options = load_predictions(target, counts, given_of(groups))
         page = output or target.with_suffix(".html")
         write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
-        out.print(f"report: {page}", markup=False)
+        out.print(f"report: {page}")
         return
     from longtail.data.formats.feature_dataset import thumbnails_of
     from longtail.data.load import load_data
@@ -43,6 +43,6 @@ def main(
     try:
         thumbnail = thumbnails_of(load_data(config.data, choose_device("cpu")).test.images)
     except InputError as error:
-        console.print(f"note: no example images, because the data cannot be read: {error}", markup=False)
+        console.print(f"note: no example images, because the data cannot be read: {error}")
         thumbnail = None
-    out.print(f"report: {write_report(target, thumbnail, output)}", markup=False)
+    out.print(f"report: {write_report(target, thumbnail, output)}")

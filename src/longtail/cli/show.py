@@ -23,5 +23,5 @@ def main(data: str | None = None, /, *, run: RunOptions = RunOptions()) -> None:
 
     plan = resolve(run, name, fetch=False)
     for reason in plan.reasons:
-        console.print(f"chosen: {reason}", markup=False)
+        console.print(f"chosen: {reason}")
     sys.stdout.write(recipes.to_yaml(plan.config))

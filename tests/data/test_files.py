@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from longtail.data import intake
+from longtail.data import files
 from longtail.data.decode import BadImage, decode_image, fit_image
-from longtail.data.intake import check_all, decode_all, natural_size
-from tests.data.image_files import noise, save
+from longtail.data.files import bad_images, check_all, data_root, decode_all, find_images, natural_size
+from longtail.errors import InputError
+from tests.data.helpers import noise, save
 
 
 @pytest.fixture
@@ -15,7 +17,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def test_decode_all_keeps_the_order(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "CHUNK", 3)
+    monkeypatch.setattr(files, "CHUNK", 3)
     progress: list[tuple[int, int]] = []
     seen = decode_all(paths, 8, "fail", lambda done, of: progress.append((done, of)))
     assert torch.equal(seen.pixels, torch.stack([fit_image(decode_image(path), 8) for path in paths]))
@@ -30,7 +32,7 @@ def test_bad_images_stop_or_are_left_out(paths: list[Path], look) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:-30])
     with pytest.raises(BadImage) as caught:
         look(paths, "fail")
-    assert caught.value.path == paths[2]  # the first in order, whichever thread was faster
+    assert caught.value.path == paths[2]  # the first in order, whatever thread was faster
     seen = look(paths, "skip")
     assert seen.readable.tolist() == [0, 1, 3, 5, 6]
     assert [bad.path for bad in seen.bad] == [paths[2], paths[4]]
@@ -67,7 +69,7 @@ def test_natural_size_looks_at_a_spread_of_64_and_past_bad_ones(
         asked.append(path)
         return 8, 8
 
-    monkeypatch.setattr(intake, "image_sides", sides)
+    monkeypatch.setattr(files, "image_sides", sides)
     many = [Path(str(k)) for k in range(1000)]
     assert natural_size(many) == 8
     assert len(set(asked)) == 64
@@ -79,3 +81,44 @@ def test_natural_size_looks_at_a_spread_of_64_and_past_bad_ones(
     paths[1].write_bytes(b"")
     with pytest.raises(BadImage):
         natural_size(paths)
+
+
+def test_data_root_order(monkeypatch, tmp_path):
+    monkeypatch.setenv("LONGTAIL_DATA", str(tmp_path))
+    assert data_root("elsewhere") == Path("elsewhere")
+    assert data_root() == tmp_path
+    monkeypatch.delenv("LONGTAIL_DATA")
+    assert data_root() == Path.home() / ".cache" / "longtail"
+    assert data_root("~/data") == Path.home() / "data"
+
+
+def test_loose_images_are_found_in_files_and_folders(tmp_path: Path):
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    for name in ("b.png", "a.png", "deep/er/c.jpg"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / ".hidden.png").write_text("no image either")
+    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
+    assert found == ["a.png", "b.png", "deep/er/c.jpg"]
+    assert find_images([tmp_path / "b.png"]) == [tmp_path / "b.png"]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda folder: folder / "none.png", "1 of 1 files or folders do not exist"),
+        (lambda folder: folder, "no image in"),
+    ],
+)
+def test_places_without_images_are_refused(tmp_path, make, words):
+    with pytest.raises(InputError, match=words):
+        find_images([make(tmp_path)])
+
+
+def test_unreadable_images_are_reported_with_the_reason(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    (tmp_path / "x.png").write_bytes(b"not an image")
+    (tmp_path / "y.png").write_bytes(b"")
+    bad = bad_images(find_images([tmp_path]))
+    assert list(bad) == [tmp_path / "x.png", tmp_path / "y.png"]
+    assert bad[tmp_path / "y.png"] == "the file is empty"
