@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, count, islice
 from pathlib import Path
 
 import higher
@@ -28,7 +29,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtail.augment.policies import policy
 from longtail.config.schema import OptimizerConfig, TrainingConfig
 from longtail.data import long_tailed_counts
 from longtail.data.dataset import Part
@@ -39,7 +39,7 @@ from longtail.models.heads import LinearHead
 from longtail.run.fit import choose_device
 from longtail.samplers import MetaSampler
 from longtail.samplers.meta import Level
-from longtail.training.balms.bilevel import Batch, BilevelState, Feed
+from longtail.training.balms.bilevel import Batch, BilevelState, MetaFeed
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.features import FeatureImages
@@ -47,7 +47,8 @@ from longtail.training.log import RunLog
 from longtail.training.step import Step
 
 CLASSES, DIMENSION, BATCH = 100, 64, 512
-SETTINGS = TrainingConfig(batch_size=BATCH, optimizer=OptimizerConfig(lr=0.1, weight_decay=5e-4, nesterov=False))
+SGD = OptimizerConfig(lr=0.1, weight_decay=5e-4, nesterov=False)
+SETTINGS = TrainingConfig(batch_size=BATCH, augment="none", optimizer=SGD)
 COUNTS = long_tailed_counts(500, CLASSES, 100)
 
 
@@ -65,15 +66,17 @@ class Ours:
             Step(model, BalancedSoftmax(COUNTS).to(device), "skip"), self.sampler, SETTINGS, context
         )
         data = Part(FeatureImages(embeddings_ND), targets_N)
-        self.feed = Feed(data, self.sampler, context, policy("none"), BATCH, BATCH, 1)
+        self.feed = MetaFeed(data, self.sampler, SETTINGS, context, BATCH, 1)
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Batch, Batch]]:
         """Return the batches of iterations `first` to `last`: drawn by the current rates, and class-balanced."""
-        return ((drawn, balanced) for _, drawn, balanced in self.feed.batches(0, first, last))
+        epoch, step = divmod(first, self.feed.steps)
+        later = (self.feed.batches(each, 0) for each in count(epoch + 1))
+        return islice(chain(self.feed.batches(epoch, step), chain.from_iterable(later)), last - first)
 
     def step(self, drawn: Batch, balanced: Batch) -> None:
         """Run one iteration on drawn batches."""
-        self.state.learn(drawn, balanced, SETTINGS.optimizer.lr)
+        self.state.update(SETTINGS.optimizer.lr, drawn, balanced)
 
 
 class WithHigher(Ours):
