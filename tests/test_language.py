@@ -26,7 +26,7 @@ BANNED = {
     r"taken for": "predicted as",
     r"makes of (an )?images?": "features",
     r"whole or not at all": "atomic",
-    r"says|tells|knows|wishes|asks|looks|takes note|no use for": "code is not a person",
+    r"says|tells|knows|wishes|asks|looks (?:at|for|up|like|into)|takes note|no use for": "code is not a person",
     r"anew": "again",
     r"beside": "next to",
     r"in vain": "as a dry run",
