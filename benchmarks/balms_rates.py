@@ -33,7 +33,8 @@ from longtail.data.load import load_data
 from longtail.models.classifier import Classifier
 from longtail.report.palette import GROUP_COLOURS
 from longtail.report.style import drawing, to_svg
-from longtail.run.fit import choose_device, fit, load_config, load_trained
+from longtail.run.fit import choose_device, fit, load_config
+from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.log import RunLog
@@ -45,9 +46,9 @@ def backbone(arguments: argparse.Namespace, data: Dataset, config: Config) -> Cl
     """A model trained by plain cross-entropy."""
     device = choose_device("auto")
     if arguments.run is not None:
-        return load_trained(arguments.run, device).model
+        return Run(arguments.run).trained(device).model
     with tempfile.TemporaryDirectory() as folder:
-        return load_trained(fit(config, Path(folder) / "run", data=data).folder, device).model
+        return fit(config, Path(folder) / "run", data=data).model(device)
 
 
 def learnt_rates(model: Classifier, data: Dataset, config: Config, loss: str) -> Tensor:

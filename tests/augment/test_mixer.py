@@ -68,7 +68,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 class Watch(nn.Module):
-    """Cross-entropy that keeps its targets, and can ask the run to stop in a given step."""
+    """Cross-entropy that records its targets and can request a stop in a given step."""
 
     def __init__(self, context: Context, stop_after: int = 0) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def test_partners_are_the_same_batch_in_another_order(one):
     assert itself == pytest.approx(1 / 8, abs=0.05)  # as likely as any other
 
 
-def test_partners_of_cmo_are_read_beside_the_batch_and_are_its_samplers():
+def test_partners_of_cmo_are_read_added_the_batch_and_are_its_samplers():
     one = EVERY["CMO"]
     mix = Mixer(one, TARGETS, (3, 8), 3, CPU).of_epoch(7, 1)
     assert mix.order_SB.shape == (3, 8)
@@ -137,10 +137,8 @@ def test_the_batch_itself_is_read_and_augmented_as_without_mixing(data, context,
     assert torch.equal(mixed.targets_SB, TARGETS[mixed.order_SB])
     width = 16 if one.partner_sampler else 8
     assert mixed.order_SB.shape == (3, width)
-    beside = mixed.uniforms_SBR[:, 8:]
-    assert not any(
-        torch.equal(row, other) for row in beside.flatten(0, 1) for other in plain.uniforms_SBR.flatten(0, 1)
-    )
+    added = mixed.uniforms_SBR[:, 8:]
+    assert not any(torch.equal(row, other) for row in added.flatten(0, 1) for other in plain.uniforms_SBR.flatten(0, 1))
 
 
 def test_a_step_mixes_each_image_with_its_partner():

@@ -180,7 +180,7 @@ def test_a_terminal_without_utf8_gets_ascii(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
     monkeypatch.setattr(
-        "longtail.data.download.download", lambda name, root, on_progress: "B\xe4ume \u2013 \u2192 \udce4"
+        "longtail.data.download.download_data", lambda name, root, on_progress: "B\xe4ume \u2013 \u2192 \udce4"
     )
     assert call("data", "get", "cifar10") == 0
     sys.stdout.flush()

@@ -10,8 +10,8 @@ import torch
 
 from longtail.data.formats.features import load_features
 from longtail.data.load import load_data
-from longtail.run.fit import load_trained
 from longtail.run.folder import load_config
+from longtail.run.run import Run
 from longtail.training.predict import predict
 
 from .calling import call
@@ -25,7 +25,7 @@ def test_features_of_a_run_are_those_of_its_net_with_all_about_them(run, tmp_pat
     found, data, model = (
         load_features(tmp_path / "f.npz"),
         load_data(load_config(run).data, CPU),
-        load_trained(run, CPU),
+        Run(run).trained(CPU),
     )
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         logits, embeddings = predict(model.model, part.images)

@@ -23,7 +23,7 @@ def test_every_training_recipe_resolves(training):
 
 
 def test_the_ldam_recipe_is_the_published_one():
-    training = recipes.compose("cifar100-lt", "ce").stages[0].options["training"]
+    training = recipes.compose("cifar100-lt", "ce").stages[0].training
     assert (training["epochs"], training["batch_size"], training["augment"]) == (200, 128, "crop-flip")
     assert training["optimizer"] == {"lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4, "nesterov": False}
     schedule = training["schedule"]
@@ -32,7 +32,7 @@ def test_the_ldam_recipe_is_the_published_one():
 
 
 def test_the_balms_recipe_is_the_published_one():
-    training = recipes.compose("cifar100-lt", "ce", "balms").stages[0].options["training"]
+    training = recipes.compose("cifar100-lt", "ce", "balms").stages[0].training
     assert (training["iterations"], training["batch_size"], training["augment"]) == (13_000, 512, "autoaugment-cutout")
     assert training["schedule"]["warmup"] * 13_000 == pytest.approx(800, rel=0.01)
     peak = training["optimizer"]["lr"]
@@ -40,9 +40,7 @@ def test_the_balms_recipe_is_the_published_one():
 
 
 def test_epochs_asked_for_take_the_place_of_iterations():
-    training = (
-        recipes.compose("cifar100-lt", "ce", "balms", [{"training": {"epochs": 3}}]).stages[0].options["training"]
-    )
+    training = recipes.compose("cifar100-lt", "ce", "balms", [{"training": {"epochs": 3}}]).stages[0].training
     assert (training["epochs"], training["iterations"]) == (3, None)
 
 
@@ -63,7 +61,7 @@ def test_another_loss_by_set_makes_a_custom_method():
 
 
 def test_epochs_that_a_method_gives_displace_the_iterations_of_a_recipe():
-    second = recipes.compose("cifar100-lt", "weight-balancing", "balms").stages[1].options["training"]
+    second = recipes.compose("cifar100-lt", "weight-balancing", "balms").stages[1].training
     assert (second["epochs"], second["iterations"]) == (10, None)
 
 
@@ -71,19 +69,19 @@ def test_later_changes_win_and_training_reaches_every_train_stage():
     changes = [{"training": {"epochs": 3}}, {"training": {"epochs": 4}, "seed": 7}]
     config = recipes.compose("digits-lt", "ce", changes=changes)
     assert config.seed == 7
-    assert config.stages[0].options["training"]["epochs"] == 4
-    assert config.stages[0].options["training"]["batch_size"] == 64  # untouched
+    assert config.stages[0].training.epochs == 4
+    assert config.stages[0].training.batch_size == 64  # untouched
 
 
 def test_another_loss_makes_a_custom_method():
     config = recipes.compose("digits-lt", "ce", changes=[{"loss": "BalancedSoftmax"}])
-    assert (config.method, config.stages[0].options["loss"]) == ("custom-BalancedSoftmax", "BalancedSoftmax")
+    assert (config.method, config.stages[0].loss) == ("custom-BalancedSoftmax", "BalancedSoftmax")
 
 
 def test_set_reaches_any_setting_and_gives_a_named_component_an_option():
     sets = [("stages.0.training.clip_norm", 1.0), ("model.head", "CosineHead"), ("model.head.scale", 30.0)]
     config = recipes.compose("digits-lt", "ce", changes=[{"set": sets}])
-    assert config.stages[0].options["training"]["clip_norm"] == 1.0
+    assert config.stages[0].training.clip_norm == 1.0
     assert (config.model.head.name, config.model.head.options) == ("CosineHead", {"scale": 30.0})
 
 

@@ -7,7 +7,7 @@ from longtail.config import recipes
 from longtail.data.dataset import Dataset, Part, Split
 from longtail.data.resident import ResidentImages
 from longtail.run.recommend import recommend, without_weights
-from longtail.run.resolve import plan_run, same_but_method
+from longtail.run.resolve import resolve_names, same_but_method
 
 CPU = torch.device("cpu")
 
@@ -64,8 +64,8 @@ def test_without_weights_the_net_trains_longer_from_scratch():
 
 
 def test_the_users_words_win_over_the_advice():
-    plan = plan_run("digits-lt", None, None, [{"training": {"epochs": 3}, "model": {"backbone": "resnet20"}}], CPU)
-    assert plan.config.stages[0].options["training"]["epochs"] == 3
+    plan = resolve_names("digits-lt", None, None, [{"training": {"epochs": 3}, "model": {"backbone": "resnet20"}}], CPU)
+    assert plan.config.stages[0].training.epochs == 3
     assert plan.config.model.backbone.name == "resnet20"
     assert plan.config.method == "balanced-softmax"
 

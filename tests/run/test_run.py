@@ -16,8 +16,9 @@ import yaml
 from longtail.config import recipes
 from longtail.config.schema import Config
 from longtail.errors import InputError
-from longtail.run.fit import choose_device, fit, load_trained
+from longtail.run.fit import choose_device, fit
 from longtail.run.folder import claimed, load_config
+from longtail.run.run import Run
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["longtail.run.fit", "longtail.report", "sklearn.datasets"])
@@ -54,7 +55,7 @@ def test_the_result_says_what_was_done_and_what_came_of_it(finished):
 
 def test_the_predictions_are_those_of_the_saved_model(finished):
     stored = np.load(finished.folder / "predictions.npz")
-    trained = load_trained(finished.folder, torch.device("cpu"))
+    trained = Run(finished.folder).trained(torch.device("cpu"))
     from longtail.data.load import load_data
     from longtail.training.predict import predict
 
@@ -144,7 +145,7 @@ def test_two_processes_do_not_train_into_one_folder(tmp_path):
 def test_an_unfinished_run_can_not_be_used(tmp_path):
     (tmp_path / "config.yaml").write_text(recipes.to_yaml(digits(1)))
     with pytest.raises(InputError, match="is not finished; go on with"):
-        load_trained(tmp_path, torch.device("cpu"))
+        Run(tmp_path).trained(torch.device("cpu"))
     with pytest.raises(InputError, match="holds no run"):
         load_config(tmp_path / "nowhere")
 

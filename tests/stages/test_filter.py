@@ -1,4 +1,4 @@
-"""The stage of DLSA: the same as the post-hoc object, written down as it goes, and the same bits after any stop."""
+"""The stage of DLSA: equal to the post-hoc object, logged, and bit-identical after an interruption."""
 
 import copy
 import json
@@ -37,8 +37,8 @@ def bits(model: Classifier) -> list[bytes]:
     return [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
 
 
-def gone_on_with(context: Context) -> tuple[Classifier, Context]:
-    """What a new process finds: a fresh model with the checkpoint's weights, and the rows that still stand."""
+def resumed_state(context: Context) -> tuple[Classifier, Context]:
+    """Load the state as a new process does: a new model with the weights of the checkpoint, and the valid log rows."""
     saved = context.store.load()
     model = Classifier(small_net(width=4), LinearHead(8, 3)).eval()
     model.load_saved(saved, 3)
@@ -89,8 +89,8 @@ def test_stopped_by_the_user_between_two_groups_it_ends_in_the_same_bits(groups,
         patch.setattr(module, "_save", save_and_ask)
         with pytest.raises(Interrupted):
             SHORT(model, data, context)
-    assert bits(model) == bits(begun)  # the head is replaced at the very end
-    resumed, again = gone_on_with(context)
+    assert bits(model) == bits(begun)  # the head is replaced at the end
+    resumed, again = resumed_state(context)
     assert again.saved["epoch"] == groups
     SHORT(resumed, data, again)
     assert bits(resumed) == bits(unbroken)
@@ -112,7 +112,7 @@ def test_killed_within_a_level_it_begins_the_level_anew(name, data, model, conte
         patch.setattr(dlsa, name, dies)
         with pytest.raises(RuntimeError, match="killed"):
             SHORT(model, data, context)
-    resumed, again = gone_on_with(context)
+    resumed, again = resumed_state(context)
     assert again.saved["epoch"] == 1
     SHORT(resumed, data, again)
     assert bits(resumed) == bits(unbroken)
@@ -122,7 +122,7 @@ def test_a_classifier_in_training_heeds_the_wish_to_stop(data, model, context):
     context.stop.set()
     with pytest.raises(Interrupted):
         SHORT(model, data, context)
-    assert context.store.load() is None  # nothing was finished, so the checkpoint before stands
+    assert context.store.load() is None  # no group is finished, so the previous checkpoint is kept
     assert context.log.rows == []
 
 
@@ -144,12 +144,12 @@ def test_its_options_are_checked_as_those_of_any_stage():
 
 
 def test_the_recipes_keep_the_published_settings():
-    imagenet = stages.build(recipes.compose("imagenet-lt", "dlsa").stages[1])
+    imagenet = recipes.compose("imagenet-lt", "dlsa").stages[1]
     assert (imagenet.clusters, imagenet.share, imagenet.sigma, imagenet.levels) == (500, 0.3, 0.05, 1)
     flow = imagenet.flow
     assert (flow.lr, flow.batch_size, flow.epochs, flow.power, flow.momentum) == (0.2, 1024, 50, 2.0, 0.7)
     assert (flow.likelihood_weight, flow.balance_weight, flow.purity_weight) == (2.0, 1.0, 0.02)
     assert (imagenet.learning.lr, imagenet.learning.batch_size, imagenet.learning.epochs) == (0.02, 128, 150)
-    places = stages.build(recipes.compose("places-lt", "dlsa-bs").stages[1]).flow
+    places = recipes.compose("places-lt", "dlsa-bs").stages[1].flow
     assert (places.lr, places.batch_size, places.epochs) == (0.1, 512, 60)
     assert (places.likelihood_weight, places.balance_weight, places.purity_weight) == (1.0, 2.0, 0.03)

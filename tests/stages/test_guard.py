@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from longtail.stages.guard import balanced_twice
 
 from longtail import losses, samplers
 from longtail.component import Component
@@ -11,7 +12,6 @@ from longtail.config import recipes
 from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax, CrossEntropy
 from longtail.run.fit import fit
-from longtail.stages.guard import balanced_twice
 
 
 def twice(**changes: object) -> list[str]:

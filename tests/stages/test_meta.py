@@ -15,7 +15,8 @@ from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier, build_classifier
-from longtail.run.fit import fit, load_trained
+from longtail.run.fit import fit
+from longtail.run.run import Run
 from longtail.stages.meta import RetrainMeta
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
@@ -55,7 +56,7 @@ def test_a_run_learns_the_rates_and_tells_them(tmp_path: Path, data: Dataset, st
     assert (last["stage"], last["epoch"]) == (1, 1)
     assert last["rates"] == pytest.approx(rates, abs=1e-4)
     assert (run.folder / "report.html").exists()
-    assert isinstance(load_trained(run.folder, torch.device("cpu")).model, Classifier)
+    assert isinstance(Run(run.folder).trained(torch.device("cpu")).model, Classifier)
 
 
 @pytest.mark.parametrize("initialize", ["new", "keep"])
@@ -108,7 +109,7 @@ def test_the_recipes_are_those_of_the_supplement() -> None:
     cifar = recipes.compose("cifar100-lt", "balms", "balms").stages[1].options
     assert (cifar["training"]["iterations"], cifar["training"]["batch_size"]) == (2000, 512)
     for data, lr, batch_size in (("imagenet-lt", 0.2, 512), ("places-lt", 0.01, 128)):
-        training = recipes.compose(data, "balms").stages[1].options["training"]
+        training = recipes.compose(data, "balms").stages[1].training
         assert (training["epochs"], training["optimizer"]["lr"], training["batch_size"]) == (10, lr, batch_size)
     assert cifar["meta_batch_size"] == 512
     end_to_end = recipes.compose("cifar100-lt", "balms-e2e", "balms").stages

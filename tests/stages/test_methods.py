@@ -8,13 +8,14 @@ import pytest
 import torch
 import yaml
 
-from longtail import losses, posthoc, stages
+from longtail import losses, posthoc
 from longtail.config import recipes
 from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.run.fit import fit, load_trained
+from longtail.run.fit import fit
+from longtail.run.run import Run
 from longtail.training.context import Interrupted
 from longtail.training.loop import TrainState
 from longtail.training.predict import predict
@@ -59,7 +60,7 @@ def test_two_epochs_on_the_digits_give_a_model_that_loads_and_predicts_the_same(
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert all(np.isfinite(row["loss"]) for row in rows)
     assert run.result["method"] == method
-    trained = load_trained(tmp_path, torch.device("cpu"))
+    trained = Run(tmp_path).trained(torch.device("cpu"))
     logits, _ = predict(trained.model, digits.test.images)
     assert np.array_equal(np.load(tmp_path / "predictions.npz")["logits"], logits.numpy())
 
@@ -92,7 +93,7 @@ def test_decoupled_recipes_keep_the_published_settings():
     crt = recipes.compose("cifar100-lt", "crt", "balms").stages[1].options
     assert crt["training"]["iterations"] == 2_000
     assert (crt["training"]["optimizer"]["lr"], crt["batch_norm"], crt["initialize"]) == (0.1, "update", "new")
-    drw = stages.build(recipes.compose("cifar100-lt", "ldam-drw").stages[0]).loss.build(losses, [500, 5])
+    drw = recipes.compose("cifar100-lt", "ldam-drw").stages[0].loss.build(losses, [500, 5])
     switched = []
     for epoch in range(200):
         drw.set_progress(epoch / 200)

@@ -25,7 +25,7 @@ def config(method: str, epochs: int = 2):
 
 def test_every_mixing_has_a_recipe_that_names_it():
     for method, name in MIXED.items():
-        option = config(method).stages[0].options["mixing"]
+        option = config(method).stages[0].mixing
         assert (option if isinstance(option, str) else option["name"]) == name
     assert set(MIXED.values()) == set(augment.MIXINGS)
 

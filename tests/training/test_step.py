@@ -170,7 +170,7 @@ def test_a_transfer_needs_a_loss_that_gives_one_value_an_example(model):
 
 def test_what_has_a_state_beside_the_model(model):
     step = Step(model, CrossEntropy([2, 2, 1]), transfer=Doubling([2, 2, 1], 4))
-    assert list(step.beside_model()) == ["loss", "transfer"]
+    assert list(step.auxiliary_modules()) == ["loss", "transfer"]
 
 
 def test_a_transfer_that_uses_no_maps_needs_no_part_of_the_backbone(model):

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 import longtail
-from longtail import stages
 from longtail._io import write_json
 from longtail.bench.plan import DataEntry, MethodEntry, Plan
 from longtail.config import recipes
@@ -27,8 +26,10 @@ from longtail.config.schema import Config, DataConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
+from longtail.models.classifier import build_classifier
+from longtail.run.fit import prepare_stages
 from longtail.run.folder import FREE, not_finished
-from longtail.run.resolve import plan_run, same_but_method
+from longtail.run.resolve import resolve_names, same_but_method
 from longtail.run.run import Run
 
 NOT_TRAINING = ("__main__.py", "bench", "cli", "papers", "report", "run/recommend.py", "run/run.py")
@@ -182,7 +183,7 @@ def configs_of(plan: Plan, data: DataEntry) -> list[tuple[MethodEntry, Config]]:
             if data.name in recipes.names("data"):
                 config = recipes.compose(data.name, entry.method, entry.recipe or plan.recipe, [*common, entry.change])
             else:  # a folder: backbone and length are chosen from its images, once for all rows
-                first = first or plan_run(data.name, "ce", plan.recipe, common, torch.device("cpu")).config
+                first = first or resolve_names(data.name, "ce", plan.recipe, common, torch.device("cpu")).config
                 same = to_mapping(same_but_method(first, entry.method))
                 config = recipes.typed(recipes.apply(same, entry.change))
         except InputError as error:
@@ -231,10 +232,8 @@ def _copy(run: Path, target: Path, about: dict[str, str]) -> None:
 
 
 def _validate_stages(config: Config, data: Dataset) -> None:
-    head = config.model.head
     try:
-        for stage in config.stages:
-            head = stages.build(stage).check(data, head)
+        prepare_stages(config, data, build_classifier(replace(config.model, pretrained=False), data, config.seed))
     except InputError as error:
         raise InputError(f"{config.method} on {config.data.shown_as}: {error}") from error
 

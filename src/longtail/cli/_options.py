@@ -190,25 +190,11 @@ class RunOptions:
 
     def changes(self) -> dict[str, Any]:
         """Return the given options as a mapping to merge over the recipes."""
-        options = given_of(self.training)
-        training: dict[str, Any] = {
-            key: options[key] for key in ("epochs", "batch_size", "precision") if key in options
-        }
-        if "lr" in options:
-            training["optimizer"] = {"lr": options["lr"]}
-        nested = {
-            "data": given_of(self.image),
-            "model": {key: options[key] for key in ("backbone", "pretrained") if key in options},
-            "training": training,
-            "loss": self.training.loss,
-            "set": [read_setting(text) for text in self.settings],
-        }
-        flat = {"seed": self.seed, "device": self.training.device, "protocol": self.protocol}
-        return {
-            **{key: value for key, value in flat.items() if value is not None},
-            **given_of(self.groups),
-            **{key: value for key, value in nested.items() if value},
-        }
+        from longtail.run.resolve import changes_from
+
+        options = {**given_of(self.image), **given_of(self.training), **given_of(self.groups)}
+        settings = [read_setting(text) for text in self.settings]
+        return changes_from({**options, "seed": self.seed, "protocol": self.protocol, "set": settings})
 
 
 def given_of(options: Any) -> dict[str, Any]:

@@ -11,17 +11,24 @@ from typing import Any, Literal
 
 import yaml
 
-from longtail.component import Component
+from longtail.component import Component, find_class
+from longtail.config.stage import Stage
 from longtail.errors import InputError, unknown_name
+
+TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
+"""Types of settings in the words of messages."""
+RENAMED = {"balance_twice": "allow_double_balancing"}
+"""Settings of earlier versions by their present names."""
 
 
 def to_mapping(value: Any) -> Any:
-    """Plain data (mappings, lists, numbers) that `from_mapping` reads back to an equal value."""
+    """Return plain data (mappings, lists, numbers) that `from_mapping` reads back to an equal value."""
     if isinstance(value, Component):
         options = {key: to_mapping(option) for key, option in value.options.items()}
         return {"name": value.name, **options} if options else value.name
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        settings = {each.name: to_mapping(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        return {"name": stage_name(type(value)), **settings} if isinstance(value, Stage) else settings
     if isinstance(value, (list, tuple)):
         return [to_mapping(item) for item in value]
     if isinstance(value, Mapping):
@@ -29,16 +36,22 @@ def to_mapping(value: Any) -> Any:
     return value
 
 
+def stage_name(cls: type[Stage]) -> str:
+    """Return the name of a stage in a recipe: its class name, or the dotted path of a class from elsewhere."""
+    return cls.__name__ if cls.__module__.startswith("longtail.stages.") else f"{cls.__module__}.{cls.__qualname__}"
+
+
 def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
-    """A typed value from plain data.
+    """Return a typed value from plain data.
 
     Args:
-        cls: a dataclass of this module or a stage, or any type that their fields use.
-        value: what YAML gave.
-        where: dotted path to it, for messages.
+        cls: Dataclass of settings, `Stage`, `Component`, or any type that their fields use.
+        value: Value from YAML. A value of type `cls` is returned unchanged.
+        where: Dotted path of the value, for messages.
 
     Raises:
-        InputError: naming the place, for an unknown key (with the nearest) or a value of another type.
+        InputError: For an unknown key (with the nearest one), a value of another type, or a value out of range. The
+            message names the place.
 
     Example:
         >>> from longtail.config.schema import OptimizerConfig
@@ -51,6 +64,8 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
     """
     if cls is Component:
         return Component.parse(value, where)
+    if cls is Stage:
+        return _stage(value, where)
     if dataclasses.is_dataclass(cls):
         return _dataclass(cls, value, where)
     origin, arguments = typing.get_origin(cls), typing.get_args(cls)
@@ -60,28 +75,49 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
         return from_mapping(next(a for a in arguments if a is not type(None)), value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
-            raise InputError(f"{where} must be a list, not {value!r}")
+            raise InputError(f"`{where}` must be a list, got {value!r}")
         return tuple(from_mapping(arguments[0], item, f"{where}.{i}") for i, item in enumerate(value))
     if origin is Literal:
         if value not in arguments:
-            raise InputError(f"{where} must be one of {', '.join(map(str, arguments))}, not {value!r}")
+            raise InputError(f"`{where}` must be one of {', '.join(map(str, arguments))}, got {value!r}")
         return value
     if cls is Any:
         return value
     return _scalar(cls, value, where)
 
 
+def _stage(value: Any, where: str) -> Stage:
+    """Return a stage from its name, or from a mapping with its name and options."""
+    if isinstance(value, Stage):
+        return value
+    import longtail.stages as stages  # the stages import torch, which reading a recipe alone does not need
+
+    component = Component.parse(value, where)
+    cls = find_class(component.name, stages)
+    if not (isinstance(cls, type) and issubclass(cls, Stage)):
+        raise InputError(f"{where} must name a subclass of longtail.stages.Stage, got {component.name!r}")
+    stage: Stage = _dataclass(cls, component.options, where)
+    return stage
+
+
 def _dataclass(cls: Any, value: Any, where: str) -> Any:
     if isinstance(value, cls):
         return value
     if not isinstance(value, Mapping):
-        raise InputError(f"{where or cls.__name__} must be a mapping of settings, not {value!r}")
+        raise InputError(f"`{where or cls.__name__}` must be a mapping of settings, got {value!r}")
     hints = typing.get_type_hints(cls)
-    for key in value:
+    settings: dict[str, Any] = {
+        str(key) if key in hints else RENAMED.get(str(key), str(key)): item for key, item in value.items()
+    }
+    for key in settings:
         if key not in hints:
-            raise unknown_name(f"setting{f' of {where}' if where else ''}", str(key), hints)
+            raise unknown_name(f"setting{f' of {where}' if where else ''}", key, hints)
     prefix = f"{where}." if where else ""
-    return cls(**{key: from_mapping(hints[key], item, f"{prefix}{key}") for key, item in value.items()})
+    values = {key: from_mapping(hints[key], item, f"{prefix}{key}") for key, item in settings.items()}
+    try:
+        return cls(**values)
+    except InputError as error:
+        raise (InputError(f"{where}: {error}") if where else error) from error
 
 
 def _scalar(cls: Any, value: Any, where: str) -> Any:
@@ -94,11 +130,11 @@ def _scalar(cls: Any, value: Any, where: str) -> Any:
             pass
     if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
         return value
-    raise InputError(f"{where} must be of type {cls.__name__}, not {value!r}")
+    raise InputError(f"`{where}` must be {TYPES.get(cls, cls.__name__)}, got {value!r}")
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-5 as a number; PyYAML wants 1.0e-5."""
+    """YAML loader that reads 1e-5 as a number; PyYAML itself requires 1.0e-5."""
 
 
 _Loader.add_implicit_resolver(
@@ -107,10 +143,10 @@ _Loader.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> Any:
-    """Plain values from YAML that a person wrote.
+    """Return the plain values of a YAML text.
 
     Raises:
-        yaml.YAMLError: if it is none.
+        yaml.YAMLError: If the text is not YAML.
 
     Example:
         >>> read_yaml("{weight: 1e-2, pairs: batch}")
@@ -120,11 +156,11 @@ def read_yaml(text: str) -> Any:
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings and lists, by dotted path.
+    """Return the leaves of nested mappings and lists by their dotted paths.
 
     Args:
-        value: of mappings, lists and anything else; an empty mapping or list has no leaf.
-        path: of the whole.
+        value: Nested mappings and lists. An empty mapping or list has no leaf.
+        path: Path of `value` itself.
 
     Example:
         >>> leaves({"seed": 0, "stages": [{"name": "Train"}, {"name": "Adjust"}]})

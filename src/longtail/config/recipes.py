@@ -1,12 +1,16 @@
-"""Recipes: short YAML files of data sets, training settings and methods, and how they merge.
+"""Recipes: short YAML files of data sets, training settings, stages and methods, and how they merge.
 
-A run is one of each: N + M files, never N x M. The data file names the usual training file; the method file lists the
-stages; each stage takes the settings that the training file has for stages of its kind.
+A run combines one data set, one training recipe and one method: N + M files, never N x M. The data recipe names its
+usual training recipe. The method recipe lists the stages. A stage file holds the defaults of one kind of stage, with
+overrides per training recipe. Other packages add recipes through the entry point group `longtail`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import entry_points
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,76 +20,87 @@ from longtail.config.convert import from_mapping, read_yaml, to_mapping
 from longtail.config.schema import Config, DataConfig
 from longtail.errors import InputError, unknown_name
 
-Kind = Literal["data", "training", "methods"]
-# paths of --set after which a method is no longer what its name says
+Kind = Literal["data", "training", "methods", "stages", "plans"]
+GROUP = "longtail"
+"""Entry point group of plug-ins: each entry point names a package with a folder `recipes`."""
+# paths of settings after which a method is no longer what its name says
 CHANGES_METHOD = re.compile(
     r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?"
 )
-WORDS = {"data": "data set", "training": "training recipe", "methods": "method"}
+WORDS = {"data": "data set", "training": "training recipe", "methods": "method", "stages": "stage", "plans": "plan"}
 
 
 def names(kind: Kind) -> list[str]:
-    """Names of the recipes of a kind; the files for own images (`own-...`) are not names a user gives.
+    """Return the names of the recipes of a kind. Recipes for a user's own images (`own-...`) are internal.
 
     Example:
         >>> "ce" in names("methods")
         True
     """
-    stems = [
-        file.name.removesuffix(".yaml")
-        for file in (files("longtail.config") / "recipes" / kind).iterdir()
-        if file.name.endswith(".yaml")
-    ]
-    return sorted(stem for stem in stems if not stem.startswith("own-"))
+    return sorted(name for name in _files(kind) if not name.startswith("own-"))
+
+
+def text(kind: Kind, name: str) -> str:
+    """Return the content of a recipe file.
+
+    Raises:
+        InputError: If no recipe has this name, with the nearest ones.
+    """
+    found = _files(kind)
+    if name not in found:
+        raise unknown_name(WORDS[kind], name, names(kind))
+    return found[name].read_text(encoding="utf-8")
 
 
 def read(kind: Kind, name: str) -> dict[str, Any]:
-    """A recipe by name.
+    """Return a recipe by name.
 
     Raises:
-        InputError: if there is none of that name, with the nearest ones.
+        InputError: If no recipe has this name, with the nearest ones.
 
     Example:
         >>> read("methods", "ce")
         {'stages': [{'name': 'Train', 'loss': 'CrossEntropy'}]}
     """
-    file = files("longtail.config") / "recipes" / kind / f"{name}.yaml"
-    if not file.is_file():
-        raise unknown_name(WORDS[kind], name, names(kind))
-    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    content: dict[str, Any] = read_yaml(text(kind, name))
     return content
 
 
 def about(kind: Kind, name: str) -> str:
-    """The first comment of a recipe: what it is.
+    """Return the first comment of a recipe, which describes it.
 
     Example:
         >>> about("methods", "logit-adjusted")
         'the logit-adjusted loss (Menon et al., 2021). CIFAR-100-LT IF 100: 43.9 published'
     """
-    return (files("longtail.config") / "recipes" / kind / f"{name}.yaml").read_text().splitlines()[0].lstrip("# ")
+    return text(kind, name).splitlines()[0].lstrip("# ")
+
+
+def plugins() -> list[str]:
+    """Return the packages that add recipes through the entry point group `longtail`."""
+    return sorted({entry.value.partition(":")[0] for entry in entry_points(group=GROUP)})
 
 
 def compose(data: str, method: str, recipe: str | None = None, changes: Sequence[Mapping[str, Any]] = ()) -> Config:
-    """The whole configuration of a run from its three recipes.
+    """Return the configuration of a run from its recipes.
 
     Args:
-        data: a data recipe.
-        method: a method recipe.
-        recipe: a training recipe; by default the data recipe's usual one.
-        changes: mappings merged over the recipes, in order. The key "training" changes all `Train` stages.
+        data: Data recipe.
+        method: Method recipe.
+        recipe: Training recipe. Default: the usual one of the data recipe.
+        changes: Mappings that are merged over the recipes, in order; see `apply`.
 
     Raises:
-        InputError: for an unknown name or setting.
+        InputError: For an unknown name or setting.
 
     Example:
         >>> config = compose("cifar100-lt", "balanced-softmax", changes=[{"seed": 1}, {"training": {"epochs": 24}}])
-        >>> config.recipe, config.seed, config.stages[0].options["training"]["epochs"]
+        >>> config.recipe, config.seed, config.stages[0].training.epochs
         ('ldam', 1, 24)
     """
     merged: dict[str, Any] = {"method": method, **read("data", data)}
     merged["recipe"] = recipe or merged["recipe"]
-    read("training", merged["recipe"])  # refuse a misspelt one by name
+    read("training", merged["recipe"])  # refuse a misspelled recipe by name
     method_recipe = read("methods", method)
     merged = merge(merged, {**method_recipe, "stages": _with_defaults(merged["recipe"], method_recipe["stages"])})
     for change in changes:
@@ -115,11 +130,11 @@ def data_config(name: str, changes: Mapping[str, Any]) -> DataConfig:
 def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     """Merge a change over a configuration.
 
-    Its key "training" goes to every stage that trains end to end, "loss" too (which makes the method a custom one), and
+    The key "training" changes every `Train` stage, and so does "loss", which makes the method a custom one. The key
     "set" is a list of (dotted path, value).
 
     Raises:
-        InputError: if a dotted path leads nowhere.
+        InputError: If a dotted path leads nowhere.
 
     Example:
         >>> apply({"stages": [{"name": "Train"}]}, {"training": {"epochs": 3}, "set": [("stages.0.deep", 1)]})
@@ -128,7 +143,7 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     change = dict(change)
     training, loss, settings = change.pop("training", {}), change.pop("loss", None), change.pop("set", ())
     result = merge(merged, change)
-    if "stages" in change:  # stages of one's own take the recipe's settings, as those of a method do
+    if "stages" in change:  # custom stages take the defaults of the recipe, as those of a method do
         result["stages"] = _with_defaults(result.get("recipe"), result["stages"])
         result["method"] = change.get("method", "custom")
     if any(CHANGES_METHOD.fullmatch(path) for path, _ in settings):
@@ -145,62 +160,42 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     return result
 
 
-def _with(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
-    """A copy of nested mappings and lists in which the value at a path is another."""
-    if not keys:
-        return value
-    key, *rest = keys
-    if isinstance(node, list):
-        if not key.isdigit() or int(key) >= len(node):
-            raise InputError(f"--set {path}: there is no item {key!r} in a list of {len(node)}")
-        return [_with(item, rest, value, path) if i == int(key) else item for i, item in enumerate(node)]
-    if isinstance(node, str) and rest == [] and node:  # a component given by its name alone takes an option
-        node = {"name": node}
-    if node is not None and not isinstance(node, Mapping):
-        raise InputError(f"--set {path}: {key!r} lies below a value ({node!r})")
-    return {**(node or {}), key: _with((node or {}).get(key), rest, value, path)}
-
-
 def typed(mapping: Mapping[str, Any]) -> Config:
-    """A configuration from plain data, with every stage's options checked and filled in.
+    """Return a configuration from plain data. Every option that needs no data is checked.
 
     Raises:
-        InputError: for an unknown stage, component or setting, or a value of another type.
+        InputError: For an unknown stage, component or setting, or a value of another type.
     """
-    import longtail.stages as stages  # the stages import the loop, which a look at a recipe need not
-
     config: Config = from_mapping(Config, mapping)
     if not config.stages:
-        raise InputError("a run needs at least one stage; name a method (`longtail list`)")
-    full = [{"name": stage.name, **to_mapping(stages.build(stage))} for stage in config.stages]
-    filled: Config = from_mapping(Config, {**to_mapping(config), "stages": full})
-    return filled
+        raise InputError("`stages` must hold at least one stage, got none; choose a method (`longtail list methods`)")
+    return config
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file that the user wrote.
+    """Return the mapping in a YAML file of the user.
 
     Raises:
-        InputError: if it can not be read, or holds no mapping.
+        InputError: If the file cannot be read, or does not hold a mapping.
     """
     try:
-        content = read_yaml(path.read_text())
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"can not read the configuration {path}: {error}") from error
+        raise InputError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"the configuration {path} must be a mapping of settings, as `longtail show` prints it")
     return content
 
 
 def to_yaml(config: Config) -> str:
-    """A configuration as YAML that `longtail train --config` runs again."""
+    """Return a configuration as YAML that `longtail train --config` runs again."""
     return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True)
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings merged key by key, deep; any other value of `change` takes the place of the one in `base`.
+    """Merge two mappings deeply. Any value of `change` that is not a mapping replaces the one of `base`.
 
-    A component given by another name drops the options of the old one; another data set keeps the settings.
+    A component with another name drops the options of the old one. Another data set keeps the settings.
 
     Example:
         >>> merge({"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"c": 4}})
@@ -216,25 +211,81 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def stage_defaults(recipe: str | None, stage: str) -> dict[str, Any]:
+    """Return the settings that a kind of stage has under a training recipe.
+
+    Args:
+        recipe: Training recipe; an unknown name or None has no defaults.
+        stage: Name of the stage.
+
+    Example:
+        >>> stage_defaults("digits", "RetrainMeta")["meta_batch_size"]
+        64
+    """
+    if recipe not in names("training"):
+        return {}
+    if stage == "Train":
+        return read("training", str(recipe))
+    if stage not in names("stages"):
+        return {}
+    found = read("stages", stage)
+    return merge(found.get("default", {}), found.get("overrides", {}).get(recipe) or {})
+
+
 def _with_defaults(recipe: str | None, stages: Any) -> list[Any]:
-    """Stages with the settings that a training recipe has for stages of their kind."""
+    """Return stages with the defaults of their kind under a training recipe."""
     if not isinstance(stages, list):
-        raise InputError(f"stages must be a list (- name: Train, say), not {stages!r}")
-    defaults = read("training", recipe)["stages"] if recipe in names("training") else {}
+        raise InputError(f"`stages` must be a list (- name: Train), got {stages!r}")
     named = [{"name": stage} if isinstance(stage, str) else stage for stage in stages]
     return [
-        merge(defaults.get(stage.get("name"), {}), _with_length(stage)) if isinstance(stage, Mapping) else stage
+        merge(stage_defaults(recipe, str(stage.get("name"))), _with_length(stage))
+        if isinstance(stage, Mapping)
+        else stage
         for stage in named
     ]
 
 
 def _with_length(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage whose epochs, where it gives any, are the last word on its length."""
+    """Return a stage in which `epochs`, if given, overrides the `iterations` of the recipe."""
     training = stage.get("training", {})
     if "epochs" not in training or "iterations" in training:
         return dict(stage)
     return {**stage, "training": {**training, "iterations": None}}
 
 
+def _with(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
+    """Return a copy of nested mappings and lists with another value at a path."""
+    if not keys:
+        return value
+    key, *rest = keys
+    if isinstance(node, list):
+        if not key.isdigit() or int(key) >= len(node):
+            raise InputError(f"cannot set `{path}`: there is no item {key!r} in a list of {len(node)}")
+        return [_with(item, rest, value, path) if i == int(key) else item for i, item in enumerate(node)]
+    if isinstance(node, str) and rest == [] and node:  # a component given by its name alone takes an option
+        node = {"name": node}
+    if node is not None and not isinstance(node, Mapping):
+        raise InputError(f"cannot set `{path}`: {key!r} lies below a value ({node!r})")
+    return {**(node or {}), key: _with((node or {}).get(key), rest, value, path)}
+
+
 def _is_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     return "name" in new and new["name"] != old.get("name")
+
+
+@cache
+def _files(kind: Kind) -> dict[str, Traversable]:
+    """Recipe files by name; our own recipes take precedence over those of plug-ins."""
+    found: dict[str, Traversable] = {}
+    for folder in _folders():
+        directory = folder / kind
+        for file in directory.iterdir() if directory.is_dir() else ():
+            if file.name.endswith(".yaml"):
+                found.setdefault(file.name.removesuffix(".yaml"), file)
+    return found
+
+
+def _folders() -> Iterator[Traversable]:
+    yield files("longtail.config") / "recipes"
+    for package in plugins():
+        yield files(package) / "recipes"

@@ -208,11 +208,8 @@ def note_of(runs: Runs, *parts: str) -> str:
 
 def _length(config: Config) -> str:
     """Return the length of the first stage. Later stages are part of the method."""
-    training = config.stages[0].options.get("training") or {}
-    steps, unit = training.get("iterations"), training.get("epoch_unit")
-    if steps is not None:
-        return f"{steps} steps"
-    return f"{training.get('epochs', 0)} epochs{f' of {unit} images' if unit else ''}"
+    training = config.stages[0].training_settings()
+    return "" if training is None else training.length
 
 
 def by_seed(runs: Runs) -> dict[str, list[Run]]:

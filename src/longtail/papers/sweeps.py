@@ -140,7 +140,7 @@ def _point(curve: str, value: float | None, accuracies: Sequence[float]) -> Poin
 
 def _component(run: Run, sweep: Sweep) -> Component | None:
     """Return the component of the first stage that has one, if it has the swept option."""
-    given = (stage.options.get(sweep.axis) for stage in run.config.stages)
+    given = (getattr(stage, sweep.axis, None) for stage in run.config.stages)
     found = next((value for value in given if value is not None), None)
     component: Component | None = None if found is None else from_mapping(Component, found, sweep.axis)
     if component is None:

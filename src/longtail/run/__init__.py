@@ -1,5 +1,5 @@
 """Runs: resolve a configuration, train, and read a finished run folder."""
 
-from longtail.run.run import Predicted, Run
+from longtail.run.run import Predicted, Run, Trained
 
-__all__ = ["Predicted", "Run"]
+__all__ = ["Predicted", "Run", "Trained"]

@@ -176,8 +176,8 @@ def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device
 
 def _policy_of(config: Config) -> str:
     """Return the augmentation of the first stage, which trained the backbone."""
-    name: str = (config.stages[0].options.get("training") or {}).get("augment", "none")
-    return name
+    training = config.stages[0].training_settings()
+    return "none" if training is None else training.augment
 
 
 def _from_backbone(name: str, wanted: DataConfig, pretrained: bool, seed: int, device: torch.device) -> Source:

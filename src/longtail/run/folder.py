@@ -1,10 +1,12 @@
-"""The folder of a run: whose it is, and from which checkpoint to go on."""
+"""Run folder: its configuration, its lock, and the checkpoint that a run starts from."""
 
-import fcntl
+import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from longtail._io import write_text
 from longtail.config import recipes
@@ -14,17 +16,17 @@ from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.training.checkpoint import CheckpointStore
 
-# settings that change where a run happens, not what comes of it
+# settings that change where a run happens, not its result
 FREE = ("device", "data.workers", "data.root")
-# settings in which a run may differ from the one it starts from, beside its later stages
+# settings in which a run may differ from the one it starts from, in addition to its later stages
 FREE_FROM = (*FREE, "method", "many", "few", "groups")
 
 
 def load_config(folder: Path) -> Config:
-    """The configuration of a run.
+    """Return the configuration of a run.
 
     Raises:
-        InputError: if the folder holds no run.
+        InputError: If the folder holds no run.
     """
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder} holds no run (no config.yaml); give the folder that `longtail train` wrote")
@@ -32,93 +34,113 @@ def load_config(folder: Path) -> Config:
 
 
 def not_finished(folder: Path) -> InputError:
-    """What to tell someone who takes a run for finished that is not."""
-    return InputError(f"the run in {folder} is not finished; go on with: longtail train --resume --out {folder}")
+    """Return the error for a run that is not finished."""
+    return InputError(f"the run in {folder} is not finished; resume it with: longtail train --resume --out {folder}")
 
 
 def is_taken(folder: Path) -> bool:
-    """Whether a run in this folder has got as far as a checkpoint."""
+    """Return whether a run in this folder has written a checkpoint."""
     return (folder / "config.yaml").exists() and any((folder / "checkpoint").glob("*.pt"))
 
 
-def checkpoint_to_go_on_from(folder: Path, config: Config, resume: bool, start: Path | None) -> dict[str, Any] | None:
-    """The state with which a run begins: its own, that of the run it starts from, or none.
+def new_folder(config: Config) -> Path:
+    """Return a folder that does not exist yet: runs/DATA-METHOD-seedN, with a number if that is taken."""
+    name = f"{Path(config.data.name).stem}-{config.method}-seed{config.seed}"
+    tries = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(place for place in tries if not place.exists())
+
+
+def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path | None) -> dict[str, Any] | None:
+    """Return the checkpoint that a run starts from: its own, that of another run, or None.
 
     Args:
-        folder: of the run.
-        config: of the run.
-        resume: whether a run in `folder` is to be gone on with.
-        start: a finished run whose stages are the first ones of this run, and need not be run again.
+        folder: Run folder.
+        config: Configuration of the run.
+        resume: Whether to continue a run in `folder`.
+        start: Finished run whose stages are the first ones of this run and need not be repeated.
 
     Raises:
-        InputError: if the folder holds a run and `resume` is not set, or `start` is not the beginning of this run.
+        InputError: If the folder holds a run and `resume` is not set, or `start` is not the beginning of this run.
     """
     if is_taken(folder):
         if not resume:
-            raise InputError(f"{folder} already holds a run; go on with --resume, or choose another --out")
+            raise InputError(f"{folder} already holds a run; set `resume` to continue it, or choose another folder")
         _refuse(_differences(to_mapping(load_config(folder)), to_mapping(config), FREE), folder, "resume it with the")
         return CheckpointStore(folder / "checkpoint").load()
     return None if start is None else _end_of(start, config)
 
 
 def refuse_other_data(saved: dict[str, Any] | None, data: Dataset) -> None:
-    """A checkpoint knows the split it was trained on.
+    """Check that a checkpoint was trained on the training split of a data set.
 
     Raises:
-        InputError: if the data are not those.
+        InputError: If the split differs.
     """
     if saved is not None and saved["split"] != data.split.sha256:
         raise InputError(
-            "the checkpoint was trained on other images than the data set now has (they have been added, removed or "
-            "renamed); start again in another folder"
+            "the checkpoint was trained on other images than the data set now has (images were added, removed or "
+            "renamed); start a new run in another folder"
         )
 
 
 @contextmanager
-def claimed(folder: Path, config: Config) -> Iterator[None]:
-    """Within, the folder is this run's alone; the system gives it free however the process ends.
+def folder_lock(folder: Path, used_for: str) -> Iterator[None]:
+    """Hold the exclusive lock of a folder, which is created. The system releases it however the process ends.
+
+    Args:
+        folder: Folder to lock.
+        used_for: What another process does with the folder, for the message ("training into").
 
     Raises:
-        InputError: if it can not be written, or another process is training into it.
+        InputError: If the folder cannot be written, or another process holds the lock.
     """
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"another process is {used_for} {folder}; wait for it, or choose another folder") from error
     except OSError as error:
-        raise InputError(f"can not write into {folder}: {error.strerror or error}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise InputError(
-                f"another process is training into {folder}; wait for it, or choose another --out"
-            ) from error
+        raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows does not remove a file that is open
+            (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def run_lock(folder: Path, config: Config) -> Iterator[None]:
+    """Hold the lock of a run folder, and write its configuration.
+
+    Raises:
+        InputError: If the folder cannot be written, or another process is training into it.
+    """
+    with folder_lock(folder, "training into"):
         try:
             write_text(folder / "config.yaml", recipes.to_yaml(config))
         except OSError as error:
-            raise InputError(f"can not write into {folder}: {error.strerror or error}") from error
+            raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
         yield
-        (folder / ".lock").unlink(missing_ok=True)
 
 
 def _end_of(start: Path, config: Config) -> dict[str, Any]:
-    """The last state of the run that this one starts from."""
-    begun = load_config(start)
+    """Return the last checkpoint of the run that this one starts from."""
+    first = load_config(start)
     saved = CheckpointStore(start / "checkpoint").load()
-    if saved is None or saved["stage"] < len(begun.stages):
+    if saved is None or saved["stage"] < len(first.stages):
         raise not_finished(start)
-    beginning = {**to_mapping(config), "stages": to_mapping(config.stages[: len(begun.stages)])}
-    _refuse(_differences(to_mapping(begun), beginning, FREE_FROM), start, "start from a run with the same first")
+    beginning = {**to_mapping(config), "stages": to_mapping(config.stages[: len(first.stages)])}
+    _refuse(_differences(to_mapping(first), beginning, FREE_FROM), start, "start from a run with the same first")
     return saved
 
 
 def _refuse(changed: list[str], folder: Path, hint: str) -> None:
     if changed:
         raise InputError(
-            f"{folder} holds a run of another configuration:\n"
-            + "\n".join(changed[:10])
-            + f"\n{hint} settings, or leave "
-            "it and choose another --out"
+            f"{folder} holds a run of another configuration:\n" + "\n".join(changed[:10]) + f"\n{hint} settings, or "
+            "choose another folder"
         )
 
 

@@ -1,28 +1,29 @@
-"""What to do with a data set when nobody says: backbone, training recipe and method, with the reasons."""
+"""Recommendation for a data set: model, training recipe and method, with the reasons."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.data.formats.feature_dataset import MappedFeatures
-from longtail.models.pretrained import weights_at_hand
-from longtail.run.on_features import advice
+from longtail.errors import InputError
 
-BALANCED_BELOW = 2.0  # imbalance factor under which re-balancing has nothing to gain
-LEAST_STEPS = 1_000  # a net from scratch has not learnt much in fewer
+BALANCED_BELOW = 2.0  # imbalance factor below which re-balancing has nothing to gain
+LEAST_STEPS = 1_000  # a model from scratch has not learned much in fewer steps
+FEATURE_BACKBONE = "FeatureBackbone"
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A choice and why.
+    """Recommended settings and the reasons.
 
     Args:
-        data_recipe: the recipe for images of this size, for own images.
-        method: name of a method recipe.
-        changes: settings that differ from the recipes.
-        reasons: a sentence each.
+        data_recipe: Data recipe for a user's own images of this size.
+        method: Method recipe.
+        changes: Settings that differ from the recipes.
+        reasons: One sentence on the method and one on the model.
     """
 
     data_recipe: str
@@ -30,13 +31,16 @@ class Recommendation:
     changes: dict[str, Any]
     reasons: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return "\n".join(self.reasons)
+
 
 def recommend(data: Dataset, device: torch.device) -> Recommendation:
-    """Choose for a data set; nothing but its training part is looked at.
+    """Recommend settings for a data set. Only the training part is used.
 
     Args:
-        data: as loaded.
-        device: where training would run: a small net on a CPU, a larger one on an accelerator.
+        data: Data set.
+        device: Device of the training: a small model on a CPU, a larger one on an accelerator.
 
     Example:
         >>> from longtail.config.schema import DataConfig
@@ -45,8 +49,8 @@ def recommend(data: Dataset, device: torch.device) -> Recommendation:
         'balanced-softmax'
     """
     method, why_method = _method(data)
-    recipe, changes, why_net = _net(data, device)
-    return Recommendation(recipe, method, changes, (why_method, why_net))
+    recipe, changes, why_model = _model(data, device)
+    return Recommendation(recipe, method, changes, (why_method, why_model))
 
 
 def _method(data: Dataset) -> tuple[str, str]:
@@ -55,37 +59,84 @@ def _method(data: Dataset) -> tuple[str, str]:
     if factor < BALANCED_BELOW:
         return (
             "ce",
-            f"ce: the fullest class has only {factor:.1f} times the images of the emptiest; nothing to re-balance",
+            f"ce: the most frequent class has only {factor:.1f} times the images of the least frequent one; there is "
+            "nothing to re-balance",
         )
     return (
         "balanced-softmax",
-        f"balanced-softmax: the fullest class has {factor:.0f} times the images of the emptiest "
+        f"balanced-softmax: the most frequent class has {factor:.0f} times the images of the least frequent one "
         f"({int(counts.counts.max())} and {int(counts.counts.min())}); it costs no time and needs no tuning",
     )
 
 
-def _net(data: Dataset, device: torch.device) -> tuple[str, dict[str, Any], str]:
+def _model(data: Dataset, device: torch.device) -> tuple[str, dict[str, Any], str]:
     if isinstance(data.train.images, MappedFeatures):
-        return advice(data.train.images)
+        return recommend_for_features(data.train.images)
     size = data.train.images.size
     if size <= 64:
         recipe, batch, usual = ("own-tiny", 64, 60) if size <= 16 else ("own-small", 128, 100)
         steps_per_epoch = -(-len(data.train) // batch)
         epochs = max(usual, -(-LEAST_STEPS // steps_per_epoch)) if steps_per_epoch * usual < LEAST_STEPS else usual
-        net = "small_net" if size <= 16 else "resnet32"
-        return recipe, {"training": {"epochs": epochs}}, f"{net} from scratch: images of {size} pixels"
-    net = "resnet18" if device.type == "cpu" else "resnet50"
+        name = "small_net" if size <= 16 else "resnet32"
+        return recipe, {"training": {"epochs": epochs}}, f"{name} from scratch: images of {size} pixels"
+    name = "resnet18" if device.type == "cpu" else "resnet50"
     epochs = min(60, max(15, -(-LEAST_STEPS // -(-len(data.train) // 64))))
-    changes: dict[str, Any] = {"model": {"backbone": net}, "training": {"epochs": epochs}}
-    slow = " (slow there: --image-size 64 trains a small net many times faster)" if device.type == "cpu" else ""
-    return "own-large", changes, f"{net} from ImageNet weights: images of {size} pixels, on {device.type}{slow}"
+    changes: dict[str, Any] = {"model": {"backbone": name}, "training": {"epochs": epochs}}
+    slow = " (slow there: `image_size` 64 trains a small model many times faster)" if device.type == "cpu" else ""
+    return "own-large", changes, f"{name} from ImageNet weights: images of {size} pixels, on {device.type}{slow}"
 
 
 def without_weights(changes: dict[str, Any]) -> dict[str, Any]:
-    """The same choice for a machine that can not have the pretrained weights: longer, from scratch."""
+    """Return the same recommendation for a machine without the pretrained weights: longer, from scratch."""
     epochs = 3 * changes["training"]["epochs"]
     model = {**changes["model"], "pretrained": False}
     return {**changes, "model": model, "training": {"epochs": epochs, "optimizer": {"lr": 0.05}}}
 
 
-__all__ = ["Recommendation", "recommend", "weights_at_hand", "without_weights"]
+def recommend_for_features(images: MappedFeatures) -> tuple[str, dict[str, Any], str]:
+    """Return data recipe, settings and reason for features: the counterpart of the choice of a model for images.
+
+    Args:
+        images: Training part.
+
+    Example:
+        >>> import numpy as np
+        >>> recommend_for_features(MappedFeatures(np.zeros((2, 64)), torch.tensor([[0, 1]])))[0]
+        'own-features'
+    """
+    backbone = {"name": FEATURE_BACKBONE, "embedding_dim": images.embedding_dim}
+    changes: dict[str, Any] = {"model": {"backbone": backbone}}
+    why = f"a head alone: the data are features of {images.embedding_dim:,} dimensions"
+    if images.num_augmented:
+        changes["training"] = {"augment": "views"}
+        why += f", with {images.num_augmented} augmented views of each training image"
+    return "own-features", changes, why
+
+
+def check_features(config: Config, data: Dataset) -> None:
+    """Refuse settings that need images if the data are features, and the reverse.
+
+    Args:
+        config: Configuration of the run.
+        data: Data set.
+
+    Raises:
+        InputError: With the setting and the remedy.
+    """
+    given = isinstance(data.train.images, MappedFeatures)
+    backbone = config.model.backbone.name
+    if given != (backbone == FEATURE_BACKBONE):
+        what = "features, so that no backbone is run" if given else "images, which need a backbone"
+        raise InputError(f"the data are {what}; remove `model.backbone` {backbone}, or give other data")
+    for index, stage in enumerate(config.stages):
+        training = stage.training_settings()
+        _check_augment(f"stages.{index}", "none" if training is None else training.augment, given)
+        for setting, reason in stage.image_settings().items() if given else ():
+            raise InputError(f"`stages.{index}.{setting}` {reason}, and the data are features; choose another `method`")
+
+
+def _check_augment(where: str, augment: str, features: bool) -> None:
+    allowed = ("none", "views")
+    if features != (augment in allowed) and augment != "none":
+        rule = f"must be {' or '.join(allowed)} for features" if features else "is for features only"
+        raise InputError(f"`{where}.training.augment` {rule}, got {augment}; set it to none")

@@ -1,4 +1,4 @@
-"""From what a user typed to a run: which data, which recipes, and why, where nobody said."""
+"""Resolve user input into a run configuration, choosing defaults where none are given."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +16,20 @@ from longtail.errors import InputError
 from longtail.models.pretrained import TorchvisionBackbone
 from longtail.run.recommend import recommend, without_weights
 
+DATA_OPTIONS = ("root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers")
+MODEL_OPTIONS = ("backbone", "pretrained")
+TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
+RUN_OPTIONS = ("seed", "device", "protocol", "many", "few", "groups", "loss")
+
 
 @dataclass(frozen=True)
-class Plan:
-    """A run that is ready to go.
+class ResolvedRun:
+    """Run that is ready to start.
 
     Args:
-        config: all of it.
-        data: the data set, if it had to be looked at.
-        reasons: why it is so, where the user left the choice open.
+        config: Complete configuration.
+        data: Data set, if it had to be loaded.
+        reasons: Reasons for the choices that the user left open.
     """
 
     config: Config
@@ -32,62 +37,134 @@ class Plan:
     reasons: tuple[str, ...] = ()
 
 
-def plan_run(
+def changes_from(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return flat options as a mapping to merge over the recipes; see `longtail.config.recipes.apply`.
+
+    Args:
+        options: Options by name (those of `longtail.train`); None stands for an option that was not given.
+
+    Example:
+        >>> changes_from({"epochs": 3, "lr": 0.1, "val_share": None, "seed": 1})
+        {'seed': 1, 'training': {'epochs': 3, 'optimizer': {'lr': 0.1}}}
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    training = {name: given[name] for name in TRAINING_OPTIONS if name in given}
+    if "lr" in given:
+        training["optimizer"] = {"lr": given["lr"]}
+    nested = {
+        "data": {name: given[name] for name in DATA_OPTIONS if name in given},
+        "model": {name: given[name] for name in MODEL_OPTIONS if name in given},
+        "training": training,
+    }
+    flat = {name: given[name] for name in RUN_OPTIONS if name in given}
+    settings = {"set": list(given["set"])} if given.get("set") else {}
+    return flat | {name: value for name, value in nested.items() if value} | settings
+
+
+def resolve(
+    data: str | None,
+    method: str | None,
+    recipe: str | None,
+    changes: Mapping[str, Any],
+    *,
+    files: Sequence[Path] = (),
+    resumed: Path | None = None,
+    fetch: bool = True,
+) -> ResolvedRun:
+    """Resolve names, configuration files and settings into a run.
+
+    Args:
+        data: Data name or path. None takes that of the files, then `digits-lt`.
+        method: Method recipe. None lets the data decide.
+        recipe: Training recipe. None takes the usual one of the data.
+        changes: Settings of the user, merged over the files.
+        files: Configuration files, merged over the recipes in order. A first file with stages is a whole run.
+        resumed: Run folder to resume. If nothing else is given, its own configuration is used.
+        fetch: Load pretrained weights to be sure of them, which may download them.
+
+    Raises:
+        InputError: For an unknown name or setting, or data that cannot be read.
+    """
+    if resumed is not None and data is None and method is None and not files:
+        if not (resumed / "config.yaml").exists():
+            raise InputError(f"{resumed} holds no run to resume; check the folder, or give the data and the method")
+        own = recipes.read_file(resumed / "config.yaml")
+        return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
+    read = [recipes.read_file(path) for path in files]
+    if read and "stages" in read[0] and data is None and method is None:
+        merged: dict[str, Any] = {}
+        for change in [*read, changes]:
+            merged = recipes.apply(merged, change)
+        return ResolvedRun(recipes.typed(merged), None)
+    given = next((str(each["data"]["name"]) for each in read if "name" in each.get("data", {})), None)
+    return resolve_names(data or given or "digits-lt", method, recipe, [*read, changes], fetch=fetch)
+
+
+def resolve_names(
     data_name: str,
     method: str | None,
     recipe: str | None,
     changes: Sequence[Mapping[str, Any]],
-    device: torch.device,
+    device: torch.device | None = None,
     *,
     fetch: bool = True,
-) -> Plan:
-    """Settle a run.
+) -> ResolvedRun:
+    """Resolve names and settings into a run.
 
     Args:
-        data_name: a data name or a path.
-        method: a method; None lets the data decide.
-        recipe: a training recipe; None takes the data's usual one.
-        changes: what the user asked for beside that, merged over the recipes in order.
-        device: where it will run.
-        fetch: make sure of pretrained weights, which may download them.
+        data_name: Data name or path.
+        method: Method recipe. None lets the data decide.
+        recipe: Training recipe. None takes the usual one of the data.
+        changes: Settings of the user, merged over the recipes in order.
+        device: Device of the training. None takes that of the changes.
+        fetch: Load pretrained weights to be sure of them, which may download them.
 
     Raises:
-        InputError: for an unknown name or setting, or data that can not be read.
+        InputError: For an unknown name or setting, or data that cannot be read.
     """
     named = data_name in recipes.names("data")
     if method is None and any("stages" in change for change in changes):
-        method = "ce"  # what is to be done is written down: nothing is left to recommend but the net
+        method = "ce"  # the stages are given, so only the model is left to recommend
     if named and method is not None:
-        return Plan(recipes.compose(data_name, method, recipe, changes), None)
+        return ResolvedRun(recipes.compose(data_name, method, recipe, changes), None)
+    device = device or _device_of(changes)
     data = load_data(_data_config(data_name, named, changes), device)
     advice = recommend(data, device)
     if named:
         config = recipes.compose(data_name, advice.method, recipe, changes)
-        return Plan(config, data, advice.reasons[:1])
+        return ResolvedRun(config, data, advice.reasons[:1])
     own = {"data": _absolute(data_name, changes)}
     config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [advice.changes, *changes, own])
     reasons = advice.reasons[0 if method is None else 1 :]
-    if any("model" in change for change in changes):  # the net is the user's choice
-        return Plan(config, data, reasons[:-1])
+    if any("model" in change for change in changes):  # the user has chosen the model
+        return ResolvedRun(config, data, reasons[:-1])
     if fetch and config.model.pretrained and (missing := _missing_weights(config.model.backbone.name)):
         scratch = without_weights(advice.changes)
         config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [scratch, *changes, own])
         reasons = (*reasons, f"from scratch, longer, which costs accuracy: {missing}")
-    return Plan(config, data, reasons)
+    return ResolvedRun(config, data, reasons)
 
 
 def same_but_method(config: Config, method: str) -> Config:
-    """The same run by another method: same data, backbone, training settings and seed; the head is the method's."""
+    """Return the same run with another method: same data, backbone, training settings and seed; the method's head."""
     wanted = recipes.read("methods", method)
-    defaults = recipes.read("training", config.recipe)["stages"] if config.recipe in recipes.names("training") else {}
-    training = next((stage.options.get("training") for stage in config.stages if stage.name == "Train"), None)
-    if training:
-        defaults = {**defaults, "Train": {"training": training}}
-    stages = [recipes.merge(defaults.get(stage["name"], {}), stage) for stage in wanted.pop("stages")]
     same = to_mapping(config)
+    training = next((stage["training"] for stage in same["stages"] if stage["name"] == "Train"), None)
+    stages = []
+    for stage in wanted.pop("stages"):
+        defaults = recipes.stage_defaults(config.recipe, stage["name"])
+        if stage["name"] == "Train" and training:
+            defaults = {"training": training}
+        stages.append(recipes.merge(defaults, stage))
     if config.method in recipes.names("methods") and "model" in recipes.read("methods", config.method):
-        same["model"]["head"] = to_mapping(ModelConfig().head)  # the present one is the present method's
+        same["model"]["head"] = to_mapping(ModelConfig().head)  # the present head is that of the present method
     return recipes.typed({**recipes.merge(same, wanted), "method": method, "stages": stages})
+
+
+def _device_of(changes: Sequence[Mapping[str, Any]]) -> torch.device:
+    from longtail.run.fit import choose_device
+
+    return choose_device(next((str(change["device"]) for change in reversed(changes) if "device" in change), "auto"))
 
 
 def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any]]) -> DataConfig:
@@ -100,14 +177,14 @@ def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any
 
 
 def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Paths that still lead there when the run is gone on with from another folder."""
+    """Return absolute paths, which stay valid when the run is resumed from another working directory."""
     roots = [change["data"]["root"] for change in changes if change.get("data", {}).get("root")]
     absolute = {"name": str(Path(data_name).expanduser().resolve())}
     return absolute | ({"root": str(Path(roots[-1]).expanduser().resolve())} if roots else {})
 
 
 def _missing_weights(backbone: str) -> str:
-    """Why the pretrained weights of a net can not be had; empty where they can (and then are at hand)."""
+    """Return why the pretrained weights of a model are not available, or "" if they are."""
     try:
         TorchvisionBackbone(backbone, pretrained=True)
     except InputError as error:

@@ -1,13 +1,13 @@
-"""What `result.json` says of a run: what was done, on what, what came of it, and what it cost."""
+"""Content of `result.json`: what was done, on which data, the scores and the cost."""
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from longtail.config.convert import to_mapping
@@ -15,7 +15,6 @@ from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.evaluation import Scores
 from longtail.models.classifier import Classifier, describe_backbone
-from longtail.stages.guard import balanced_twice
 from longtail.training.context import Context
 from longtail.version import __version__
 
@@ -23,15 +22,15 @@ from longtail.version import __version__
 def describe_run(
     model: Classifier, data: Dataset, config: Config, context: Context, scores: Scores, command: str
 ) -> dict[str, Any]:
-    """The content of `result.json`.
+    """Return the content of `result.json`.
 
     Args:
-        model: as trained.
-        data: what it was trained on.
-        config: of the run.
-        context: of the run, which knows the time spent and what was chosen.
-        scores: of the test part.
-        command: what the user typed.
+        model: Trained model.
+        data: Data set.
+        config: Configuration of the run.
+        context: Run state, with the time spent and the choices made.
+        scores: Scores of the test split.
+        command: Command of the user.
     """
     selected_on = "test" if config.protocol == "paper" else None
     return {
@@ -53,16 +52,26 @@ def describe_run(
             "device": _describe(context.device),
         },
         "versions": {"longtail": __version__, "torch": torch.__version__, "commit": _commit()},
-        "notes": [*data.load_report.notes, *balanced_twice(config.stages)],
+        "notes": [*data.load_report.notes, *stage_warnings(config)],
         "skipped": data.load_report.skipped,
         "duplicates": data.load_report.duplicates,
         "command": command,
     }
 
 
+def stage_warnings(config: Config) -> list[str]:
+    """Return the warnings of all stages, each with the index of its stage."""
+    return [f"stage {index} {text}" for index, stage in enumerate(config.stages) for text in stage.warnings()]
+
+
 def _peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    try:
+        import resource
+    except ImportError:  # Windows
+        peak_bytes: int = getattr(psutil.Process().memory_info(), "peak_wset", 0)
+        return round(peak_bytes / 2**20, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
@@ -74,9 +83,9 @@ def _describe(device: torch.device) -> str:
 
 
 def _commit() -> str | None:
-    """The commit of a source checkout; None for an installed package, whatever repository it lies in."""
+    """Return the commit of a source checkout, or None for an installed package."""
     here = Path(__file__).resolve().parent
-    if not (here.parent.parent / "pyproject.toml").exists():
+    if not (here.parents[2] / "pyproject.toml").exists():
         return None
     try:
         done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)

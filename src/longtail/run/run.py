@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.config.schema import Config
+from longtail.data.dataset import Images
 from longtail.data.decode import fit_image
 from longtail.data.files import find_images
 from longtail.data.resident import ResidentImages
@@ -52,6 +53,21 @@ class Predicted:
     def labels(self) -> list[str]:
         """Name of the most likely class of each image."""
         return [self.class_names[index] for index in self.probabilities.argmax(dim=1).tolist()]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model, ready to use.
+
+    Args:
+        model: Model in evaluation mode.
+        class_names: Names of the classes, in the order of the logits.
+        image_size: Side of the square images that the model was trained on, in pixels.
+    """
+
+    model: Classifier
+    class_names: tuple[str, ...]
+    image_size: int
 
 
 class Run:
@@ -139,7 +155,7 @@ class Run:
         Raises:
             InputError: If the run is not finished, or the checkpoint cannot be read.
         """
-        return self._restored(torch.device(device))[0]
+        return self.trained(device).model
 
     def predict(
         self,
@@ -158,21 +174,31 @@ class Run:
         Raises:
             InputError: If a file cannot be read, or an array has another shape, type or range.
         """
-        model, class_names, size = self._restored(torch.device(device))
+        trained = self.trained(device)
         if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor)):
             images = [images]
         if all(isinstance(image, (str, Path)) for image in images):
             paths = find_images([Path(image).expanduser() for image in images])  # type: ignore[arg-type]
-            streamed = StreamedImages(paths, size, device=device)
-            return Predicted(predict(model, streamed, on_batch)[0].softmax(dim=1), class_names, tuple(paths))
-        pixels = torch.stack([fit_image(to_pixels(image), size) for image in images])
-        return Predicted(predict(model, ResidentImages(pixels, device), on_batch)[0].softmax(dim=1), class_names)
+            source: Images = StreamedImages(paths, trained.image_size, device=device)
+        else:
+            paths = []
+            pixels = torch.stack([fit_image(to_pixels(image), trained.image_size) for image in images])
+            source = ResidentImages(pixels, device)
+        logits_NC, _ = predict(trained.model, source, on_batch)
+        return Predicted(logits_NC.softmax(dim=1), trained.class_names, tuple(paths) or None)
 
-    def _restored(self, device: torch.device) -> tuple[Classifier, tuple[str, ...], int]:
-        """Model, class names and image size in pixels."""
+    def trained(self, device: str | torch.device = "cpu") -> Trained:
+        """Return the trained model with its class names and image size. The data set is not needed.
+
+        Args:
+            device: Device of the returned model.
+
+        Raises:
+            InputError: If the run is not finished, or the checkpoint cannot be read.
+        """
         saved = self.checkpoint()
         model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
-        return model.to(device), tuple(saved["class_names"]), saved["image_size"]
+        return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"])
 
 
 def to_pixels(image: ImageLike) -> Tensor:

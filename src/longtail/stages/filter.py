@@ -17,40 +17,34 @@ from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier
 from longtail.posthoc.dlsa import DLSA, DLSASettings, Group
-from longtail.stages.base import Stage
-from longtail.stages.scoring import feature_scorer
+from longtail.stages.base import PreparedStage, Stage, feature_scorer
 from longtail.training.context import Context, Interrupted
 from longtail.training.features import features_of
 
 
 @dataclass(frozen=True)
 class Filter(DLSASettings, Stage):
-    """Split the label space with flow filters and train a classifier for each group; the head becomes a `DLSAHead`.
+    """Split of the label space by flow filters, with a classifier for each group; the head becomes a `DLSAHead`.
 
     The options are those of `longtail.posthoc.DLSASettings`.
     """
 
-    def check(self, data: Dataset, head: Component) -> Component:
-        """Return the head after the stage.
-
-        Args:
-            data: Data set of the run.
-            head: Head before the stage.
+    def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
+        """Check the head that the classifiers start from.
 
         Raises:
-            InputError: If the classifiers are to start from a head that is not linear.
+            InputError: If the classifiers start from the present head and it is not linear.
         """
-        del data
         if self.initialize == "keep" and head != LINEAR:
             raise InputError(
-                f"the classifiers of DLSA cannot start from a {head.name}, only from a LinearHead; train the previous "
-                'stage with a LinearHead, or set `initialize` to "new"'
+                f"the classifiers of DLSA can start only from a LinearHead, not from a {head.name}; train the stage "
+                'before with a LinearHead, or set `initialize` to "new"'
             )
-        return DLSA(self).component
+        component = Component("DLSAHead", self.head_options)
+        return PreparedStage(component, lambda model, context: self._run(model, data, component, context))
 
-    def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
-        """Train filters and classifiers on the features of the model, and replace its head."""
-        component = self.check(data, model.head_component)
+    def _run(self, model: Classifier, data: Dataset, component: Component, context: Context) -> Classifier:
+        """Replace the head of `model` and return the model."""
         features = features_of(model, data, "train", context)
         dlsa = DLSA(self, seed=key(context.seed, context.stage))
         saved, done = (None, 0) if context.saved is None else (context.saved["dlsa"], context.saved["epoch"])

@@ -1,4 +1,4 @@
-"""Decoupled training: the backbone stays as it is, and the head learns under another loss or sampler.
+"""Decoupled training: the backbone is frozen, and the head is trained with another loss or sampler.
 
 Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
 https://arxiv.org/abs/1910.09217. With a new head and class-balanced sampling this is cRT, with `LWSHead` LWS, with
@@ -20,9 +20,14 @@ from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier, fresh_head, head_class
 from longtail.models.heads import FoldingHead
-from longtail.stages.base import Stage
-from longtail.stages.guard import refuse_head
-from longtail.stages.scoring import feature_scorer, scorer
+from longtail.stages.base import (
+    PreparedStage,
+    Stage,
+    double_balancing_warnings,
+    feature_scorer,
+    refuse_head,
+    scorer,
+)
 from longtail.training.context import Context
 from longtail.training.features import features_of
 from longtail.training.loop import train
@@ -31,20 +36,23 @@ from longtail.training.step import Step
 
 @dataclass(frozen=True)
 class Retrain(Stage):
-    """Train the head alone.
+    """Training of the head alone.
 
-    Where nothing can change what the backbone makes of an image (no augmentation, batch norm frozen), its features are
-    computed once, and the stage takes seconds.
+    If nothing can change the output of the backbone (no augmentation, batch norm frozen), its features are computed
+    once, and the stage takes seconds.
 
     Args:
-        loss: class of `longtail.losses`, built with the class counts.
-        sampler: class of `longtail.samplers`, built with the labels.
-        training: epochs, batch size, augmentation, optimizer, schedule, precision.
-        head: class of `longtail.models`; None takes one like the present.
-        initialize: "new" starts from random weights, "keep" from those of the present head.
-        batch_norm: "update" lets the backbone's running statistics follow the sampler's images, as the published code
-            of the field does; "freeze" keeps them.
-        balance_twice: a balanced loss under a balanced sampler is meant, so nobody warns.
+        loss: Class of `longtail.losses`, built with the class counts.
+        sampler: Class of `longtail.samplers`, built with the labels.
+        training: Epochs, batch size, augmentation, optimizer, schedule and precision.
+        head: Head of `longtail.models`. None keeps the kind of the present head.
+        initialize: "new" starts from random weights, "keep" from the weights of the present head.
+        batch_norm: "update" lets the running statistics of the backbone follow the sampler's images, as published code
+            does. "freeze" keeps them.
+        balance_twice: Suppress the warning about combining a balanced loss with a balanced sampler.
+
+    Raises:
+        InputError: For an unknown component or option, or a head that can only correct the layer of an earlier stage.
     """
 
     loss: Component = field(default_factory=lambda: Component("CrossEntropy"))
@@ -61,56 +69,70 @@ class Retrain(Stage):
         if self.head is not None:
             head_class(self.head)
         if self.initialize == "new" and self.head is not None and self.head.name in ("DisAlignHead", "LWSHead"):
-            raise InputError(f'a {self.head.name} corrects the layer of an earlier stage; say initialize: "keep"')
+            raise InputError(
+                f'`initialize` must be "keep" for a {self.head.name}, got "new": it corrects the layer of an earlier '
+                "stage"
+            )
 
-    def check(self, data: Dataset, head: Component) -> Component:
-        """The head that the stage leaves.
+    def training_settings(self) -> TrainingConfig:
+        """Return the training settings."""
+        return self.training
+
+    def warnings(self) -> list[str]:
+        """Return a warning if loss and sampler both compensate for the class counts."""
+        return double_balancing_warnings(self.loss, self.sampler, self.balance_twice)
+
+    def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
+        """Build the components once.
 
         Raises:
-            InputError: if the head is to be kept and can not become the one that is asked for.
+            InputError: If the head is to be kept and cannot become the requested one.
         """
-        del data
+        after = self._head_after(head)
+        loss = self.loss.build(losses, data.class_counts)
+        sampler = self.sampler.build(samplers, data.train.targets)
+
+        def run(model: Classifier, context: Context) -> Classifier:
+            if context.saved is None:  # otherwise the checkpoint has brought the head
+                self._place_head(model, len(data.class_names), context)
+            with frozen(model.backbone):
+                if self.training.augment == "none" and self.batch_norm == "freeze":
+                    step, part = Step(model, loss, "skip"), features_of(model, data, "train", context).part()
+                    train(step, part, sampler, self.training, context, feature_scorer(model, data, context))
+                else:
+                    step = Step(model, loss, "train" if self.batch_norm == "update" else "freeze")
+                    train(step, data.train, sampler, self.training, context, scorer(data, context))
+            if isinstance(model.head, FoldingHead):
+                model.replace_head(LINEAR, model.head.folded())
+            return model
+
+        return PreparedStage(after, run)
+
+    def _head_after(self, head: Component) -> Component:
+        """Return the head that the stage leaves."""
         wanted = self.head or head
         refuse_head(self.loss, wanted)
         if self.initialize == "keep" and wanted != head and head != LINEAR:
             raise InputError(
-                f"a {wanted.name} can not start from the weights of a {head.name}, only from those of a LinearHead; "
-                'train the stage before with a LinearHead, or say initialize: "new"'
+                f"a {wanted.name} can start only from the weights of a LinearHead, not from those of a {head.name}; "
+                'train the stage before with a LinearHead, or set `initialize` to "new"'
             )
         cls = head_class(wanted)
         return LINEAR if isinstance(cls, type) and issubclass(cls, FoldingHead) else wanted
-
-    def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
-        """Train the head of `model` in place and give the model back."""
-        if context.saved is None:  # else the head has come with the checkpoint
-            self.check(data, model.head_component)
-            self._place_head(model, len(data.class_names), context)
-        loss = self.loss.build(losses, data.class_counts)
-        sampler = self.sampler.build(samplers, data.train.targets)
-        with frozen(model.backbone):
-            if self.training.augment == "none" and self.batch_norm == "freeze":
-                step, part = Step(model, loss, "skip"), features_of(model, data, "train", context).part()
-                train(step, part, sampler, self.training, context, feature_scorer(model, data, context))
-            else:
-                step = Step(model, loss, "train" if self.batch_norm == "update" else "freeze")
-                train(step, data.train, sampler, self.training, context, scorer(data, context))
-        if isinstance(model.head, FoldingHead):
-            model.replace_head(LINEAR, model.head.folded())
-        return model
 
     def _place_head(self, model: Classifier, num_classes: int, context: Context) -> None:
         component = self.head or model.head_component
         if self.initialize == "keep" and component == model.head_component:
             return
         head = fresh_head(component, model, num_classes, context.seed, context.stage)
-        if self.initialize == "keep":  # the linear layer; what the new head has beside it starts as it always does
+        if self.initialize == "keep":  # the linear layer; other parameters of the new head start as they always do
             head.load_state_dict(model.head.state_dict(), strict=False)
         model.replace_head(component, head)
 
 
 @contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Within, none of the module's parameters learns.
+    """Freeze the parameters of a module within the context.
 
     Example:
         >>> layer = nn.Linear(1, 1)

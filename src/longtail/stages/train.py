@@ -1,8 +1,7 @@
-"""Training end to end: a sampler, an augmentation, a way of mixing, a transfer, a loss, an embedding loss."""
+"""End-to-end training: a sampler, an augmentation, image mixing, a transfer, a loss and an embedding loss."""
 
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 import longtail.augment as mixings
@@ -18,9 +17,7 @@ from longtail.errors import InputError
 from longtail.models.base import channels_at
 from longtail.models.classifier import Classifier
 from longtail.samplers.base import Sampler
-from longtail.stages.base import Stage
-from longtail.stages.guard import refuse_head
-from longtail.stages.scoring import scorer
+from longtail.stages.base import PreparedStage, Stage, double_balancing_warnings, refuse_head, scorer
 from longtail.training.context import Context
 from longtail.training.loop import train
 from longtail.training.step import Step
@@ -28,19 +25,23 @@ from longtail.training.step import Step
 
 @dataclass(frozen=True)
 class Train(Stage):
-    """Train the whole model.
+    """Training of the whole model.
 
     Args:
-        loss: class of `longtail.losses`, built with the class counts.
-        sampler: class of `longtail.samplers`, built with the labels.
-        training: epochs, batch size, augmentation, optimizer, schedule, precision. Where a transfer or an embedding
-            loss asks for a second stream of images, the batch size is that of each stream, and an epoch sees as many
-            images of the second as of the first.
-        mixing: class of `longtail.augment`, built with the class counts; None mixes no images.
-        transfer: class of `longtail.transfer`, built with the class counts and the channels of the maps it changes.
-        embedding_loss: class of `longtail.embedding`, built with the class counts and the embedding dimension, and
-            added to the loss by its `weight`.
-        balance_twice: a balanced loss under a balanced sampler is meant, so nobody warns.
+        loss: Class of `longtail.losses`, built with the class counts.
+        sampler: Class of `longtail.samplers`, built with the labels.
+        training: Epochs, batch size, augmentation, optimizer, schedule and precision. If a transfer or an embedding
+            loss requests a second stream of images, the batch size is that of each stream, and an epoch draws as many
+            images of the second stream as of the first.
+        mixing: Class of `longtail.augment` that mixes images, built with the class counts. None mixes no images.
+        transfer: Class of `longtail.transfer`, built with the class counts and the channels of the feature maps that it
+            changes.
+        embedding_loss: Class of `longtail.embedding`, built with the class counts and the embedding dimension. It is
+            added to the loss, scaled by its `weight`.
+        balance_twice: Suppress the warning about combining a balanced loss with a balanced sampler.
+
+    Raises:
+        InputError: For an unknown component or option, or for mixing together with a transfer or an embedding loss.
     """
 
     loss: Component = field(default_factory=lambda: Component("CrossEntropy"))
@@ -54,43 +55,46 @@ class Train(Stage):
     def __post_init__(self) -> None:
         self.loss.check(losses)
         self.sampler.check(samplers)
-        for component, package in (
-            (self.mixing, mixings),
-            (self.transfer, transfers),
-            (self.embedding_loss, embedding),
-        ):
+        optional = ((self.mixing, mixings), (self.transfer, transfers), (self.embedding_loss, embedding))
+        for component, package in optional:
             if component is not None:
                 component.check(package)
-        if self.mixing is not None and (self.transfer or self.embedding_loss):
-            other = self.transfer or self.embedding_loss
+        other = self.transfer or self.embedding_loss
+        if self.mixing is not None and other is not None:
             raise InputError(
-                f"{self.mixing.name} makes one image of two classes, and {other and other.name} needs to know of which "
-                "one an image is; leave one of them out"
+                f"{self.mixing.name} makes one image of two classes, but {other.name} requires the single class of "
+                "each image; remove one of them"
             )
 
-    def check(self, data: Dataset, head: Component) -> Component:
-        """The head stays; a loss that takes cosines needs a cosine head.
+    def training_settings(self) -> TrainingConfig:
+        """Return the training settings."""
+        return self.training
 
-        All parts are built once, in vain, so that a value that one of them refuses leaves no run behind.
-        """
+    def image_settings(self) -> dict[str, str]:
+        """Return the settings in use that need images rather than features, each with the reason."""
+        reasons = {
+            "mixing": "mixes images",
+            "transfer": "changes the feature maps of a backbone",
+            "embedding_loss": "trains a backbone",
+        }
+        return {name: reason for name, reason in reasons.items() if getattr(self, name) is not None}
+
+    def warnings(self) -> list[str]:
+        """Return a warning if loss and sampler both compensate for the class counts."""
+        return double_balancing_warnings(self.loss, self.sampler, self.balance_twice)
+
+    def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
+        """Build the components once. The head of the model stays."""
         refuse_head(self.loss, head)
-        with torch.random.fork_rng(devices=[]):
-            self.loss.build(losses, data.class_counts)
-            self.sampler.build(samplers, data.train.targets)
-            if self.mixing is not None:
-                self.mixing.build(mixings, data.class_counts)
-            for part, package in ((self.transfer, transfers), (self.embedding_loss, embedding)):
-                if part is not None:
-                    part.build(package, data.class_counts, 1)  # the width of the net is not known yet
-        return head
-
-    def __call__(self, model: Classifier, data: Dataset, context: Context) -> Classifier:
-        """Train `model` in place and give it back."""
         step = self._step(model, data)
         mixing = None if self.mixing is None else self.mixing.build(mixings, data.class_counts)
         sampler, training = self._streams(step, data.train.targets)
-        train(step, data.train, sampler, training, context, scorer(data, context), mixing)
-        return model
+
+        def run(model: Classifier, context: Context) -> Classifier:
+            train(step, data.train, sampler, training, context, scorer(data, context), mixing)
+            return model
+
+        return PreparedStage(head, run)
 
     def _step(self, model: Classifier, data: Dataset) -> Step:
         loss = self.loss.build(losses, data.class_counts)
@@ -110,11 +114,11 @@ class Train(Stage):
         return channels_at(model.backbone, transfer.options.get("at"), data.train.images.size)
 
     def _streams(self, step: Step, targets_N: Tensor) -> tuple[Sampler, TrainingConfig]:
-        """The sampler, and the settings: for two streams, both double."""
-        asked = [part.stream for part in (step.transfer, step.embedding_loss) if part is not None and part.stream]
-        if not asked:
+        """Return the sampler and the settings; two streams double the batch."""
+        requested = [part.stream for part in (step.transfer, step.embedding_loss) if part is not None and part.stream]
+        if not requested:
             return self.sampler.build(samplers, targets_N), self.training
-        streams = {"first": to_mapping(self.sampler), "second": to_mapping(asked[0])}
+        streams = {"first": to_mapping(self.sampler), "second": to_mapping(requested[0])}
         sampler = Component("TwoStreamSampler", {"num_samples": 2 * len(targets_N), **streams})
         unit = self.training.epoch_unit
         doubled = replace(self.training, batch_size=2 * self.training.batch_size, epoch_unit=unit and 2 * unit)

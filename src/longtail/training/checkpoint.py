@@ -1,6 +1,6 @@
-"""Checkpoints that survive: written beside the last one, flushed to the disk, then renamed over it.
+"""Durable checkpoints: written next to the last one, flushed to disk, then renamed over it.
 
-A checkpoint is a mapping of tensors and plain values, so it loads with `weights_only=True`: no code is unpickled.
+A checkpoint is a mapping of tensors and plain values. It loads with `weights_only=True`, so no code is unpickled.
 """
 
 import pickle
@@ -14,10 +14,10 @@ from longtail.errors import InputError
 
 
 class CheckpointStore:
-    """The checkpoints of one run: the last, and the one before it in case the last is damaged.
+    """Checkpoints of one run: the last one, and the one before it in case the last is damaged.
 
     Args:
-        folder: where they lie; made when the first is written.
+        folder: Folder of the checkpoints. It is created with the first one.
 
     Example:
         >>> import tempfile
@@ -32,10 +32,10 @@ class CheckpointStore:
         self.previous = folder / "previous.pt"
 
     def save(self, state: dict[str, Any]) -> None:
-        """Make `state` the last checkpoint. If the disk is full, the last good one stays.
+        """Make `state` the last checkpoint. If the disk is full, the last good one is kept.
 
         Raises:
-            InputError: if it can not be written, naming the reason and what still stands.
+            InputError: If the checkpoint cannot be written, with the reason and what is kept.
         """
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
@@ -44,14 +44,14 @@ class CheckpointStore:
         except (OSError, RuntimeError) as error:  # torch reports some write errors as RuntimeError
             kept = "the last good checkpoint is kept" if self.last.exists() else "there is no earlier checkpoint"
             raise InputError(
-                f"can not write the checkpoint {self.last}: {error}; {kept}. Free some space, then go on with --resume"
+                f"cannot write the checkpoint {self.last}: {error}; {kept}. Free some space, then resume the run"
             ) from error
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint that can be read; None where there is none.
+        """Return the last checkpoint that can be read, or None if there is none.
 
         Raises:
-            InputError: if there are checkpoints and none can be read.
+            InputError: If there are checkpoints and none can be read.
         """
         damaged = []
         for path in (self.last, self.previous):
@@ -64,6 +64,8 @@ class CheckpointStore:
                 damaged.append(f"{path}: {str(error).splitlines()[0]}")
         if damaged:
             raise InputError(
-                "no checkpoint of this run can be read:\n  " + "\n  ".join(damaged) + "\nstart again in another folder"
+                "no checkpoint of this run can be read:\n  "
+                + "\n  ".join(damaged)
+                + "\nstart a new run in another folder"
             )
         return None

@@ -1,5 +1,6 @@
-"""What a stage may know of the run it is part of: seed, device, where to save, whom to tell."""
+"""Run state shared with stages: seed, device, checkpoint store and log."""
 
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,33 +11,34 @@ from typing import Any
 
 import torch
 
-from longtail._logging import console
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.log import RunLog
 
+logger = logging.getLogger("longtail")
 
-class Interrupted(Exception):  # noqa: N818 - not an error: the user's wish
-    """The user asked to stop and the state is saved; the command line exits with 130."""
+
+class Interrupted(Exception):  # noqa: N818 - a request of the user, not an error
+    """Stop on request of the user. The state is saved; the command line exits with code 130."""
 
 
 @dataclass
 class Context:
-    """The run, as a stage sees it.
+    """Run state as a stage sees it.
 
     Args:
-        seed: of the run.
-        stage: index of the stage, from 0.
-        split: SHA-256 of the split, which a checkpoint of other data would not share.
-        device: where the model lives.
-        store: where checkpoints go.
-        log: where the epochs' rows go.
-        saved: the checkpoint to go on from, where it was written within this stage.
-        watch: what is scored after each epoch: "val", "test" (the paper protocol) or nothing.
-        seconds: training time that lies behind.
-        images: images trained on in that time.
-        stop: set when the user wants to stop.
-        chosen: what stages have chosen on held-out training images, or learnt beside the model, for the result.
-        cache: what a stage has computed and later ones may use again, such as features.
+        seed: Seed of the run.
+        stage: Index of the stage, from 0.
+        split: SHA-256 of the training split. A checkpoint of other data has another one.
+        device: Device of the model.
+        store: Store of the checkpoints.
+        log: Log of the epochs.
+        saved: Checkpoint to continue from, if it was written within this stage.
+        watch: Part that is evaluated after each epoch: "val", "test" (the paper protocol) or None.
+        seconds: Training time so far.
+        images: Images trained on in that time.
+        stop: Set when the user asks to stop.
+        chosen: What stages have chosen on held-out training images or learned in addition to the model, for the result.
+        cache: Values that a stage has computed and later stages may use, such as features.
     """
 
     seed: int
@@ -54,12 +56,12 @@ class Context:
     cache: dict[str, Any] = field(default_factory=dict)
 
     def add_time(self, seconds: float, images: int) -> None:
-        """Account for training that has been done."""
+        """Add finished training to the totals."""
         self.seconds += seconds
         self.images += images
 
     def place(self) -> dict[str, Any]:
-        """What every checkpoint says of the run: which stage, what it has cost so far, and what was chosen."""
+        """Return the part of a checkpoint that all stages share: position, cost so far, and choices."""
         return {
             "stage": self.stage,
             "split": self.split,
@@ -71,15 +73,19 @@ class Context:
 
 @contextmanager
 def stopping_on_signals(stop: threading.Event) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM set `stop` so that the state can be saved; a second Ctrl-C stops at once."""
+    """Set `stop` on Ctrl-C and SIGTERM, so that the state can be saved. A second signal stops at once.
+
+    Args:
+        stop: Event that the training loop checks after every step.
+    """
 
     def ask(signum: int, frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        console.print("stopping: saving the state after this step (again to stop at once)")
+        logger.info("stopping: saving the state after this step (again to stop at once)")
 
-    if threading.current_thread() is not threading.main_thread():  # signals belong to the main thread
+    if threading.current_thread() is not threading.main_thread():  # signal handlers belong to the main thread
         yield
         return
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

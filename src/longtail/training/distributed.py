@@ -1,4 +1,4 @@
-"""What several processes that train together share: nothing, where there is one."""
+"""Collectives over the ranks of a training; no-ops in a single process."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, distributed
 
 
 def rank_and_size() -> tuple[int, int]:
-    """Which process this is, and how many train together.
+    """Return the rank of this process and the number of ranks.
 
     Example:
         >>> rank_and_size()

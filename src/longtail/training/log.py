@@ -1,4 +1,4 @@
-"""A line per epoch, in `log.jsonl` always, in TensorBoard or W&B where asked for."""
+"""Log of a run: one row per epoch in `log.jsonl`, and in TensorBoard or W&B on request."""
 
 import importlib
 import json
@@ -13,21 +13,21 @@ LOGGERS = ("tensorboard", "wandb")
 
 
 class Sink(Protocol):
-    """Where else rows go."""
+    """Additional destination of the rows."""
 
     def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Record the numbers of one epoch."""
+        """Record the metrics of one epoch."""
 
 
 class RunLog:
-    """The rows of a run.
+    """Log of a run.
 
     Args:
-        path: of the `log.jsonl`.
-        keep: rows already there that stand before this (stage, epoch) are kept, later ones are dropped: a resumed run
-            writes them anew.
-        loggers: names of further sinks, checked by `check_loggers`.
-        config: shown by the sinks.
+        path: Path of `log.jsonl`.
+        keep: Existing rows before this (stage, epoch) are kept. Later ones are dropped, because a resumed run writes
+            them again.
+        loggers: Names of additional sinks, checked by `check_loggers`.
+        config: Configuration that the sinks show.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class RunLog:
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row; nested numbers reach the sinks as "val/top1"."""
+        """Append a row. Nested metrics reach the sinks as "val/top1"."""
         self.rows.append(dict(row))
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         numbers = {key: value for key, value in _flat(row).items() if key not in ("stage", "epoch")}
         for sink in self._sinks:
@@ -53,10 +53,10 @@ class RunLog:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a `log.jsonl`; none where there is no file. A last line cut short by a kill is left out."""
+    """Return the rows of a `log.jsonl`, or none if there is no file. A last line cut short by a kill is dropped."""
     if not path.exists():
         return []
-    *lines, unfinished = path.read_text().split("\n")
+    *lines, unfinished = path.read_text(encoding="utf-8").split("\n")
     del unfinished
     return [json.loads(line) for line in lines]
 
@@ -94,10 +94,10 @@ class _WandB:
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Refuse early what could not be logged to.
+    """Check that every logger can be used.
 
     Raises:
-        InputError: for an unknown logger (with the nearest), or one that is not installed.
+        InputError: For an unknown logger (with the nearest one), or one that is not installed.
     """
     for name in names:
         if name not in LOGGERS:

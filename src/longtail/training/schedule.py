@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of where a stage stands."""
+"""Learning rate as a pure function of the position in a stage."""
 
 import math
 
@@ -6,14 +6,14 @@ from longtail.config.schema import ScheduleConfig
 
 
 def learning_rate_factor(schedule: ScheduleConfig, epoch: int, step: int, epochs: int, steps_per_epoch: int) -> float:
-    """Share of the peak learning rate at a step.
+    """Return the learning rate at a step as a factor of the peak learning rate.
 
     Args:
-        schedule: kind, warm-up and milestones, as shares of the stage.
-        epoch: from 0.
-        step: within the epoch, from 0.
-        epochs: of the stage.
-        steps_per_epoch: steps of each.
+        schedule: Kind, warm-up and milestones, as shares of the stage.
+        epoch: Epoch, from 0.
+        step: Step within the epoch, from 0.
+        epochs: Epochs of the stage.
+        steps_per_epoch: Steps of each epoch.
 
     Example:
         >>> ldam = ScheduleConfig(kind="multistep", warmup=5 / 200, milestones=(0.8, 0.9), gamma=0.01, per="epoch")

@@ -1,10 +1,11 @@
-"""What one training step computes: images and labels -> a scalar loss.
+"""One training step: images and labels -> a scalar loss.
 
-A module of its own, so that the whole of it can be compiled, captured or wrapped for several ranks.
+A module of its own, so that all of it can be compiled, captured or wrapped for several ranks.
 Shapes: B = batch, D = embedding dimension, C = classes.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +19,26 @@ from longtail.transfer.base import Transfer
 
 
 class Step(nn.Module):
-    """The model under a loss.
+    """Model and loss.
 
-    Where there are two streams of images (`longtail.samplers.TwoStreamSampler`), the odd rows of a batch are of the
-    second one. A stream that an embedding loss asks for is for that loss alone; all else learns from the even rows.
+    With two streams of images (`longtail.samplers.TwoStreamSampler`), the odd rows of a batch belong to the second
+    stream. A stream that an embedding loss requests is used by that loss only; everything else learns from the even
+    rows.
 
     Args:
-        model: images -> logits.
-        loss: logits, targets -> scalar; one that declares `uses_embeddings` is given them too.
-        backbone: "train"; "freeze" keeps its batch norm in evaluation mode; "skip" takes embeddings for images, so that
-            only the head is run. What of it learns is for the parameters' `requires_grad` to say.
-        embedding_loss: embeddings, targets -> scalar, added to the loss.
-        transfer: changes feature maps on their way through the backbone, and weights the examples.
+        model: Images -> logits.
+        loss: Logits, targets -> scalar. A loss with the attribute `uses_embeddings` set receives the embeddings too.
+        backbone: "train" trains it. "freeze" keeps its batch norm in evaluation mode. "skip" takes embeddings in place
+            of images, so that only the head is run. Which parameters learn is set by their `requires_grad`.
+        embedding_loss: Embeddings, targets -> scalar, added to the loss.
+        transfer: Changes feature maps within the backbone, and weights the examples.
 
     Raises:
-        InputError: if a transfer is to weight the examples of a loss that is not one of longtail's contract, or stands
-            beside an embedding loss with a stream of its own, or there is no such part of the backbone as it names.
+        InputError: If a transfer is combined with a loss that is not a `longtail.losses.base.Loss`, or with an
+            embedding loss that requests a stream, or if the backbone has no part of the requested name.
     """
+
+    backbone: Literal["train", "freeze", "skip"]
 
     def __init__(
         self,
@@ -50,43 +54,30 @@ class Step(nn.Module):
         self.backbone = backbone
         self.embedding_loss = embedding_loss
         self.transfer = transfer
-        self.uses_embeddings: bool = getattr(loss, "uses_embeddings", False)
+        self.uses_embeddings = takes_embeddings(loss)
         if transfer is not None:
-            if not isinstance(loss, Loss):
-                raise InputError(
-                    f"a transfer weights the examples one by one, which {type(loss).__name__} does not allow; take a "
-                    "loss of longtail.losses, or derive yours from longtail.losses.base.Loss"
-                )
-            if embedding_loss is not None and embedding_loss.stream is not None:
-                raise InputError(
-                    f"{type(embedding_loss).__name__} asks for a second stream of images for itself alone, and "
-                    f"{type(transfer).__name__} works on all images of a step; give the embedding loss other pairs "
-                    "(pairs='batch', say), or leave one of the two out"
-                )
-            if transfer.uses_maps:
-                find_stage(model.backbone, transfer.at)
-            loss.reduction = "none"
+            _weighted_by_transfer(model, loss, embedding_loss, transfer).reduction = "none"
 
     def train(self, mode: bool = True) -> "Step":
-        """Training mode for all but a frozen backbone."""
+        """Set the training mode of everything but a frozen backbone."""
         super().train(mode)
         if self.backbone != "train":
             self.model.backbone.eval()
         return self
 
     def set_progress(self, progress: float) -> None:
-        """Tell loss and transfer which share of the stage lies behind; the loop does so before each epoch."""
+        """Pass the share of the stage that is done to loss and transfer; the loop calls this before each epoch."""
         for listener in (self.loss, self.transfer):
             if isinstance(listener, (Loss, Transfer)):
                 listener.set_progress(progress)
 
-    def beside_model(self) -> dict[str, nn.Module]:
-        """What has a state of its own beside the model, by name."""
+    def auxiliary_modules(self) -> dict[str, nn.Module]:
+        """Return the modules that have a state in addition to the model, by name."""
         parts = {"loss": self.loss, "embedding_loss": self.embedding_loss, "transfer": self.transfer}
         return {name: part for name, part in parts.items() if part is not None}
 
     def forward(self, images_BCHW: Tensor, targets: Tensor) -> Tensor:
-        """The loss of a batch of augmented images."""
+        """Return the loss of a batch of augmented images."""
         if self.transfer is not None:
             return self._with_transfer(self.transfer, images_BCHW, targets)
         embeddings_BD = images_BCHW if self.backbone == "skip" else self.model.embed(images_BCHW)
@@ -108,7 +99,7 @@ class Step(nn.Module):
         return loss
 
     def _with_transfer(self, transfer: Transfer, images_BCHW: Tensor, targets_B: Tensor) -> Tensor:
-        """The mean, over the batch, of the weighted losses of images whose features the transfer has changed."""
+        """Return the mean of the weighted losses of images whose features the transfer has changed."""
         embeddings_BD, weights_B = self._changed(transfer, images_BCHW, targets_B)
         logits_BC = transfer.adjust(self.model.head(embeddings_BD), embeddings_BD, targets_B, self.model.head)
         extra = (embeddings_BD,) if self.uses_embeddings else ()
@@ -117,7 +108,7 @@ class Step(nn.Module):
         return loss if self.embedding_loss is None else loss + self._embedding_loss(embeddings_BD, targets_B)
 
     def _changed(self, transfer: Transfer, images_BCHW: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Embeddings, and a weight for each example."""
+        """Return the embeddings and a weight for each example."""
         if not transfer.uses_maps:
             return self.model.embed(images_BCHW), None
         second_B = torch.zeros_like(targets_B, dtype=torch.bool)
@@ -133,3 +124,28 @@ class Step(nn.Module):
 
         with find_stage(self.model.backbone, transfer.at).register_forward_hook(change):
             return self.model.embed(images_BCHW), weights[-1]
+
+
+def takes_embeddings(loss: Callable[..., Any]) -> bool:
+    """Return whether a loss takes the embeddings as its third argument."""
+    return bool(getattr(loss, "uses_embeddings", False))  # a third party's loss may lack the attribute
+
+
+def _weighted_by_transfer(
+    model: Classifier, loss: nn.Module, embedding_loss: EmbeddingLoss | None, transfer: Transfer
+) -> Loss:
+    """Return the loss, if a transfer can weight its examples."""
+    if not isinstance(loss, Loss):
+        raise InputError(
+            f"a transfer weights single examples, which {type(loss).__name__} does not support; use a loss of "
+            "longtail.losses, or derive yours from longtail.losses.base.Loss"
+        )
+    if embedding_loss is not None and embedding_loss.stream is not None:
+        raise InputError(
+            f"{type(embedding_loss).__name__} requests a second stream of images for itself, but "
+            f"{type(transfer).__name__} acts on all images of a step; give the embedding loss other pairs "
+            "(pairs='batch'), or remove one of the two"
+        )
+    if transfer.uses_maps:
+        find_stage(model.backbone, transfer.at)
+    return loss

@@ -14,7 +14,6 @@ import torch
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.report.mistakes import Mixup, main_mixups, mixups
-from longtail.report.wording import several
 from longtail.run.folder import load_config
 
 MOST = 8
@@ -92,9 +91,8 @@ def _length(place: Path) -> str:
     """How long a run's first stage trains, as its configuration says."""
     if not (place / "config.yaml").is_file():
         return ""
-    training = load_config(place).stages[0].options.get("training") or {}
-    steps, epochs = training.get("iterations"), training.get("epochs")
-    return several(steps, "step") if steps else several(epochs, "epoch") if epochs else ""
+    training = load_config(place).stages[0].training_settings()
+    return "" if training is None else training.length
 
 
 def _refuse_others(

@@ -1,17 +1,17 @@
-"""Training a head while the sample rates of the classes are learnt: the bilevel loop of BALMS.
+"""Training of a head while the sample rates of the classes are learned: the bilevel update of BALMS.
 
 Balanced Meta-Softmax (Ren et al., NeurIPS 2020, https://arxiv.org/abs/2007.10740), supplement B.1. An iteration of the
-authors: (1) draw a batch by the rates; (2) copy the head and its velocities; (3) take a differentiable step down the
-loss, in which each example has its straight-through sample, of value one, as its weight; (4) plain cross-entropy of the
-copy on a class-balanced batch; (5) a step of Adam on the rates; (6) the real step, of the same batch without weights.
+authors: (1) draw a batch by the sample rates; (2) copy the head and its velocities; (3) take a differentiable step down
+the loss, in which each example has its straight-through sample, of value one, as its weight; (4) compute the plain
+cross-entropy of the copy on a class-balanced batch; (5) take a step of Adam on the sample rates; (6) take the real step
+on the same batch, without weights.
 
-Since the weights have the value one, the step of (3) and that of (6) are the same numbers. So it is taken once, for
-real, and what (5) asks for is had in closed form (`example_gradients`): no copy, no second backward pass, and no graph
-that outlives the step.
-Shapes: B = batch, M = meta batch, S = steps, D = embedding dimension, C = classes, R = uniforms of an image.
+Because the weights have the value one, the steps of (3) and (6) are the same numbers. The step is therefore taken once,
+for real, and the gradient that (5) requires is computed in closed form (`example_gradients`): no copy, no second
+backward pass, and no graph that outlives the step.
+Shapes: B = batch, M = meta batch, S = steps, D = embedding dimension, C = classes, R = uniform numbers of an image.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtail import _random as randomness
-from longtail._logging import progress_bar
-from longtail.augment.policies import Augment, policy
+from longtail.augment.policies import policy
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Part
 from longtail.errors import InputError
@@ -37,13 +36,12 @@ from longtail.training.balms.lookahead import (
     logit_slopes,
     softmax_residuals,
 )
-from longtail.training.context import Context, Interrupted
+from longtail.training.context import Context
 from longtail.training.distributed import average_, rank_and_size
-from longtail.training.loop import AUTOCAST, LOOK_EVERY, TrainState, finish_epoch, look, prepare, save_and_stop
-from longtail.training.schedule import learning_rate_factor
-from longtail.training.step import Step
-
-Score = Callable[[nn.Module], dict[str, float]]
+from longtail.training.feed import shape_of_epoch
+from longtail.training.loop import Score, prepare, run_epochs
+from longtail.training.state import AUTOCAST, TrainState
+from longtail.training.step import Step, takes_embeddings
 
 
 def train_bilevel(
@@ -57,58 +55,36 @@ def train_bilevel(
     meta_batch_size: int = 512,
     draw_ahead: int = 1,
 ) -> None:
-    """Train the head of `step.model` and the rates of `sampler`, in place; go on from the context's checkpoint.
+    """Train the head of `step.model` and the rates of `sampler` in place.
 
     Args:
-        step: model and loss; of the model, only the head learns.
-        data: images, or embeddings in their place, and labels; the meta batches are drawn from them too.
-        sampler: whose rates are learnt.
-        settings: as of `longtail.training.loop.train`, without `clip_norm` and `ema`.
-        context: seed, device, checkpoints, log.
-        score: called with the model after each epoch.
-        meta_batch_size: images of the class-balanced batch that the rates are judged by (over all ranks).
-        draw_ahead: batches drawn by the same rates, for images that workers read from disk.
+        step: Model and loss. Only the head of the model learns.
+        data: Images, or embeddings in their place, and labels. The meta batches are drawn from them too.
+        sampler: Sampler whose rates are learned.
+        settings: Settings as for `longtail.training.loop.train`, without `clip_norm` and `ema`.
+        context: Seed, device, checkpoints and log. If it holds a checkpoint of this stage, training continues from it.
+        score: Function of the model that is called after each epoch.
+        meta_batch_size: Images of the class-balanced batch on which the rates are evaluated, over all ranks.
+        draw_ahead: Batches drawn with the same rates, for images that workers read from disk.
 
     Raises:
-        InputError: if the loss is no longer finite, or batches can not be divided among the ranks.
-        Interrupted: if the user asked to stop; the state is saved.
+        InputError: If a loss is not finite, or the batches cannot be divided among the ranks.
+        Interrupted: If the user asked to stop. The state is saved.
     """
-    batch = min(settings.batch_size, sampler.num_samples)
-    steps = -(-sampler.num_samples // batch)
-    settings = settings.in_epochs(steps)
+    settings = settings.in_epochs(shape_of_epoch(settings, sampler)[1])
     prepare(step, settings, context)
     state = BilevelState(step, sampler.to(context.device), settings, context)
-    feed = Feed(data, sampler, context, policy(settings.augment).to(context.device), batch, meta_batch_size, draw_ahead)
-    with progress_bar("training", settings.epochs * steps, state.epoch * steps + state.step) as bar:
-        for epoch in range(state.epoch, settings.epochs):
-            step.set_progress(epoch / settings.epochs)
-            started, first = time.perf_counter(), state.step
-            for index, drawn, balanced in feed.batches(epoch, first, steps):
-                factor = learning_rate_factor(settings.schedule, epoch, index, settings.epochs, steps)
-                torch.manual_seed(randomness.key("step", context.seed, context.stage, epoch, index))
-                state.learn(drawn, balanced, settings.optimizer.lr * factor)
-                bar.advance()
-                if (index + 1) % LOOK_EVERY == 0 or index + 1 == steps:
-                    look(state, bar, settings)
-                if context.stop.is_set() and (index + 1) % draw_ahead == 0 and index + 1 < steps:
-                    context.add_time(time.perf_counter() - started, (index + 1 - first) * batch)
-                    save_and_stop(state, bar, settings)
-            seconds, images_seen = time.perf_counter() - started, (steps - first) * batch
-            context.add_time(seconds, images_seen)
-            finish_epoch(state, context, score, settings.optimizer.lr * factor, images_seen / seconds, seconds)
-            if context.stop.is_set():
-                raise Interrupted
-    state.hand_over()
+    run_epochs(MetaFeed(data, sampler, settings, context, meta_batch_size, draw_ahead), state, score)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """This rank's share of a batch.
+    """Share of a batch that belongs to this rank.
 
     Args:
-        images: augmented images (B, 3, H, W), or embeddings (B, D) in their place.
-        targets_B: their labels.
-        draw: their record, for a batch that the sample rates drew.
+        images: Augmented images (B, 3, H, W), or embeddings (B, D) in their place.
+        targets_B: Labels.
+        draw: Record of the draw, for a batch drawn by the sample rates.
     """
 
     images: Tensor
@@ -116,63 +92,63 @@ class Batch:
     draw: MetaDraw | None = None
 
 
-class Feed:
-    """Draws the batches of a step just before it, so that they are of the rates of now.
+class MetaFeed:
+    """Pairs of batches, one drawn by the sample rates and one class-balanced.
 
-    Every rank draws the whole batch and takes its part, so that several ranks see what one would.
+    A pair is drawn just before its step, so that it follows the present rates. Every rank draws the whole batch and
+    takes its part, so that several ranks see what one rank would.
 
     Args:
-        data: images and labels.
-        sampler: whose rates draw the batches.
-        context: seed, stage, device.
-        augment: what happens to images.
-        batch_size: B over all ranks.
+        data: Images and labels.
+        sampler: Sampler whose rates draw the batches.
+        settings: Training settings.
+        context: Seed, stage and device.
         meta_batch_size: M over all ranks.
-        ahead: steps whose batches are drawn by the same rates.
+        ahead: Steps whose batches are drawn with the same rates.
 
     Raises:
-        InputError: if the ranks can not share the batches evenly, or a size is not positive.
+        InputError: If the ranks cannot share the batches evenly, or a size is not positive.
     """
 
     def __init__(
         self,
         data: Part,
         sampler: MetaSampler,
+        settings: TrainingConfig,
         context: Context,
-        augment: Augment,
-        batch_size: int,
         meta_batch_size: int,
         ahead: int,
     ) -> None:
         rank, size = rank_and_size()
-        if batch_size % size or meta_batch_size % size or min(meta_batch_size, ahead) < 1:
+        self.batch_size, self.steps = shape_of_epoch(settings, sampler)
+        if self.batch_size % size or meta_batch_size % size or min(meta_batch_size, ahead) < 1:
             raise InputError(
-                f"meta_batch_size and draw_ahead must be at least 1, and batches a multiple of the {size} ranks, "
-                f"not batch_size={batch_size}, meta_batch_size={meta_batch_size}, draw_ahead={ahead}"
+                f"`meta_batch_size` and `draw_ahead` must be >= 1, and batches a multiple of the {size} ranks, got "
+                f"batch_size={self.batch_size}, meta_batch_size={meta_batch_size}, draw_ahead={ahead}"
             )
-        self.data, self.sampler, self.context, self.augment = data, sampler, context, augment
-        self.batch_size, self.ahead = batch_size, ahead
+        self.data, self.sampler, self.context, self.stop_every = data, sampler, context, ahead
+        self.augment = policy(settings.augment).to(context.device)
         self.mine = slice(rank, None, size)
         self.balanced = ClassBalancedSampler(data.targets, num_samples=meta_batch_size)
         self.targets_N = data.targets.to(context.device)
         self.stream = randomness.key("stream", context.seed, context.stage)
 
-    def batches(self, epoch: int, first: int, last: int) -> Iterator[tuple[int, Batch, Batch]]:
-        """Step, the batch that the rates drew, and the class-balanced one, for the steps from `first` to `last`."""
-        for start in range(first, last, self.ahead):
-            steps = range(start, min(start + self.ahead, last))
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[Batch, Batch]]:
+        """Yield the batch drawn by the rates and the class-balanced one, for each step starting with `first`."""
+        for start in range(first, self.steps, self.stop_every):
+            steps = range(start, min(start + self.stop_every, self.steps))
             draws = [self.sampler.draw_batch(self.batch_size, self._generator("draw", epoch, i)) for i in steps]
             order_SB = torch.stack([draw.indices_B for draw in draws])
             meta_SM = torch.stack([self.balanced.draw(self._generator("meta", epoch, i), 0.0) for i in steps])
             drawn, balanced = self._views("draw", epoch, steps, order_SB), self._views("meta", epoch, steps, meta_SM)
-            for index, draw, batch, meta_batch in zip(steps, draws, drawn, balanced, strict=True):
-                yield index, Batch(batch.images, batch.targets_B, draw.part(self.mine)), meta_batch
+            for draw, batch, meta_batch in zip(draws, drawn, balanced, strict=True):
+                yield Batch(batch.images, batch.targets_B, draw.part(self.mine)), meta_batch
 
     def _generator(self, purpose: str, epoch: int, index: int) -> torch.Generator:
         return randomness.generator("bilevel", purpose, self.stream, epoch, index)
 
     def _views(self, purpose: str, epoch: int, steps: range, order_SB: Tensor) -> Iterator[Batch]:
-        """This rank's share of each batch, augmented."""
+        """Yield this rank's share of each batch, augmented."""
         shape = (order_SB.shape[1], self.augment.num_uniforms)
         uniforms = [randomness.uniforms(shape, "augment", purpose, self.stream, epoch, index) for index in steps]
         uniforms_SBR, order_SB = torch.stack(uniforms)[:, self.mine], order_SB[:, self.mine]
@@ -184,19 +160,30 @@ class Feed:
 
 
 class BilevelState(TrainState):
-    """All that changes during a bilevel stage: what changes in any stage, and the sample rates."""
+    """State of a bilevel stage: that of any stage, and the sample rates.
+
+    Args:
+        step: Model and loss.
+        sampler: Sampler whose rates are learned, on the device.
+        settings: Training settings.
+        context: Run state.
+    """
 
     def __init__(self, step: Step, sampler: MetaSampler, settings: TrainingConfig, context: Context) -> None:
         self.sampler = sampler
         self.head: nn.Module = step.model.head
         super().__init__(step, settings, context)
 
-    def learn(self, drawn: Batch, balanced: Batch, lr: float) -> None:
-        """One iteration: a step of the head, and one of the rates by what the first did to a balanced batch.
+    def update(self, lr: float, *batch: Any) -> None:
+        """Take one step of the head, and one of the rates by the effect of the first on a class-balanced batch.
 
         No value is read back from the device.
+
+        Args:
+            lr: Learning rate of the head.
+            batch: Batch drawn by the rates and class-balanced batch.
         """
-        assert drawn.draw is not None
+        drawn, balanced = batch
         embeddings_BD, meta_MD = self._embed(drawn.images), self._embed(balanced.images)
         residuals_BC, before = self._descend(embeddings_BD, drawn.targets_B, lr)
         _, _, pull = self._gradients(F.cross_entropy, meta_MD, balanced.targets_B)
@@ -208,9 +195,8 @@ class BilevelState(TrainState):
         self.sampler.learn(gradient_K)
 
     def _descend(self, embeddings_BD: Tensor, targets_B: Tensor, lr: float) -> tuple[Tensor, dict[str, Tensor]]:
-        """A step of the head; what the loss asked of the logits, and the parameters that it asked it of."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        """Take a step of the head; return the gradient at the logits and the parameters before the step."""
+        self.set_lr(lr)
         loss, residuals_BC, gradients = self._gradients(self.task.loss, embeddings_BD, targets_B)
         average_([loss, *gradients.values()])
         parameters = dict(self.head.named_parameters())
@@ -224,7 +210,7 @@ class BilevelState(TrainState):
     def _gradients(
         self, loss: Callable[..., Tensor], embeddings_BD: Tensor, targets_B: Tensor
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """A mean loss, its gradient with respect to the logits, and with respect to the head's parameters."""
+        """Return a mean loss and its gradients with respect to the logits and to the parameters of the head."""
         if isinstance(self.head, nn.Linear):
             with torch.no_grad():
                 logits_BC: Tensor = self.head(embeddings_BD)
@@ -243,16 +229,16 @@ class BilevelState(TrainState):
         with torch.no_grad(), torch.autocast(self.context.device.type, dtype, enabled=dtype is not None):
             return self.task.model.embed(images).float()
 
-    def remarks(self) -> dict[str, Any]:
-        """The sample rates, in the order of the labels."""
+    def extra_metrics(self) -> dict[str, Any]:
+        """Return the sample rates, in the order of the labels."""
         return {"rates": [round(rate, 5) for rate in self.sampler.rates.tolist()]}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on, the sample rates and their optimizer among it."""
+        """Return everything that is needed to resume, with the sample rates and their optimizer."""
         return {**super().state_dict(), "sampler": self.sampler.state_dict()}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from a checkpoint of this stage."""
+        """Continue from a checkpoint of this stage."""
         super().load_state_dict(saved)
         self.sampler.load_state_dict(saved["sampler"])
 
@@ -260,17 +246,17 @@ class BilevelState(TrainState):
 def _residuals(
     loss: Callable[..., Tensor], logits_BC: Tensor, targets_B: Tensor, embeddings_BD: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A mean loss and its gradient with respect to the logits: in closed form where it is a shifted cross-entropy."""
+    """Return a mean loss and its gradient at the logits, in closed form if it is a shifted cross-entropy."""
     shift_C = _shift_of(loss)
     if shift_C is not None:
         return softmax_residuals(logits_BC + shift_C, targets_B)
     leaf_BC = logits_BC.requires_grad_()
-    value = loss(leaf_BC, targets_B, *((embeddings_BD,) if getattr(loss, "uses_embeddings", False) else ()))
+    value = loss(leaf_BC, targets_B, *((embeddings_BD,) if takes_embeddings(loss) else ()))
     return value.detach(), torch.autograd.grad(value, leaf_BC)[0]
 
 
 def _shift_of(loss: Callable[..., Tensor]) -> Tensor | float | None:
-    """What a loss adds to the logits before plain cross-entropy; None of one that does something else."""
+    """Return what a loss adds to the logits before plain cross-entropy, or None if it computes something else."""
     if loss is F.cross_entropy:
         return 0.0
     if not isinstance(loss, Loss) or loss.reduction != "mean" or loss.has_absent:

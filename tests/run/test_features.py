@@ -12,11 +12,12 @@ from longtail.data.formats.digits import load_digits_lt
 from longtail.data.formats.feature_dataset import MappedFeatures, load_feature_data
 from longtail.data.formats.features import write_features
 from longtail.errors import InputError
-from longtail.run.fit import fit, load_trained
-from longtail.run.on_features import advice, check_features
-from longtail.run.resolve import plan_run
-from tests.cli.calling import call
-from tests.data.helpers import blocks, made_up
+from longtail.run.fit import fit
+from longtail.run.recommend import check_features, recommend_for_features
+from longtail.run.resolve import resolve_names
+from longtail.run.run import Run
+from tests.cli.test_cli import call
+from tests.data.feature_files import blocks, made_up
 
 CPU = torch.device("cpu")
 
@@ -30,7 +31,7 @@ def two_clouds(path: Path, views: int = 0) -> Path:
 
 
 def planned(path: Path, method: str, *changes: dict) -> Config:
-    return plan_run(str(path), method, None, [{"training": {"epochs": 3}}, *changes], CPU).config
+    return resolve_names(str(path), method, None, [{"training": {"epochs": 3}}, *changes], CPU).config
 
 
 @pytest.mark.parametrize("method", ["ce", "crt", "tau-norm", "ncm", "balms"])
@@ -41,7 +42,7 @@ def test_methods_of_one_and_two_stages_learn_from_features(tmp_path, method):
     run = fit(config, tmp_path / "run")
     assert run.scores.balanced == 100.0
     assert (tmp_path / "run" / "report.html").exists()
-    trained = load_trained(tmp_path / "run", CPU)
+    trained = Run(tmp_path / "run").trained(CPU)
     data = load_feature_data(config.data)
     with torch.no_grad():
         logits = trained.model(next(data.test.images.batches(torch.arange(4)[None], None)))
@@ -61,11 +62,11 @@ def test_the_head_learns_to_the_bit_what_it_learns_from_the_images(tmp_path):
 
 def test_augmented_views_are_trained_on_where_there_are_some(tmp_path):
     data = load_feature_data(DataConfig(name=str(two_clouds(tmp_path / "f.npz", views=2))))
-    recipe, changes, why = advice(data.train.images)
+    recipe, changes, why = recommend_for_features(data.train.images)
     assert (recipe, changes["training"]) == ("own-features", {"augment": "views"})
     assert "2 augmented views" in why
     config = planned(tmp_path / "f.npz", "ce")
-    assert config.stages[0].options["training"]["augment"] == "views"
+    assert config.stages[0].training.augment == "views"
     views = fit(config, tmp_path / "views", report=False)
     plain = fit(planned(tmp_path / "f.npz", "ce", {"training": {"augment": "none"}}), tmp_path / "plain", report=False)
     weights = [torch.load(run.folder / "checkpoint" / "last.pt")["model"]["head.weight"] for run in (views, plain)]
@@ -75,7 +76,7 @@ def test_augmented_views_are_trained_on_where_there_are_some(tmp_path):
 
 
 def test_without_a_method_the_choice_is_explained(tmp_path):
-    plan = plan_run(str(two_clouds(tmp_path / "f.npz")), None, None, [], CPU)
+    plan = resolve_names(str(two_clouds(tmp_path / "f.npz")), None, None, [], CPU)
     assert plan.config.method == "balanced-softmax"
     assert plan.reasons[1] == "a head alone: the data are features of 5 dimensions"
 
@@ -119,4 +120,6 @@ def test_what_asks_for_features_is_refused_on_images():
 
 def test_advice_names_the_width():
     images = MappedFeatures(np.zeros((2, 64)), torch.tensor([[0, 1]]))
-    assert advice(images)[1] == {"model": {"backbone": {"name": "FeatureBackbone", "embedding_dim": 64}}}
+    assert recommend_for_features(images)[1] == {
+        "model": {"backbone": {"name": "FeatureBackbone", "embedding_dim": 64}}
+    }
