@@ -231,7 +231,7 @@ def test_predictions_that_cannot_be_scored_are_refused() -> None:
         evaluate_predictions(torch.tensor([0, 7]), TWO, [500, 5])
     with pytest.raises(InputError, match="at least two classes"):
         evaluate_predictions(TWO, TWO, [500])
-    with pytest.raises(InputError, match="must not exceed"):
+    with pytest.raises(InputError, match="`few` must be at most `many`"):
         evaluate_predictions(TWO, TWO, [500, 5], many=10, few=20)
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtail import stages
 from longtail._random import key
 from longtail.component import Component
 from longtail.config import recipes
+from longtail.config.convert import from_mapping
 from longtail.errors import InputError
 from longtail.models import DLSAHead
 from longtail.models.cifar import small_net
@@ -21,6 +21,7 @@ from longtail.posthoc.dlsa import FilterSettings
 from longtail.posthoc.dlsa import correction as dlsa
 from longtail.stages import Filter
 from longtail.stages import filter as module
+from longtail.stages.base import Stage
 from longtail.training.context import Context, Interrupted
 from longtail.training.log import RunLog
 from longtail.training.predict import predict
@@ -52,7 +53,7 @@ def test_it_does_what_the_post_hoc_object_does(data, model, context):
     SHORT(model, data, context)
     fitted = DLSA(SHORT, seed=key(context.seed, context.stage)).fit(embeddings, data.train.targets, head)
     assert isinstance(model.head, DLSAHead)
-    assert model.head_component == SHORT.check(data, LINEAR) == fitted.component
+    assert model.head_component == fitted.component
     torch.testing.assert_close(model.head(embeddings.clone()).detach(), fitted.predict_logits(embeddings))
     assert all(map(torch.equal, model.backbone.state_dict().values(), before.values()))
     assert not model.training
@@ -126,21 +127,21 @@ def test_a_classifier_in_training_heeds_the_wish_to_stop(data, model, context):
     assert context.log.rows == []
 
 
-def test_kept_weights_need_a_linear_head(data):
-    keep = replace(SHORT, initialize="keep")
-    assert keep.check(data, LINEAR).name == "DLSAHead"
-    with pytest.raises(InputError, match="cannot start from a CosineHead, only from a LinearHead"):
-        keep.check(data, Component("CosineHead"))
-    assert SHORT.check(data, Component("CosineHead")).name == "DLSAHead"
+def test_kept_weights_need_a_linear_head(data, model):
+    keep, cosine = replace(SHORT, initialize="keep"), Component("CosineHead")
+    assert keep.prepare(model, data, LINEAR).head.name == "DLSAHead"
+    with pytest.raises(InputError, match="start only from a LinearHead, not from a CosineHead"):
+        keep.prepare(model, data, cosine)
+    assert SHORT.prepare(model, data, cosine).head == DLSA(SHORT).component
 
 
 def test_its_options_are_checked_as_those_of_any_stage():
-    built = stages.build(Component("Filter", {"levels": 3, "flow": {"epochs": 4}, "loss": "CrossEntropy"}))
+    built = from_mapping(Stage, {"name": "Filter", "levels": 3, "flow": {"epochs": 4}, "loss": "CrossEntropy"})
     assert (built.levels, built.flow.epochs, built.loss) == (3, 4, Component("CrossEntropy"))
-    with pytest.raises(InputError, match="no setting of Filter 'cluster'; did you mean clusters"):
-        stages.build(Component("Filter", {"cluster": 3}))
-    with pytest.raises(InputError, match=r"no setting of Filter\.flow 'epoch'; did you mean epochs"):
-        stages.build(Component("Filter", {"flow": {"epoch": 3}}))
+    with pytest.raises(InputError, match=r"no setting of stages\.1 'cluster'; did you mean clusters"):
+        from_mapping(Stage, {"name": "Filter", "cluster": 3}, "stages.1")
+    with pytest.raises(InputError, match=r"no setting of stages\.1\.flow 'epoch'; did you mean epochs"):
+        from_mapping(Stage, {"name": "Filter", "flow": {"epoch": 3}}, "stages.1")
 
 
 def test_the_recipes_keep_the_published_settings():

@@ -5,8 +5,9 @@ usual training recipe. The method recipe lists the stages. A stage file holds th
 overrides per training recipe. Other packages add recipes through the entry point group `longtail`.
 """
 
+import importlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -76,6 +77,15 @@ def about(kind: Kind, name: str) -> str:
     return text(kind, name).splitlines()[0].lstrip("# ")
 
 
+def plugin_readers() -> dict[str, Callable[..., Any]]:
+    """Return the data readers of plug-ins: the entries of `DATASETS` in their packages, by the name of the data set."""
+    found: dict[str, Callable[..., Any]] = {}
+    for package in plugins():
+        found |= getattr(importlib.import_module(package), "DATASETS", {})
+    return found
+
+
+@cache
 def plugins() -> list[str]:
     """Return the packages that add recipes through the entry point group `longtail`."""
     return sorted({entry.value.partition(":")[0] for entry in entry_points(group=GROUP)})
