@@ -181,5 +181,5 @@ def test_refusals() -> None:
         MetaReweigher(1)
     classifier, module = nn.Linear(2, 3), MetaReweigher(3)
     optimizers = torch.optim.SGD(classifier.parameters(), lr=0.1), torch.optim.Adam(module.parameters())
-    with pytest.raises(InputError, match='`loss.reduction` must be "none"'):
+    with pytest.raises(InputError, match=r'`loss.reduction` must be "none"'):
         ReweighedStep(classifier, BalancedSigmoid([3, 2, 1]), module, *optimizers)
