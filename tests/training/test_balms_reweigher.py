@@ -177,9 +177,9 @@ def test_images_are_drawn_by_their_rarest_class() -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(InputError, match="at least two classes, not 1"):
+    with pytest.raises(InputError, match="`num_classes` must be >= 2, got 1"):
         MetaReweigher(1)
     classifier, module = nn.Linear(2, 3), MetaReweigher(3)
     optimizers = torch.optim.SGD(classifier.parameters(), lr=0.1), torch.optim.Adam(module.parameters())
-    with pytest.raises(InputError, match=r'give the loss reduction="none", not \'mean\''):
+    with pytest.raises(InputError, match=r'`loss.reduction` must be "none"'):
         ReweighedStep(classifier, BalancedSigmoid([3, 2, 1]), module, *optimizers)

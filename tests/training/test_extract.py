@@ -109,9 +109,9 @@ def test_blocks_are_computed_one_at_a_time(monkeypatch):
 
 
 def test_parts_that_are_not_there_are_refused():
-    with pytest.raises(InputError, match="there is no val part; hold some out: --val-share"):
+    with pytest.raises(InputError, match="there is no val part; set `val_share`"):
         views_of(dataclasses.replace(DIGITS, val=None), ("val",), 0)
-    with pytest.raises(InputError, match="--augment writes augmented views of the training images"):
+    with pytest.raises(InputError, match="the parts must include train"):
         views_of(DIGITS, ("test",), 2)
-    with pytest.raises(InputError, match="give 0 or more, not -1"):
+    with pytest.raises(InputError, match="must be >= 0, got -1"):
         views_of(DIGITS, ("train",), -1)

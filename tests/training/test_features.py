@@ -73,7 +73,7 @@ def test_the_time_they_take_is_part_of_the_cost(data, model, context):
 
 
 def test_a_part_that_is_not_there_is_refused_with_the_way_out(data, model, context):
-    with pytest.raises(InputError, match="no training images are held out for choices; hold some out: --val-share"):
+    with pytest.raises(InputError, match="no training images are held out for validation; set `val_share`"):
         features_of(model, data, "val", context)
 
 

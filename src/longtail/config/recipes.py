@@ -24,7 +24,7 @@ from longtail.errors import InputError, unknown_name
 Kind = Literal["data", "training", "methods", "stages", "plans"]
 GROUP = "longtail"
 """Entry point group of plug-ins: each entry point names a package with a folder `recipes`."""
-# paths of settings after which a method is no longer what its name says
+# settings that change what a method is, so that its name no longer applies
 CHANGES_METHOD = re.compile(
     r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?"
 )
@@ -275,7 +275,7 @@ def _with(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
     if isinstance(node, str) and rest == [] and node:  # a component given by its name alone takes an option
         node = {"name": node}
     if node is not None and not isinstance(node, Mapping):
-        raise InputError(f"cannot set `{path}`: {key!r} lies below a value ({node!r})")
+        raise InputError(f"cannot set `{path}`: {key!r} is below a value ({node!r})")
     return {**(node or {}), key: _with((node or {}).get(key), rest, value, path)}
 
 

@@ -1,4 +1,4 @@
-"""Embeddings and logits of whole data sets, batch by batch, into a file: never are all of them held.
+"""Embeddings and logits of whole data sets, one batch in memory at a time.
 
 Shapes: N = rows, n = images of a part, S = batches, B = batch, D = embedding dimension, C = classes, R = uniform random
 numbers of an image.
@@ -21,19 +21,19 @@ from longtail.models.classifier import Classifier
 from longtail.training.predict import plain_order
 
 Views = Sequence[tuple[str, int]]
-"""Parts with a view of each: ("train", 0) is the plain view of the training images, ("train", 1) an augmented one."""
+"""Pairs of part and view: ("train", 0) is the plain view of the training images, ("train", 1) an augmented one."""
 
 
 def views_of(data: Dataset, parts: Sequence[str], num_augmented: int) -> Views:
-    """What to embed, in order: the plain view of each part, and after that of the training images augmented ones.
+    """Return the views to embed, in order: the plain view of each part, and augmented views of the training images.
 
     Args:
-        data: with a training part, a test part and perhaps a held-out one.
-        parts: of "train", "val" and "test".
-        num_augmented: augmented views of each training image.
+        data: Data set with a training part, a test part and optionally a validation part.
+        parts: Parts to embed, of "train", "val" and "test".
+        num_augmented: Number of augmented views of each training image.
 
     Raises:
-        InputError: if there is no such part, or views are asked for without the training part.
+        InputError: If a part does not exist, or augmented views are requested without the training part.
 
     Example:
         >>> from longtail.config.schema import DataConfig
@@ -41,11 +41,10 @@ def views_of(data: Dataset, parts: Sequence[str], num_augmented: int) -> Views:
         >>> views_of(load_digits_lt(DataConfig(), torch.device("cpu")), ("train", "test"), 2)
         [('train', 0), ('train', 1), ('train', 2), ('test', 0)]
     """
-    if num_augmented < 0 or (num_augmented and "train" not in parts):
-        raise InputError(
-            f"--augment writes augmented views of the training images: give 0 or more, not {num_augmented}, and train "
-            "among the parts"
-        )
+    if num_augmented < 0:
+        raise InputError(f"the number of augmented views must be >= 0, got {num_augmented}")
+    if num_augmented and "train" not in parts:
+        raise InputError("augmented views are made of the training images: the parts must include train")
     for part in parts:
         _part(data, part)
     plain = [(part, 0) for part in ("train", "val", "test") if part in parts]
@@ -53,12 +52,12 @@ def views_of(data: Dataset, parts: Sequence[str], num_augmented: int) -> Views:
 
 
 def feature_rows(data: Dataset, views: Views, about: dict[str, Any]) -> FeatureRows:
-    """Labels, parts and views of the rows to come, the counts and names of the classes.
+    """Return labels, parts and views of the rows, and the counts and names of the classes.
 
     Args:
-        data: what is embedded.
-        views: of it, in order.
-        about: where the features come from.
+        data: Data set to embed.
+        views: Views to embed, in order.
+        about: Provenance of the features.
     """
     labels = [_part(data, part).targets for part, _ in views]
     return FeatureRows(
@@ -81,19 +80,19 @@ def feature_blocks(
     with_logits: bool,
     on_batch: Callable[[int], None] | None = None,
 ) -> Iterator[Block]:
-    """Embeddings (B, D) and logits (B, C) of views of a data set, in order, float32, a batch at a time.
+    """Yield embeddings (B, D) and logits (B, C) of views of a data set, in order, float32, one batch at a time.
 
-    Plain views are those that `longtail.training.predict` sees, to the bit; augmented ones are functions of the seed,
-    the view and the image's place in its part.
+    Plain views equal those of `longtail.training.predict` bit for bit. Augmented views are functions of the seed, the
+    view and the position of the image in its part.
 
     Args:
-        model: put into evaluation mode.
-        data: what is embedded.
-        views: of it, in order.
-        augment: makes the augmented views; on the device of the images.
-        seed: of the augmented views.
-        with_logits: whether the head is run too.
-        on_batch: told the number of images after each batch.
+        model: Model. It is put into eval mode.
+        data: Data set to embed.
+        views: Views to embed, in order.
+        augment: Augmentation of the augmented views, on the device of the images.
+        seed: Seed of the augmented views.
+        with_logits: Run the head too.
+        on_batch: Called with the number of images after each batch.
     """
     model.eval()
     for part, view in views:
@@ -105,7 +104,7 @@ def feature_blocks(
 
 
 def _pixels(images: Images, augment: Augment | None, seed: int, view: int) -> Iterator[tuple[Tensor, int]]:
-    """Batches of one size, the last filled up, with the number of images that count."""
+    """Yield batches of equal size with the number of images that are not padding."""
     order_SB, sizes = plain_order(len(images))
     if augment is None:
         yield from zip(images.batches(order_SB, None), sizes, strict=True)
@@ -127,5 +126,5 @@ def _embedded(model: Classifier, pixels_BCHW: Tensor, count: int, with_logits: b
 def _part(data: Dataset, name: str) -> Part:
     part = {"train": data.train, "val": data.val, "test": data.test}[name]
     if part is None:
-        raise InputError("no training images are held out, so there is no val part; hold some out: --val-share 0.1")
+        raise InputError("no training images are held out, so there is no val part; set `val_share`, such as 0.1")
     return part

@@ -24,26 +24,26 @@ PartName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a backbone makes of a part of the data.
+    """Features of a part of the data under a backbone.
 
     Args:
-        embeddings_ND: float32, on the training device.
-        targets_N: labels, int64, on the CPU.
+        embeddings_ND: Embeddings, float32, on the training device.
+        targets_N: Labels, int64, on the CPU.
     """
 
     embeddings_ND: Tensor
     targets_N: Tensor
 
     def part(self) -> Part:
-        """The same as a part of a data set, which the loop trains a head on."""
+        """Return the features as a part of a data set, on which the loop trains a head."""
         return Part(FeatureImages(self.embeddings_ND), self.targets_N)
 
 
 class FeatureImages:
-    """Embeddings in the place of images: a batch is an index pick.
+    """Embeddings in place of images: a batch is selected by index.
 
     Args:
-        embeddings_ND: N embeddings.
+        embeddings_ND: Embeddings, shape (N, D).
 
     Example:
         >>> images = FeatureImages(torch.arange(6.0).view(3, 2))
@@ -60,31 +60,33 @@ class FeatureImages:
         return len(self.embeddings_ND)
 
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
-        """One tensor (B, D) per row of `order_SB`; there is nothing random about reading it."""
+        """Yield a tensor (B, D) for each row of `order_SB`. Reading uses no random numbers."""
         del uniforms_SBR
         for picked_B in order_SB.to(self.embeddings_ND.device):
             yield self.embeddings_ND[picked_B]
 
     def subset(self, indices: Tensor) -> "FeatureImages":
-        """The embeddings at `indices`, in that order."""
+        """Return the embeddings at `indices`, in that order."""
         return FeatureImages(self.embeddings_ND[indices.to(self.embeddings_ND.device)])
 
     def thumbnail(self, index: int) -> Tensor:
-        """There is none."""
-        raise InputError(f"an embedding has no picture, so there is no thumbnail {index}; ask the images themselves")
+        """Raise an error: an embedding has no picture."""
+        raise InputError(
+            f"an embedding has no picture, so there is no thumbnail {index}; use the data set of the images"
+        )
 
 
 def features_of(model: Classifier, data: Dataset, name: PartName, context: Context) -> Features:
-    """The embeddings of a part by the model's backbone, in evaluation mode, from the plain view of each image.
+    """Return the embeddings of a part under the backbone in eval mode, from the unaugmented view of each image.
 
-    Computed once in a run for each part, and anew once the backbone has changed.
+    They are computed once per part of a run, and again after the backbone has changed.
 
     Raises:
-        InputError: if the data have no such part.
+        InputError: If the data have no such part.
     """
     part = {"train": data.train, "val": data.val, "test": data.test}[name]
     if part is None:
-        raise InputError("no training images are held out for choices; hold some out: --val-share 0.1")
+        raise InputError("no training images are held out for validation; set `val_share`, such as 0.1")
     digest = fingerprint(model.backbone)
     found: tuple[str, Features] | None = context.cache.get(f"features of {name}")
     if found is None or found[0] != digest:
@@ -96,7 +98,7 @@ def features_of(model: Classifier, data: Dataset, name: PartName, context: Conte
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A digest of all weights and buffers: equal only for equal bits.
+    """Return a digest of all weights and buffers, which is equal only for equal bits.
 
     Example:
         >>> fingerprint(nn.BatchNorm1d(2)) == fingerprint(nn.BatchNorm1d(2))

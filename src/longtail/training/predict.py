@@ -1,4 +1,4 @@
-"""From images to logits and embeddings, in batches: what evaluation, `longtail predict` and features share.
+"""Logits and embeddings of images in batches, for evaluation, `longtail predict` and features.
 
 Shapes: N = images, S = batches, B = batch, C = classes, D = embedding dimension.
 """
@@ -16,12 +16,12 @@ _CPU = torch.device("cpu")
 
 
 def predict(model: Classifier, images: Images, on_batch: Callable[[int], None] | None = None) -> tuple[Tensor, Tensor]:
-    """Logits and embeddings of a set of images, in its order, with the plain view of each.
+    """Return logits and embeddings of a set of images, in its order, from the unaugmented view of each.
 
     Args:
-        model: put into evaluation mode, and each of its modules back into its own afterwards.
-        images: N of them.
-        on_batch: told the number of images after each batch.
+        model: Model. It is evaluated in eval mode; the mode of each module is restored afterwards.
+        images: N images.
+        on_batch: Called with the number of images after each batch.
 
     Returns:
         Logits (N, C) and embeddings (N, D), float32, on the CPU.
@@ -38,13 +38,13 @@ def predict(model: Classifier, images: Images, on_batch: Callable[[int], None] |
 def embed(
     model: Classifier, images: Images, on_batch: Callable[[int], None] | None = None, device: torch.device = _CPU
 ) -> Tensor:
-    """Embeddings alone, as `predict` gives them; the head is not asked.
+    """Return the embeddings of `predict` without running the head.
 
     Args:
-        model: as for `predict`.
-        images: N of them.
-        on_batch: told the number of images after each batch.
-        device: where the embeddings are to lie.
+        model: Model, as for `predict`.
+        images: N images.
+        on_batch: Called with the number of images after each batch.
+        device: Device of the returned embeddings.
 
     Returns:
         Shape (N, D), float32.
@@ -54,13 +54,13 @@ def embed(
 
 
 def plain_order(count: int) -> tuple[Tensor, list[int]]:
-    """Images in their order, in batches of one size, the last filled up with the last image.
+    """Return the images in order, in batches of equal size. The last batch is padded with the last image.
 
     Args:
-        count: N.
+        count: Number of images, N.
 
     Returns:
-        Places (S, B), and of each batch how many images count.
+        Positions (S, B), and the number of images of each batch that are not padding.
 
     Example:
         >>> order_SB, sizes = plain_order(1200)
@@ -79,7 +79,7 @@ def _in_batches(
     on_batch: Callable[[int], None] | None,
     device: torch.device,
 ) -> list[Tensor]:
-    """What a model makes of all images, written where it is to stay batch by batch, so that it is held once."""
+    """Return the outputs for all images, written batch by batch into their final tensor."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     order_SB, sizes = plain_order(len(images))
