@@ -7,7 +7,16 @@ from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
 from longtail.training import predict as module
-from longtail.training.predict import embed, predict
+from longtail.training.predict import embed, plain_order, predict
+
+
+def test_batches_are_limited_in_images_and_bytes():
+    for size, batch in ((28, 500), (32, 500), (105, 500), (224, 111), (3000, 1)):
+        order_SB, sizes = plain_order(1200, size)
+        assert order_SB.shape[1] == batch
+        assert sum(sizes) == 1200
+        assert order_SB.flatten()[:1200].tolist() == list(range(1200))
+        assert batch * 3 * size**2 <= max(2**24, 3 * size**2)
 
 
 def test_batches_of_any_size_give_the_same_and_the_mode_is_put_back(monkeypatch):

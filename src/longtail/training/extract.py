@@ -105,7 +105,7 @@ def feature_blocks(
 
 def _pixels(images: Images, augment: Augment | None, seed: int, view: int) -> Iterator[tuple[Tensor, int]]:
     """Yield batches of equal size with the number of images that are not padding."""
-    order_SB, sizes = plain_order(len(images))
+    order_SB, sizes = plain_order(len(images), images.size)
     if augment is None:
         yield from zip(images.batches(order_SB, None), sizes, strict=True)
         return

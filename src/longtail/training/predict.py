@@ -12,6 +12,8 @@ from longtail.data.dataset import Images
 from longtail.models.classifier import Classifier
 
 BATCH = 500
+BATCH_BYTES = 2**24
+"""Largest size of a batch of pixels: 500 images up to 105 pixels, 111 images of 224 pixels."""
 _CPU = torch.device("cpu")
 
 
@@ -53,21 +55,25 @@ def embed(
     return embeddings_ND
 
 
-def plain_order(count: int) -> tuple[Tensor, list[int]]:
+def plain_order(count: int, size: int) -> tuple[Tensor, list[int]]:
     """Return the images in order, in batches of equal size. The last batch is padded with the last image.
+
+    A batch has at most `BATCH` images and `BATCH_BYTES` bytes, so that the batches which workers read ahead fit into
+    memory at every image size.
 
     Args:
         count: Number of images, N.
+        size: Side of the images, in pixels.
 
     Returns:
         Positions (S, B), and the number of images of each batch that are not padding.
 
     Example:
-        >>> order_SB, sizes = plain_order(1200)
+        >>> order_SB, sizes = plain_order(1200, 32)
         >>> order_SB.shape, sizes, order_SB[-1, -2:]
         (torch.Size([3, 500]), [500, 500, 200], tensor([1199, 1199]))
     """
-    batch = min(BATCH, count)
+    batch = min(BATCH, max(1, BATCH_BYTES // (3 * size**2)), count)
     order_SB = torch.arange(-(-count // batch) * batch).clamp(max=count - 1).view(-1, batch)
     return order_SB, [min(batch, count - start) for start in range(0, count, batch)]
 
@@ -82,7 +88,7 @@ def _in_batches(
     """Return the outputs for all images, written batch by batch into their final tensor."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    order_SB, sizes = plain_order(len(images))
+    order_SB, sizes = plain_order(len(images), images.size)
     whole: list[Tensor] = []
     start = 0
     with torch.inference_mode():
