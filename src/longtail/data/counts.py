@@ -145,6 +145,40 @@ Countable = Tensor | Sequence[int] | Mapping[int, int] | ClassCounts
 """What is accepted as class counts."""
 
 
+def checked_targets(targets_B: Tensor, num_labels: int, ignore_index: int) -> Tensor:
+    """Convert labels to int64 and check their range, without waiting for an accelerator.
+
+    Args:
+        targets_B: Labels of any integer type.
+        num_labels: Number of labels. The largest allowed label is one less.
+        ignore_index: Additional allowed label.
+
+    Raises:
+        InputError: If the labels are not integers, or a label on the CPU is out of range.
+
+    Example:
+        >>> checked_targets(torch.tensor([0, 255], dtype=torch.uint8), 2, ignore_index=255)
+        tensor([  0, 255])
+    """
+    if targets_B.is_floating_point() or targets_B.is_complex() or targets_B.dtype == torch.bool:
+        raise InputError(f"labels must be integers, got {targets_B.dtype}; convert them with `targets.long()`")
+    targets_B = targets_B.long()
+    compiling = torch.compiler.is_compiling()
+    if targets_B.is_cuda or (compiling and not targets_B.is_meta):
+        is_label_B = (targets_B >= 0) & (targets_B < num_labels) | (targets_B == ignore_index)
+        torch._assert_async(is_label_B.all(), "a label is neither a class nor ignore_index")
+    elif targets_B.is_cpu and targets_B.numel():
+        lowest, highest = (int(limit) for limit in torch.aminmax(targets_B))
+        if lowest < 0 or highest >= num_labels:  # a second look, since these may be ignored
+            is_label_B = (targets_B >= 0) & (targets_B < num_labels) | (targets_B == ignore_index)
+            if not bool(is_label_B.all()):
+                raise InputError(
+                    f"labels must be in [0, {num_labels - 1}] or equal to `ignore_index` ({ignore_index}), got "
+                    f"{int(targets_B[~is_label_B][0])}; number the classes from 0"
+                )
+    return targets_B
+
+
 def _in_label_order(counts: Any) -> Any:
     """Return the counts of a mapping or a pandas Series in the order of its labels."""
     pandas = sys.modules.get("pandas")  # a Series cannot exist before its package is imported

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtail.component import format_options
-from longtail.data.counts import ClassCounts, Countable
+from longtail.data.counts import ClassCounts, Countable, checked_targets
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.ranges import check_number
 
@@ -166,40 +166,6 @@ class Loss(nn.Module):
                 f"targets must have shape {given[:1]} or {given} for logits of shape {given}, "
                 f"got {tuple(targets.shape)}"
             )
-
-
-def checked_targets(targets_B: Tensor, num_labels: int, ignore_index: int) -> Tensor:
-    """Convert labels to int64 and check their range, without waiting for an accelerator.
-
-    Args:
-        targets_B: Labels of any integer type.
-        num_labels: Number of labels. The largest allowed label is one less.
-        ignore_index: Additional allowed label.
-
-    Raises:
-        InputError: If the labels are not integers, or a label on the CPU is out of range.
-
-    Example:
-        >>> checked_targets(torch.tensor([0, 255], dtype=torch.uint8), 2, ignore_index=255)
-        tensor([  0, 255])
-    """
-    if targets_B.is_floating_point() or targets_B.is_complex() or targets_B.dtype == torch.bool:
-        raise InputError(f"labels must be integers, got {targets_B.dtype}; convert them with `targets.long()`")
-    targets_B = targets_B.long()
-    compiling = torch.compiler.is_compiling()
-    if targets_B.is_cuda or (compiling and not targets_B.is_meta):
-        is_label_B = (targets_B >= 0) & (targets_B < num_labels) | (targets_B == ignore_index)
-        torch._assert_async(is_label_B.all(), "a label is neither a class nor ignore_index")
-    elif targets_B.is_cpu and targets_B.numel():
-        lowest, highest = (int(limit) for limit in torch.aminmax(targets_B))
-        if lowest < 0 or highest >= num_labels:  # a second look, since these may be ignored
-            is_label_B = (targets_B >= 0) & (targets_B < num_labels) | (targets_B == ignore_index)
-            if not bool(is_label_B.all()):
-                raise InputError(
-                    f"labels must be in [0, {num_labels - 1}] or equal to `ignore_index` ({ignore_index}), got "
-                    f"{int(targets_B[~is_label_B][0])}; number the classes from 0"
-                )
-    return targets_B
 
 
 def pick(values_BC: Tensor, targets: Tensor) -> Tensor:

@@ -145,6 +145,6 @@ def _check_batch_of_one(model: Classifier, images: Images) -> None:
         if "more than 1 value per channel" not in str(error):
             raise
         raise InputError(
-            f"`batch_size` must be >= 2 for this backbone on images of {images.size} pixels, got 1; its batch normalization "
-            "has no variance over a single value"
+            f"`batch_size` must be >= 2 for this backbone on images of {images.size} pixels, got 1; its batch "
+            "normalization has no variance over a single value"
         ) from error

@@ -259,7 +259,7 @@ def test_classifier_it_can_be_stopped_after_each_epoch():
 
 @pytest.mark.parametrize("options", [{"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": float("nan")}])
 def test_classifier_settings_out_of_range_are_refused(options):
-    with pytest.raises(InputError, match="`epochs` must be >= 1, `batch_size` >= 1 and `lr` > 0, got"):
+    with pytest.raises(InputError, match=r"`(epochs|batch_size|lr)` must be"):
         ClassifierSettings(**options)
 
 

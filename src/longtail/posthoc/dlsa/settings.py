@@ -3,7 +3,6 @@
 The defaults are those for ImageNet-LT in Sec. 5 of the supplement and in the authors' code (`silicx/DLSA`).
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -14,6 +13,7 @@ from longtail.component import Component
 from longtail.errors import InputError, unknown_name
 from longtail.losses.base import Loss
 from longtail.posthoc.dlsa.head import DLSAHead, Kind
+from longtail.ranges import check_number
 
 Prior = Literal["subset", "mixed", "whole"]
 
@@ -66,14 +66,13 @@ class FilterSettings:
     def __post_init__(self) -> None:
         _check_training(self.epochs, self.batch_size, self.lr)
         for name in ("likelihood_weight", "balance_weight", "purity_weight", "power"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"`{name}` must be finite and >= 0 (0 disables it), got {getattr(self, name)}")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"`momentum` of the cluster shares must be in [0, 1), got {self.momentum}")
-        if self.max_norm is not None and not self.max_norm > 0:
-            raise InputError(f"`max_norm` must be > 0, or None to disable clipping, got {self.max_norm}")
-        if self.margin is not None and not 0 < self.margin <= 1:
-            raise InputError(f"`margin` must be a probability in (0, 1], or None for no bound, got {self.margin}")
+            check_number(name, getattr(self, name), "0 disables it", at_least=0)
+        check_number("momentum", self.momentum, "of the cluster shares", at_least=0, below=1)
+        check_number("max_norm", self.max_norm, "None disables clipping", optional=True, above=0)
+        check_number("margin", self.margin, "a probability; None: no bound", optional=True, above=0, at_most=1)
+        check_number("min_purity", self.min_purity, "a share", at_least=0, at_most=1)
+        check_number("min_size", self.min_size, integer=True, at_least=0)
+        check_number("max_size", self.max_size, integer=True, at_least=1)
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,10 @@ class DLSASettings:
     initialize: Literal["new", "keep"] = "new"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InputError(f"`share` must be in (0, 1) (0.3 in the paper), got {self.share}")
+        check_number("share", self.share, "0.3 in the paper", above=0, below=1)
+        check_number("levels", self.levels, "3 for strong features, otherwise 1", integer=True, at_least=0)
+        check_number("clusters", self.clusters, "500 in the paper", integer=True, at_least=1)
+        check_number("blocks", self.blocks, "2 in the paper", integer=True, at_least=1)
         if self.prior not in get_args(Prior):
             raise unknown_name("prior of DLSA", self.prior, get_args(Prior))
         loss = self.loss.check(losses)
@@ -164,8 +165,6 @@ class DLSASettings:
 
 
 def _check_training(epochs: int, batch_size: int, lr: float) -> None:
-    if epochs < 1 or batch_size < 1 or not 0 < lr < math.inf:
-        raise InputError(
-            f"`epochs` must be >= 1, `batch_size` >= 1 and `lr` > 0, got {epochs}, {batch_size} and {lr}; use the "
-            "defaults, or positive numbers"
-        )
+    check_number("epochs", epochs, integer=True, at_least=1)
+    check_number("batch_size", batch_size, integer=True, at_least=1)
+    check_number("lr", lr, above=0)
