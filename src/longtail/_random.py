@@ -1,6 +1,6 @@
-"""Random numbers as functions of what they are for: (seed, stage, epoch, step), never of what was drawn before.
+"""Random numbers as functions of their purpose: (seed, stage, epoch, step), never of earlier draws.
 
-So a resumed run, or one of several ranks, draws exactly what the unbroken, single run would.
+A resumed run and each of several ranks thus draw exactly the numbers of an uninterrupted run on one device.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def key(*parts: int | str) -> int:
-    """A 63-bit seed from the parts, in which every part counts.
+    """Return a 63-bit seed that depends on every part and on their order.
 
     Example:
         >>> key("order", 0, 1) == key("order", 0, 1), key("order", 0, 1) == key("order", 1, 0)
@@ -21,7 +21,7 @@ def key(*parts: int | str) -> int:
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded with `key(*parts)`.
+    """Return a CPU generator seeded with `key(*parts)`.
 
     Example:
         >>> torch.equal(torch.rand(3, generator=generator("a", 1)), torch.rand(3, generator=generator("a", 1)))
@@ -31,7 +31,11 @@ def generator(*parts: int | str) -> torch.Generator:
 
 
 def uniforms(shape: tuple[int, ...], *parts: int | str) -> Tensor:
-    """A table of numbers in [0, 1), float32, on the CPU so that every device sees the same.
+    """Return uniform random numbers in [0, 1), float32, on the CPU so that they are equal for every device.
+
+    Args:
+        shape: Shape of the result.
+        parts: Purpose of the numbers, as for `key`.
 
     Example:
         >>> uniforms((2, 3), "augment", 0).shape

@@ -1,14 +1,14 @@
-"""The one error that is the user's to mend: the command line prints its message and exits with 2."""
+"""The error for invalid input. The command line prints its message and exits with code 2."""
 
 import difflib
 from collections.abc import Iterable
 
 LISTED = 30
-"""Most names that a message lists."""
+"""Largest number of names that a message lists."""
 
 
 class InputError(ValueError):
-    """Bad input: the message says what was given, what is needed and what to do.
+    """Invalid input. The message gives the value, the rule and the remedy.
 
     Example:
         >>> raise InputError("no folder at 'photos'; give the folder that holds one folder per class")
@@ -19,12 +19,12 @@ class InputError(ValueError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a misspelt name, with the nearest ones.
+    """Return the error for an unknown name, with the nearest known ones.
 
     Args:
-        kind: what the name is of, in words ("loss", "data set").
-        name: what was given.
-        known: what there is.
+        kind: Kind of object that the name stands for, such as "loss" or "data set".
+        name: Name that was given.
+        known: Known names.
 
     Example:
         >>> print(unknown_name("loss", "BalancedSoftmx", ["BalancedSoftmax", "CrossEntropy"]))
@@ -38,7 +38,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three names that a misspelt one may have meant, the likeliest first.
+    """Return up to three names similar to a misspelled one, the most similar first.
+
+    Args:
+        name: Name that was given.
+        known: Known names.
 
     Example:
         >>> nearest("cifr100-lt", ["cifar100-lt", "digits-lt"])
@@ -49,7 +53,10 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def first_ten(items: Iterable[object]) -> str:
-    """A list for an error message: the first ten, one a line, and how many more.
+    """Format a list for a message: the first ten items, one per line, and the number of the others.
+
+    Args:
+        items: Items to list.
 
     Example:
         >>> print(first_ten(["a.png", "b.png"]))

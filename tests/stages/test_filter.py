@@ -1,4 +1,4 @@
-"""The stage of DLSA: the same as the post-hoc object, written down as it goes, and the same bits after any stop."""
+"""DLSA as a stage: equal to the post-hoc object, logged group by group, and bit-identical after any stop."""
 
 import copy
 import json
@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from longtail import stages
 from longtail._random import key
 from longtail.component import Component
 from longtail.config import recipes
+from longtail.config.convert import from_mapping
+from longtail.config.stage import Stage
 from longtail.errors import InputError
 from longtail.models import DLSAHead
 from longtail.models.classifier import LINEAR, Classifier
@@ -37,8 +38,8 @@ def bits(model: Classifier) -> list[bytes]:
     return [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
 
 
-def gone_on_with(context: Context) -> tuple[Classifier, Context]:
-    """What a new process finds: a fresh model with the checkpoint's weights, and the rows that still stand."""
+def resumed_from(context: Context) -> tuple[Classifier, Context]:
+    """Return what a new process starts from: the weights of the checkpoint and the rows before it."""
     saved = context.store.load()
     model = Classifier(small_net(width=4), LinearHead(8, 3)).eval()
     model.load_saved(saved, 3)
@@ -52,7 +53,7 @@ def test_it_does_what_the_post_hoc_object_does(data, model, context):
     SHORT(model, data, context)
     fitted = DLSA(SHORT, seed=key(context.seed, context.stage)).fit(embeddings, data.train.targets, head)
     assert isinstance(model.head, DLSAHead)
-    assert model.head_component == SHORT.check(data, LINEAR) == fitted.component
+    assert model.head_component == fitted.component == SHORT.prepare(model, data, LINEAR).head
     torch.testing.assert_close(model.head(embeddings.clone()).detach(), fitted.predict_logits(embeddings))
     assert all(map(torch.equal, model.backbone.state_dict().values(), before.values()))
     assert not model.training
@@ -69,7 +70,7 @@ def test_each_group_has_a_row_and_the_last_is_scored(data, model, context):
     assert "filter" not in rows[2]
     assert set(rows[2]["val"]) == {"top1", "balanced"}
     embedded = 20 + 6
-    assert context.images == embedded + 2 * 2 * (20 + 14) + 2 * 20  # pairs by the filters, images by the classifiers
+    assert context.images == embedded + 2 * 2 * (20 + 14) + 2 * 20  # pairs for the filters, images for the classifiers
     assert context.seconds > 0
 
 
@@ -89,8 +90,8 @@ def test_stopped_by_the_user_between_two_groups_it_ends_in_the_same_bits(groups,
         patch.setattr(module, "_save", save_and_ask)
         with pytest.raises(Interrupted):
             SHORT(model, data, context)
-    assert bits(model) == bits(begun)  # the head is replaced at the very end
-    resumed, again = gone_on_with(context)
+    assert bits(model) == bits(begun)  # the head is replaced at the end
+    resumed, again = resumed_from(context)
     assert again.saved["epoch"] == groups
     SHORT(resumed, data, again)
     assert bits(resumed) == bits(unbroken)
@@ -98,7 +99,7 @@ def test_stopped_by_the_user_between_two_groups_it_ends_in_the_same_bits(groups,
 
 
 @pytest.mark.parametrize("name", ["train_filter", "fit_classifier"])
-def test_killed_within_a_level_it_begins_the_level_anew(name, data, model, context, monkeypatch):
+def test_killed_within_a_level_it_repeats_the_level(name, data, model, context, monkeypatch):
     unbroken = SHORT(copy.deepcopy(model), data, replace(context, log=RunLog(context.log.path.with_name("other"))))
     original, calls = getattr(dlsa, name), []
 
@@ -112,35 +113,35 @@ def test_killed_within_a_level_it_begins_the_level_anew(name, data, model, conte
         patch.setattr(dlsa, name, dies)
         with pytest.raises(RuntimeError, match="killed"):
             SHORT(model, data, context)
-    resumed, again = gone_on_with(context)
+    resumed, again = resumed_from(context)
     assert again.saved["epoch"] == 1
     SHORT(resumed, data, again)
     assert bits(resumed) == bits(unbroken)
 
 
-def test_a_classifier_in_training_heeds_the_wish_to_stop(data, model, context):
+def test_a_stop_request_interrupts_the_training_of_a_group(data, model, context):
     context.stop.set()
     with pytest.raises(Interrupted):
         SHORT(model, data, context)
-    assert context.store.load() is None  # nothing was finished, so the checkpoint before stands
+    assert context.store.load() is None  # nothing is finished, so the earlier checkpoint remains
     assert context.log.rows == []
 
 
-def test_kept_weights_need_a_linear_head(data):
+def test_kept_weights_need_a_linear_head(data, model):
     keep = replace(SHORT, initialize="keep")
-    assert keep.check(data, LINEAR).name == "DLSAHead"
-    with pytest.raises(InputError, match="can not start from a CosineHead, only from a LinearHead"):
-        keep.check(data, Component("CosineHead"))
-    assert SHORT.check(data, Component("CosineHead")).name == "DLSAHead"
+    assert keep.prepare(model, data, LINEAR).head.name == "DLSAHead"
+    with pytest.raises(InputError, match="can start only from a LinearHead, not from a CosineHead"):
+        keep.prepare(model, data, Component("CosineHead"))
+    assert SHORT.prepare(model, data, Component("CosineHead")).head.name == "DLSAHead"
 
 
 def test_its_options_are_checked_as_those_of_any_stage():
-    built = stages.build(Component("Filter", {"levels": 3, "flow": {"epochs": 4}, "loss": "CrossEntropy"}))
+    built = from_mapping(Stage, {"name": "Filter", "levels": 3, "flow": {"epochs": 4}, "loss": "CrossEntropy"})
     assert (built.levels, built.flow.epochs, built.loss) == (3, 4, Component("CrossEntropy"))
-    with pytest.raises(InputError, match="no setting of Filter 'cluster'; did you mean clusters"):
-        stages.build(Component("Filter", {"cluster": 3}))
-    with pytest.raises(InputError, match=r"no setting of Filter\.flow 'epoch'; did you mean epochs"):
-        stages.build(Component("Filter", {"flow": {"epoch": 3}}))
+    with pytest.raises(InputError, match=r"no setting of stages\.1 'cluster'; did you mean clusters"):
+        from_mapping(Stage, {"name": "Filter", "cluster": 3}, "stages.1")
+    with pytest.raises(InputError, match=r"no setting of stages\.1\.flow 'epoch'; did you mean epochs"):
+        from_mapping(Stage, {"name": "Filter", "flow": {"epoch": 3}}, "stages.1")
 
 
 def test_the_recipes_keep_the_published_settings():

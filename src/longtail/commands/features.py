@@ -28,7 +28,7 @@ from longtail.run.fit import choose_device
 from longtail.run.folder import load_config
 from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
-from longtail.training.extract import feature_blocks, feature_rows, views_of
+from longtail.training.predict import feature_blocks, feature_rows, views_of
 from longtail.training.features import fingerprint
 from longtail.version import __version__
 

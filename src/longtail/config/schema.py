@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from longtail.component import Component
-from longtail.config.ranges import check_ranges, ranged
+from longtail.ranges import check_ranges, ranged
 from longtail.config.stage import Stage
 from longtail.errors import InputError
 

@@ -14,7 +14,7 @@ from torch import nn
 import longtail.losses as losses
 import longtail.samplers as samplers
 from longtail.component import Component
-from longtail.config.ranges import check_ranges, ranged
+from longtail.ranges import check_ranges, ranged
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset, Part
 from longtail.errors import InputError

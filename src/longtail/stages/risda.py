@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from longtail.component import Component
-from longtail.config.ranges import check_ranges, ranged
+from longtail.ranges import check_ranges, ranged
 from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.counts import ClassCounts, Countable
 from longtail.data.dataset import Dataset

@@ -1,4 +1,4 @@
-"""Embeddings of a part of the data, computed once, for stages that leave the backbone as it is.
+"""Embeddings of a part of the data, computed once, for stages that do not change the backbone.
 
 Shapes: N = images, D = embedding dimension, S = steps of an epoch, B = batch.
 """
@@ -24,26 +24,26 @@ PartName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a backbone makes of a part of the data.
+    """Embeddings and labels of a part of the data.
 
     Args:
-        embeddings_ND: float32, on the training device.
-        targets_N: labels, int64, on the CPU.
+        embeddings_ND: Embeddings, float32, on the training device.
+        targets_N: Labels, int64, on the CPU.
     """
 
     embeddings_ND: Tensor
     targets_N: Tensor
 
     def part(self) -> Part:
-        """The same as a part of a data set, which the loop trains a head on."""
+        """Return a part of a data set on which the training loop can train a head."""
         return Part(FeatureImages(self.embeddings_ND), self.targets_N)
 
 
 class FeatureImages:
-    """Embeddings in the place of images: a batch is an index pick.
+    """Embeddings in place of images.
 
     Args:
-        embeddings_ND: N embeddings.
+        embeddings_ND: Embeddings, shape (N, D).
 
     Example:
         >>> images = FeatureImages(torch.arange(6.0).view(3, 2))
@@ -60,31 +60,41 @@ class FeatureImages:
         return len(self.embeddings_ND)
 
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
-        """One tensor (B, D) per row of `order_SB`; there is nothing random about reading it."""
-        del uniforms_SBR
+        """Yield embeddings (B, D) for each row of `order_SB`."""
+        del uniforms_SBR  # embeddings are not augmented
         for picked_B in order_SB.to(self.embeddings_ND.device):
             yield self.embeddings_ND[picked_B]
 
     def subset(self, indices: Tensor) -> "FeatureImages":
-        """The embeddings at `indices`, in that order."""
+        """Return the embeddings at `indices`, in that order."""
         return FeatureImages(self.embeddings_ND[indices.to(self.embeddings_ND.device)])
 
     def thumbnail(self, index: int) -> Tensor:
-        """There is none."""
-        raise InputError(f"an embedding has no picture, so there is no thumbnail {index}; ask the images themselves")
+        """Refuse: embeddings have no thumbnails.
+
+        Raises:
+            InputError: Always.
+        """
+        raise InputError(f"an embedding has no thumbnail, got index {index}; use the images it was computed from")
 
 
 def features_of(model: Classifier, data: Dataset, name: PartName, context: Context) -> Features:
-    """The embeddings of a part by the model's backbone, in evaluation mode, from the plain view of each image.
+    """Return the embeddings of a part by the backbone in evaluation mode, from the plain view of each image.
 
-    Computed once in a run for each part, and anew once the backbone has changed.
+    They are cached in the context until the weights or buffers of the backbone change.
+
+    Args:
+        model: Model with the backbone.
+        data: Data set.
+        name: Part of the data.
+        context: Run state with the cache and the training time, to which the computation is added.
 
     Raises:
-        InputError: if the data have no such part.
+        InputError: If the data have no such part.
     """
     part = {"train": data.train, "val": data.val, "test": data.test}[name]
     if part is None:
-        raise InputError("no training images are held out for choices; hold some out: --val-share 0.1")
+        raise InputError("no training images are held out for validation; set `val_share` to 0.1")
     digest = fingerprint(model.backbone)
     found: tuple[str, Features] | None = context.cache.get(f"features of {name}")
     if found is None or found[0] != digest:
@@ -96,7 +106,7 @@ def features_of(model: Classifier, data: Dataset, name: PartName, context: Conte
 
 
 def fingerprint(module: nn.Module) -> str:
-    """A digest of all weights and buffers: equal only for equal bits.
+    """Return a SHA-256 digest of all weights and buffers, in hexadecimal.
 
     Example:
         >>> fingerprint(nn.BatchNorm1d(2)) == fingerprint(nn.BatchNorm1d(2))

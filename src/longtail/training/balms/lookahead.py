@@ -1,10 +1,11 @@
-"""One step of gradient descent that can be differentiated, for bilevel methods.
+"""Differentiable step of gradient descent, for bilevel methods.
 
-A bilevel method asks how the weights of the examples of a batch change the loss *after* the step. Two answers are here:
+A bilevel method requires the gradient of the loss *after* a step with respect to the weights of the examples of the
+batch. There are two ways to compute it:
 
-- `sgd_lookahead`, for any model: the parameters after the step as a function of whatever the loss depends on, for
-  autograd to run through (what the `higher` package does; Grefenstette et al., 2019, https://arxiv.org/abs/1910.01727);
-- `example_gradients`, in closed form. The step is linear in the gradient, so the answer for example i is minus the
+- `sgd_lookahead`, for any model: the parameters after the step as a differentiable function of the inputs of the loss,
+  as in the `higher` package (Grefenstette et al., 2019, https://arxiv.org/abs/1910.01727).
+- `example_gradients`, in closed form. The step is linear in the gradient, so the gradient for example i is minus the
   step size times the slope of its loss along the gradient of the later loss. No second backward pass is needed.
 
 Shapes: B = batch, D = embedding dimension, C = classes.
@@ -24,13 +25,13 @@ Parameters = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class SGDStep:
-    """A step of stochastic gradient descent, as `torch.optim.SGD` takes it, written in differentiable operations.
+    """Step of `torch.optim.SGD`, in differentiable operations.
 
     Args:
-        lr: learning rate.
-        momentum: of the velocity.
-        weight_decay: L2 penalty.
-        nesterov: look ahead along the velocity.
+        lr: Learning rate.
+        momentum: Momentum factor.
+        weight_decay: Factor of the L2 penalty.
+        nesterov: Use Nesterov momentum.
 
     Example:
         >>> SGDStep(lr=0.1, momentum=0.9, weight_decay=0.0).apply(
@@ -46,22 +47,22 @@ class SGDStep:
 
     @classmethod
     def next_of(cls, optimizer: torch.optim.SGD) -> "SGDStep":
-        """The step that an optimizer would take next, by the settings of its first group."""
+        """Return the next step of an optimizer, from the settings of its first parameter group."""
         group = optimizer.param_groups[0]
         return cls(group["lr"], group["momentum"], group["weight_decay"], group["nesterov"])
 
     @property
     def gain(self) -> float:
-        """How far a parameter moves against each unit of its gradient."""
+        """Distance that a parameter moves per unit of its gradient."""
         return self.lr * (1 + self.momentum if self.nesterov else 1.0)
 
     def apply(self, parameters: Parameters, gradients: Parameters, velocities: Parameters) -> dict[str, Tensor]:
-        """The parameters after the step.
+        """Return the parameters after the step.
 
         Args:
-            parameters: by name.
-            gradients: of the same names.
-            velocities: before the step; one that is not there is 0.
+            parameters: Parameters by name.
+            gradients: Gradients by the same names.
+            velocities: Velocities before the step. A missing one is 0.
         """
         return {name: self._moved(value, gradients[name], velocities.get(name)) for name, value in parameters.items()}
 
@@ -72,7 +73,7 @@ class SGDStep:
 
 
 def velocities_of(optimizer: torch.optim.SGD, module: nn.Module) -> dict[str, Tensor]:
-    """The velocities that an optimizer keeps of a module's parameters, by name; none before its first step."""
+    """Return the velocities of the parameters of a module by name; empty before the first step of the optimizer."""
     found = {
         name: optimizer.state[value].get("momentum_buffer")
         for name, value in module.named_parameters()
@@ -82,7 +83,12 @@ def velocities_of(optimizer: torch.optim.SGD, module: nn.Module) -> dict[str, Te
 
 
 def call_with(module: nn.Module, parameters: Parameters, *inputs: Any) -> Any:
-    """A module's output under other parameters. Its buffers (batch-norm statistics, counters) stay as they are.
+    """Return the output of a module with other parameters. Its buffers (batch norm statistics) do not change.
+
+    Args:
+        module: Module to call.
+        parameters: Values of its parameters by name.
+        inputs: Arguments of the call.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -99,19 +105,20 @@ def sgd_lookahead(
     step: SGDStep,
     velocities: Parameters | None = None,
 ) -> dict[str, Tensor]:
-    """Parameters after one step down a loss, still a function of whatever `loss_at` depends on.
+    """Return the parameters after one step, as a differentiable function of the inputs of `loss_at`.
 
     Args:
-        parameters: of the model by name, which `loss_at` is called with; they are not changed.
-        loss_at: parameters -> scalar, such as `lambda p: (weights * losses(call_with(model, p, images))).mean()`.
-        step: learning rate, momentum, weight decay.
-        velocities: of the optimizer (`velocities_of`); they are not changed.
+        parameters: Parameters of the model by name, passed to `loss_at`. They are not changed.
+        loss_at: Function from parameters to a scalar, such as
+            `lambda p: (weights * losses(call_with(model, p, images))).mean()`.
+        step: Learning rate, momentum and weight decay.
+        velocities: Velocities of the optimizer (`velocities_of`). They are not changed.
 
     Example:
-        >>> weight = torch.tensor(3.0, requires_grad=True)  # of the one example
+        >>> weight = torch.tensor(3.0, requires_grad=True)  # weight of the only example
         >>> start = {"w": torch.tensor(1.0, requires_grad=True)}
         >>> after = sgd_lookahead(start, lambda p: weight * p["w"] ** 2, SGDStep(lr=0.1))
-        >>> after["w"].detach(), torch.autograd.grad(after["w"], weight)  # 1 - 0.1 * 3 * 2, and its slope
+        >>> after["w"].detach(), torch.autograd.grad(after["w"], weight)  # 1 - 0.1 * 3 * 2, and its derivative
         (tensor(0.4000), (tensor(-0.2000),))
     """
     loss = loss_at(parameters)
@@ -120,15 +127,15 @@ def sgd_lookahead(
 
 
 def example_gradients(slopes_BC: Tensor, residuals_BC: Tensor, gain: float) -> Tensor:
-    """How the loss after the step grows with the weight of each example, in closed form. Shape (B,).
+    """Return the gradient of the loss after the step with respect to the example weights, in closed form, shape (B,).
 
-    The weights are those of the mean `sum_i weight_i loss_i / B` that the step goes down.
+    The step descends the weighted mean `sum_i weight_i loss_i / B`.
 
     Args:
-        slopes_BC: how the logits of each example move along the gradient of the later loss (`logit_slopes`).
-        residuals_BC: gradient of the mean loss with respect to the logits, before the step: of a softmax,
-            (p - one_hot) / B.
-        gain: how far the step moves a parameter against its gradient (`SGDStep.gain`).
+        slopes_BC: Derivative of the logits along the gradient of the later loss (`logit_slopes`).
+        residuals_BC: Gradient of the mean loss with respect to the logits, before the step; (p - one_hot) / B for
+            softmax cross-entropy.
+        gain: Distance that the step moves a parameter per unit of its gradient (`SGDStep.gain`).
 
     Example:
         >>> example_gradients(torch.tensor([[1.0, -1.0]]), torch.tensor([[0.3, -0.3]]), gain=0.1)
@@ -138,7 +145,7 @@ def example_gradients(slopes_BC: Tensor, residuals_BC: Tensor, gain: float) -> T
 
 
 def softmax_residuals(logits_BC: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of a batch, and its gradient with respect to the logits: (softmax - one_hot) / B.
+    """Return the mean cross-entropy of a batch and its gradient with respect to the logits, (softmax - one_hot) / B.
 
     Example:
         >>> softmax_residuals(torch.zeros(1, 2), torch.tensor([1]))
@@ -152,7 +159,7 @@ def softmax_residuals(logits_BC: Tensor, targets_B: Tensor) -> tuple[Tensor, Ten
 
 
 def linear_gradients(head: nn.Linear, embeddings_BD: Tensor, residuals_BC: Tensor) -> dict[str, Tensor]:
-    """Gradients of a linear head's parameters, by name, from those of its logits.
+    """Return the gradients of the parameters of a linear head by name, from the gradient of its logits.
 
     Example:
         >>> head = nn.Linear(1, 2)
@@ -165,13 +172,13 @@ def linear_gradients(head: nn.Linear, embeddings_BD: Tensor, residuals_BC: Tenso
 
 
 def logit_slopes(head: nn.Module, parameters: Parameters, pull: Parameters, embeddings_BD: Tensor) -> Tensor:
-    """How fast the logits change where the parameters of a head move along `pull`. Shape (B, C).
+    """Return the directional derivative of the logits along a direction of the parameters of a head, shape (B, C).
 
     Args:
-        head: embeddings -> logits. A linear one needs no derivative: its logits along `pull` are `pull` applied.
-        parameters: at which the slope is taken.
-        pull: direction, a tensor for each parameter.
-        embeddings_BD: of the batch.
+        head: Head from embeddings to logits. For a linear one, the derivative is the head applied with `pull`.
+        parameters: Point at which the derivative is taken.
+        pull: Direction, one tensor per parameter.
+        embeddings_BD: Embeddings of the batch.
 
     Example:
         >>> head = nn.Linear(1, 2, bias=False)

@@ -1,13 +1,13 @@
-"""Meta Reweigher: learnt weights of the classes, for images that hold several instances.
+"""Meta Reweigher: learned class weights for images with several instances.
 
-Balanced Meta-Softmax (Ren et al., NeurIPS 2020, https://arxiv.org/abs/2007.10740), supplement B.2: an image of many
-classes can not be drawn for one of them, so the loss of an instance is weighted by a learnable rate of its class in
-place of a sample. Tensor code: a detector gives it the rows (proposals) that its box classifier sees.
+Balanced Meta-Softmax (Ren et al., NeurIPS 2020, https://arxiv.org/abs/2007.10740), supplement B.2. An image with
+instances of many classes cannot be sampled for one of them. The loss of each instance is therefore weighted by a
+learnable rate of its class. The module works on tensors: a detector passes the rows (proposals) of its box classifier.
 
-Where the authors' code (`cunjunyu/BalancedMetaSoftmax-InstanceSeg`) shifts the logits of foreground rows in place, and
-so shifts them in its "plain" meta loss too, we keep the meta loss plain as the text says; `shifted_meta_loss` mimics
-it. The text is silent on the real step: it takes the weights just learnt, without which they would have no effect.
-Shapes: B = rows, K = classes, I = images.
+Where we differ from the authors' code (`cunjunyu/BalancedMetaSoftmax-InstanceSeg`): the code shifts the logits of
+foreground rows in place, and thereby in its "plain" meta loss too. Here the meta loss is plain, as the paper says;
+`shifted_meta_loss` reproduces the code. The paper leaves the weights of the real step open; it uses the updated ones.
+Shapes: B = rows, M = meta rows, K = classes, I = images.
 """
 
 import torch
@@ -20,15 +20,16 @@ from longtail.training.balms.lookahead import Parameters, SGDStep, call_with, sg
 
 
 class MetaReweigher(nn.Module):
-    """Weights of rows: a learnable rate in (0, 1) for each class, 1/2 at first; background keeps its weight of 1.
+    """Weights of rows from a learnable rate in (0, 1) for each class, initially 1/2.
 
-    The weights of the foreground rows are rescaled so that they sum to the number of these rows.
+    The weights of the foreground rows are rescaled so that they sum to the number of these rows. Background rows have
+    the weight 1.
 
     Args:
-        num_classes: K; a label outside 0 .. K - 1 is background.
+        num_classes: Number of classes K, at least 2. A label outside [0, K) is background.
 
     Raises:
-        InputError: for fewer than two classes.
+        InputError: If there are fewer than two classes.
 
     Example:
         >>> reweigher = MetaReweigher(3)
@@ -39,16 +40,16 @@ class MetaReweigher(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         if num_classes < 2:
-            raise InputError(f"a reweigher needs at least two classes, not {num_classes}")
+            raise InputError(f"`num_classes` must be >= 2, got {num_classes}")
         self.logits_K = nn.Parameter(torch.zeros(num_classes))
 
     @property
     def rates(self) -> Tensor:
-        """The rates as learnt so far, shape (K,)."""
+        """Current rates, shape (K,), detached."""
         return self.logits_K.detach().sigmoid()
 
     def forward(self, targets_B: Tensor) -> Tensor:
-        """Weights of rows by their labels, shape (B,), with a graph to the rates."""
+        """Return the weight of each row from its label, shape (B,), differentiable with respect to the rates."""
         last = len(self.logits_K) - 1
         foreground_B = (targets_B >= 0) & (targets_B <= last)
         rates_B = self.logits_K.sigmoid()[targets_B.clamp(0, last)]
@@ -58,19 +59,20 @@ class MetaReweigher(nn.Module):
 
 
 class ReweighedStep:
-    """One bilevel iteration: a look-ahead of the classifier, a step of the rates, the real step of the classifier.
+    """Bilevel iteration: a look-ahead of the classifier, a step of the rates, and the real step of the classifier.
 
     Args:
-        classifier: rows -> logits (B, K); what is frozen in it stays so, and its buffers change in the real step alone.
-        loss: of the rows, with `reduction="none"`: `BalancedSigmoid` in the paper.
-        reweigher: whose rates are learnt.
-        optimizer: of the classifier.
-        meta_optimizer: of the reweigher; the paper takes Adam at 0.001, the authors' code 0.01.
-        shifted_meta_loss: judge the rates by `loss` itself, as the authors' code does by mistake, in place of the plain
+        classifier: Module from rows to logits (B, K). Its frozen parameters stay frozen. Its buffers change only in the
+            real step.
+        loss: Loss of the rows with `reduction="none"`; `BalancedSigmoid` in the paper.
+        reweigher: Module with the rates to learn.
+        optimizer: Optimizer of the classifier.
+        meta_optimizer: Optimizer of the reweigher. The paper uses Adam with learning rate 0.001, the code 0.01.
+        shifted_meta_loss: Evaluate the rates with `loss`, as the authors' code does by mistake, instead of the plain
             sigmoid loss.
 
     Raises:
-        InputError: if the loss gives a mean or a sum.
+        InputError: If the loss returns a mean or a sum.
 
     Example:
         >>> classifier, reweigher = nn.Linear(4, 3), MetaReweigher(3)
@@ -97,21 +99,21 @@ class ReweighedStep:
         shifted_meta_loss: bool = False,
     ) -> None:
         if loss.reduction != "none":
-            raise InputError(f'a reweigher weights each row: give the loss reduction="none", not {loss.reduction!r}')
+            raise InputError(f'`loss` must have reduction="none", got {loss.reduction!r}; each row has its own weight')
         self.classifier, self.loss, self.reweigher = classifier, loss, reweigher
         self.optimizer, self.meta_optimizer = optimizer, meta_optimizer
-        # with equal counts nothing is shifted
+        # equal counts shift no logit
         plain = BalancedSigmoid([1] * len(loss.counts_C), reduction="none").to(loss.counts_C.device)
         self.meta_loss = loss if shifted_meta_loss else plain
 
     def __call__(self, rows: Tensor, targets_B: Tensor, meta_rows: Tensor, meta_targets_M: Tensor) -> Tensor:
-        """Learn from a batch.
+        """Take one step of the rates and one of the classifier.
 
         Args:
-            rows: what the classifier takes, such as embeddings (B, D) of proposals.
-            targets_B: their classes; K for background.
-            meta_rows: of images drawn by `balanced_image_rates`.
-            meta_targets_M: their classes.
+            rows: Inputs of the classifier, such as embeddings (B, D) of proposals.
+            targets_B: Classes of the rows; K for background.
+            meta_rows: Inputs from images drawn with `balanced_image_rates`.
+            meta_targets_M: Classes of the meta rows.
 
         Returns:
             The weighted mean loss of the real step, detached.
@@ -128,7 +130,7 @@ class ReweighedStep:
         return loss.detach()
 
     def _loss_after(self, rows: Tensor, targets_B: Tensor, meta_rows: Tensor, meta_targets_M: Tensor) -> Tensor:
-        """The meta loss after a step down the weighted loss, as a function of the rates."""
+        """Return the meta loss after a step on the weighted loss, differentiable with respect to the rates."""
 
         def weighted_loss(parameters: Parameters) -> Tensor:
             losses_B: Tensor = self.loss(call_with(self.classifier, parameters, rows), targets_B)
@@ -143,15 +145,15 @@ class ReweighedStep:
 
 
 def balanced_image_rates(image_of_row_B: Tensor, targets_B: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """How often to draw each image for the meta batch: the largest 1 / f_k of the classes it holds. Shape (I,).
+    """Return the sample rate of each image for the meta batch: the largest 1 / f_k of its classes, shape (I,).
 
-    f_k is the share of the images that hold class k; an image without an instance is never drawn.
+    f_k is the share of the images that contain class k. An image without an instance has the rate 0.
 
     Args:
-        image_of_row_B: which image each instance is in.
-        targets_B: class of each instance.
-        num_images: I.
-        num_classes: K.
+        image_of_row_B: Index of the image of each instance.
+        targets_B: Class of each instance.
+        num_images: Number of images I.
+        num_classes: Number of classes K.
 
     Example:
         >>> balanced_image_rates(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 0, 0]), num_images=4, num_classes=2)
@@ -159,5 +161,5 @@ def balanced_image_rates(image_of_row_B: Tensor, targets_B: Tensor, num_images: 
     """
     holds_IK = torch.zeros(num_images, num_classes, device=targets_B.device)
     holds_IK[image_of_row_B, targets_B] = 1.0
-    shares_K = holds_IK.mean(dim=0).clamp(min=1 / num_images)  # of a class that no image holds, nothing is asked
+    shares_K = holds_IK.mean(dim=0).clamp(min=1 / num_images)  # a class without an image must not divide by 0
     return (holds_IK / shares_K).amax(dim=1)
