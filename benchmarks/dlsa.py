@@ -25,7 +25,7 @@ import torch
 from timing import seconds
 from torch import Tensor
 
-from longtail.posthoc.dlsa.flow import FilterSettings, FlowFilter, GaussianMixture, train_filter
+from longtail.posthoc.dlsa import FilterSettings, FlowFilter, GaussianMixture, train_filter
 
 CPU = torch.device("cpu")
 

@@ -37,6 +37,7 @@ from longtail.evaluation import confusion_matrix, evaluate_logits
 from longtail.models import DLSAHead
 from longtail.models.classifier import Classifier
 from longtail.posthoc import DLSA, DLSASettings
+from longtail.posthoc.dlsa import tally_clusters
 from longtail.posthoc.dlsa.analysis import (
     PURITY_EDGES,
     SIZE_EDGES,
@@ -47,7 +48,6 @@ from longtail.posthoc.dlsa.analysis import (
     purity_histogram,
     shares_by_level,
 )
-from longtail.posthoc.dlsa.flow.objectives import tally_clusters
 from longtail.report.style import drawing, to_svg
 from longtail.run.fit import choose_device
 from longtail.run.folder import load_config

@@ -27,8 +27,8 @@ from longtail.evaluation import Scores, evaluate_predictions
 from longtail.losses import CrossEntropy
 from longtail.models import LinearHead
 from longtail.posthoc import ClassifierSettings
+from longtail.posthoc.dlsa import fit_classifier
 from longtail.posthoc.dlsa.analysis import oracle_groups
-from longtail.posthoc.dlsa.group_classifier import fit_classifier
 from longtail.run.fit import choose_device
 from longtail.run.folder import load_config
 from longtail.run.run import Run

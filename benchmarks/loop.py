@@ -28,9 +28,9 @@ from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConf
 from longtail.data.dataset import Part
 from longtail.data.resident import ResidentImages
 from longtail.losses import BalancedSoftmax
+from longtail.models.cifar import resnet32
 from longtail.models.classifier import STATISTICS, Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.resnet_cifar import resnet32
 from longtail.run.fit import choose_device
 from longtail.samplers import InstanceSampler
 from longtail.training.checkpoint import CheckpointStore

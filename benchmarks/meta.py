@@ -33,9 +33,9 @@ from longtail.config.schema import OptimizerConfig, TrainingConfig
 from longtail.data import long_tailed_counts
 from longtail.data.dataset import Part
 from longtail.losses import BalancedSoftmax
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.run.fit import choose_device
 from longtail.samplers import MetaSampler
 from longtail.samplers.meta import Level

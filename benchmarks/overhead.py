@@ -22,9 +22,9 @@ from timing import seconds
 
 from longtail import embedding, losses, transfer
 from longtail.config.schema import TrainingConfig
+from longtail.models.cifar import resnet32
 from longtail.models.classifier import Classifier
 from longtail.models.heads import CosineHead, LinearHead
-from longtail.models.resnet_cifar import resnet32
 from longtail.run.fit import choose_device
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context

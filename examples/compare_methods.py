@@ -1,21 +1,21 @@
-"""Two methods on one data set, two seeds each, from Python."""
+"""Compare two methods on one data set, with two seeds each."""
 
 import statistics
 import tempfile
 from pathlib import Path
 
-from longtail.config import recipes
-from longtail.run.fit import fit
+import longtail as lt
 
 
 def main() -> None:
-    """Print the few-shot accuracy of each, mean over the seeds."""
+    """Print the few-shot accuracy of each method, averaged over the seeds."""
     with tempfile.TemporaryDirectory() as scratch:
         for method in ("ce", "balanced-softmax"):
             few = []
             for seed in (0, 1):
-                config = recipes.compose("digits-lt", method, changes=[{"seed": seed, "training": {"epochs": 20}}])
-                few.append(fit(config, Path(scratch) / f"{method}-{seed}").scores.few or 0.0)
+                folder = Path(scratch) / f"{method}-{seed}"
+                run = lt.train("digits-lt", method, seed=seed, epochs=20, out=folder)
+                few.append(run.scores.few or 0.0)
             print(f"{method:18} few-shot accuracy {statistics.mean(few):.1f} (seeds: {few})")
 
 

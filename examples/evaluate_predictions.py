@@ -1,25 +1,25 @@
-"""Numbers by class frequency for the logits of any model, also under other test priors."""
+"""Score the logits of any model by class frequency, also under other test priors."""
 
 import torch
 
-from longtail.evaluation import evaluate_logits, long_tailed_prior
+import longtail as lt
 
 
 def main() -> None:
-    """Score made-up logits of a classifier that favours the classes with many training images."""
+    """Score synthetic logits of a classifier that favors the classes with many training images."""
     class_counts = torch.tensor([1000, 300, 80, 30, 10])
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(5).repeat_interleave(200)
     logits = torch.randn(1000, 5, generator=generator) + 0.5 * class_counts.log()
     logits[torch.arange(1000), targets] += 2.5
     for name, prior in (
-        ("as the test set is", None),
-        ("as the training set", class_counts / class_counts.sum()),
-        ("backward, 50 : 1", long_tailed_prior(class_counts, 50, "backward")),
+        ("test set as it is", None),
+        ("training prior", class_counts / class_counts.sum()),
+        ("backward, 50 : 1", lt.evaluation.long_tailed_prior(class_counts, 50, "backward")),
     ):
-        scores = evaluate_logits(logits, targets, class_counts, prior=prior)
+        scores = lt.evaluation.evaluate_logits(logits, targets, class_counts, prior=prior)
         print(
-            f"{name:20} all {scores.top1:5.1f}  many {scores.many:5.1f}  few {scores.few:5.1f}  ECE {scores.ece:4.1f}"
+            f"{name:18} all {scores.top1:5.1f}  many {scores.many:5.1f}  few {scores.few:5.1f}  ECE {scores.ece:4.1f}"
         )
 
 

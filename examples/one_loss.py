@@ -1,21 +1,22 @@
-"""One loss from longtail in a training loop of one's own: nothing else of it is needed."""
+"""Use one loss in a plain PyTorch training loop."""
 
 import torch
 from sklearn.datasets import make_blobs
 from torch import nn
 
-from longtail.losses import BalancedSoftmax
+import longtail as lt
 
 CLASS_COUNTS = [500, 50, 5]
 
 
 def main() -> None:
-    """Train a linear classifier on three blobs, 500, 50 and 5 points, and print each class's accuracy."""
+    """Train a linear classifier on blobs of 500, 50 and 5 points and print the accuracy of each class."""
     centers = [(0.0, 0.0), (2.0, 0.0), (0.0, 2.0)]
     points, labels = make_blobs(n_samples=CLASS_COUNTS, centers=centers, random_state=0)
     x, y = torch.tensor(points, dtype=torch.float32), torch.tensor(labels)
     test_points, test_labels = make_blobs(n_samples=[1000] * 3, centers=centers, random_state=1)
-    for name, loss in (("cross-entropy", nn.CrossEntropyLoss()), ("Balanced Softmax", BalancedSoftmax(CLASS_COUNTS))):
+    losses = {"cross-entropy": nn.CrossEntropyLoss(), "Balanced Softmax": lt.losses.BalancedSoftmax(CLASS_COUNTS)}
+    for name, loss in losses.items():
         torch.manual_seed(0)
         model = nn.Linear(2, 3)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
@@ -23,8 +24,8 @@ def main() -> None:
             optimizer.zero_grad()
             loss(model(x), y).backward()
             optimizer.step()
-        right = model(torch.tensor(test_points, dtype=torch.float32)).argmax(1) == torch.tensor(test_labels)
-        per_class = [100 * right[torch.tensor(test_labels) == label].float().mean() for label in range(3)]
+        correct = model(torch.tensor(test_points, dtype=torch.float32)).argmax(1) == torch.tensor(test_labels)
+        per_class = [100 * correct[torch.tensor(test_labels) == label].float().mean() for label in range(3)]
         print(f"{name:18}", " ".join(f"{accuracy:5.1f} %" for accuracy in per_class))
 
 

@@ -1,6 +1,277 @@
-"""Train and judge image classifiers on data whose classes are unevenly filled."""
+"""Train and evaluate image classifiers on long-tailed (class-imbalanced) data.
+
+Practitioner with a folder of images (one subfolder per class):
+
+    import longtail as lt
+
+    run = lt.train("photos/")               # chooses model and method, trains, evaluates, writes a report
+    print(run.scores)
+    run.predict(["new.jpg"]).labels         # also: lt.load("runs/photos-balanced-softmax-seed0").predict(...)
+
+Engineer with a training loop:
+
+    loss = lt.losses.BalancedSoftmax(class_counts=[5000, 500, 50])
+    sampler = lt.samplers.ClassBalancedSampler(targets)
+    scores = lt.evaluate(logits, targets, class_counts)
+
+Researcher who compares methods: `longtail bench quick` on the command line, `longtail list` for everything there is.
+
+Subpackages are imported on first use: `losses`, `samplers`, `embedding`, `transfer`, `augment`, `posthoc`, `models`,
+`stages`, `evaluation` and `data`. A new loss is one file in `longtail/losses`; see CONTRIBUTING.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from longtail.errors import InputError
 from longtail.version import __version__
 
-__all__ = ["InputError", "__version__"]
+if TYPE_CHECKING:  # the import of the package itself stays cheap
+    from pathlib import Path
+
+    from longtail import augment, data, embedding, evaluation, losses, models, posthoc, samplers, stages, transfer
+    from longtail.data.counts import Countable
+    from longtail.evaluation import Scores
+    from longtail.evaluation.checks import Array
+    from longtail.run import Run
+    from longtail.run.recommend import Recommendation
+
+SUBPACKAGES = (
+    "augment",
+    "data",
+    "embedding",
+    "evaluation",
+    "losses",
+    "models",
+    "posthoc",
+    "samplers",
+    "stages",
+    "transfer",
+)
+
+__all__ = [
+    "InputError",
+    "Run",
+    "__version__",
+    "augment",
+    "data",
+    "embedding",
+    "evaluate",
+    "evaluation",
+    "load",
+    "losses",
+    "models",
+    "posthoc",
+    "recommend",
+    "samplers",
+    "stages",
+    "train",
+    "transfer",
+]
+
+logging.getLogger("longtail").addHandler(logging.NullHandler())
+
+
+def train(
+    data: str | Path | None = None,
+    method: str | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    recipe: str | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    augment: str | None = None,
+    loss: str | Mapping[str, Any] | None = None,
+    backbone: str | Mapping[str, Any] | None = None,
+    pretrained: bool | None = None,
+    image_size: int | None = None,
+    imbalance_factor: float | None = None,
+    val_share: float | None = None,
+    root: str | Path | None = None,
+    workers: int | None = None,
+    on_bad_image: Literal["fail", "skip"] | None = None,
+    protocol: Literal["honest", "paper"] | None = None,
+    many: int | None = None,
+    few: int | None = None,
+    groups: Literal["fixed", "quantile"] | None = None,
+    device: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    start: str | Path | None = None,
+    loggers: Sequence[str] = (),
+    report: bool = True,
+) -> Run:
+    """Train on a data set, evaluate once on its test split, and write a run folder with a report.
+
+    Every argument that is None takes the value of the recipes, or one that is chosen by looking at the data.
+
+    Args:
+        data: Path of a folder with one subfolder per class, of a table or of a list, or the name of a data set. None
+            takes the embedded example `digits-lt`, or the data of the run in `out` if `resume` is set.
+        method: Method recipe, such as "balanced-softmax". None lets the data decide.
+        out: Run folder. Default: a new folder `runs/DATA-METHOD-seedN`.
+        resume: Continue the run in `out`.
+        recipe: Training recipe. Default: the usual one of the data.
+        seed: Seed of initialization, order and augmentation. Default: 0.
+        epochs: Epochs of the training stages. The schedule keeps its shape.
+        batch_size: Images per step.
+        lr: Peak learning rate.
+        precision: Precision of the forward pass.
+        augment: Augmentation policy.
+        loss: Loss of the training stages by name, or as a mapping with its name and options.
+        backbone: Backbone by name, or as a mapping with its name and options.
+        pretrained: Start from weights that were trained on ImageNet.
+        image_size: Side of the square image that the model sees, in pixels.
+        imbalance_factor: Imbalance factor of the long tail that is cut from a balanced set.
+        val_share: Share of the training images that is held out for validation.
+        root: Folder with the files of a named data set.
+        workers: Processes that read images from disk.
+        on_bad_image: What to do at an unreadable image.
+        protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+        groups: "quantile" groups the classes by thirds instead.
+        device: Device name. Default: an accelerator if there is one.
+        settings: Any other settings by their dotted path, such as `{"stages.0.training.clip_norm": 1.0}`.
+        start: Finished run whose stages are the first ones of this run. They are not repeated.
+        loggers: Additional loggers, "tensorboard" or "wandb".
+        report: Write report.html too.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: For invalid input. Nothing is left behind.
+
+    Example:
+        >>> import tempfile, longtail as lt
+        >>> run = lt.train(method="ce", epochs=1, out=tempfile.mkdtemp())
+        >>> run.result["method"], len(run.class_names)
+        ('ce', 10)
+    """
+    from pathlib import Path
+
+    from longtail.run.fit import fit
+    from longtail.run.folder import new_folder
+    from longtail.run.resolve import changes_from, resolve
+
+    if resume and out is None:
+        raise InputError("`resume` requires `out`, the folder of the run to resume")
+    options = {
+        **{"seed": seed, "epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision},
+        **{"augment": augment, "loss": loss, "backbone": backbone, "pretrained": pretrained, "image_size": image_size},
+        **{"imbalance_factor": imbalance_factor, "val_share": val_share, "root": None if root is None else str(root)},
+        **{"workers": workers, "on_bad_image": on_bad_image, "protocol": protocol, "many": many, "few": few},
+        **{"groups": groups, "device": device, "set": list((settings or {}).items())},
+    }
+    folder = None if out is None else Path(out).expanduser()
+    resolved = resolve(
+        None if data is None else str(data), method, recipe, changes_from(options), resumed=folder if resume else None
+    )
+    return fit(
+        resolved.config,
+        folder or new_folder(resolved.config),
+        data=resolved.data,
+        resume=resume,
+        start=start,
+        loggers=loggers,
+        command="longtail.train",
+        report=report,
+    )
+
+
+def load(folder: str | Path) -> Run:
+    """Return a finished run.
+
+    Args:
+        folder: Run folder.
+
+    Raises:
+        InputError: If the folder holds no run, or the run is not finished.
+    """
+    from pathlib import Path
+
+    from longtail.run import Run
+
+    return Run.load(Path(folder).expanduser())
+
+
+def evaluate(
+    logits: Array,
+    targets: Array,
+    class_counts: Countable,
+    *,
+    many: int = 100,
+    few: int = 20,
+    groups: Literal["fixed", "quantile"] = "fixed",
+) -> Scores:
+    """Return every score of a test set from the logits of any model.
+
+    Args:
+        logits: Scores before the softmax, shape (N, C).
+        targets: True labels, integers, shape (N,).
+        class_counts: *Training* images per class, shape (C,).
+        many: A class with more training images is many-shot.
+        few: A class with fewer training images is few-shot.
+        groups: "fixed" uses `many` and `few`, "quantile" takes thirds of the classes.
+
+    Raises:
+        InputError: For shapes that do not fit, labels out of range, or logits that are not finite.
+
+    Example:
+        >>> import longtail as lt
+        >>> scores = lt.evaluate([[2.0, 1.0], [1.0, 0.0]], [0, 1], class_counts=[500, 5])
+        >>> scores.top1, scores.balanced, scores.few
+        (50.0, 50.0, 0.0)
+    """
+    from longtail.evaluation import evaluate_logits
+
+    return evaluate_logits(logits, targets, class_counts, many=many, few=few, groups=groups)
+
+
+def recommend(data: str | Path, *, device: str = "auto") -> Recommendation:
+    """Return the recommended model, training recipe and method for a data set, with the reasons.
+
+    Args:
+        data: Path or name of a data set, as for `train`.
+        device: Device of the training.
+
+    Raises:
+        InputError: If the data cannot be read.
+
+    Example:
+        >>> import longtail as lt
+        >>> lt.recommend("digits-lt").method
+        'balanced-softmax'
+    """
+    from longtail.config import recipes
+    from longtail.config.convert import from_mapping
+    from longtail.config.schema import DataConfig
+    from longtail.data.load import load_data
+    from longtail.run.fit import choose_device
+    from longtail.run.recommend import recommend as recommend_for
+
+    name, where = str(data), choose_device(device)
+    named = name in recipes.names("data")
+    config: DataConfig = from_mapping(DataConfig, recipes.read("data", name)["data"] if named else {"name": name})
+    return recommend_for(load_data(config, where), where)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a subpackage, or `Run`, on first use."""
+    if name in SUBPACKAGES:
+        return importlib.import_module(f"longtail.{name}")
+    if name == "Run":
+        return importlib.import_module("longtail.run").Run
+    raise AttributeError(f"module 'longtail' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic file writes."""
 
 import json
 import os
@@ -9,12 +9,26 @@ from typing import IO, Any
 
 
 @contextmanager
-def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` only once it is whole and on the disk.
+def atomic_write(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
+    """Open a temporary file that replaces `path` when the block ends without an error.
+
+    A reader sees the old content or the new content, never a part of either. An error or a kill inside the block
+    leaves `path` unchanged.
 
     Args:
-        path: to be written; a reader sees the old content or the new, never a part.
-        keep: where the old content goes; by default nowhere.
+        path: File to write. Its folder must exist.
+        keep: File to which the old content is moved. By default, it is dropped.
+
+    Yields:
+        The temporary file, open for binary writing.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "numbers.bin"
+        >>> with atomic_write(path) as file:
+        ...     _ = file.write(b"123")
+        >>> path.read_bytes()
+        b'123'
     """
     unfinished = path.with_name(f".{path.name}.part")
     try:
@@ -27,19 +41,26 @@ def replacing(path: Path, keep: Path | None = None) -> Iterator[IO[bytes]]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a rename to the disk where a folder can be opened for that, which Windows does not allow."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the rename itself
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    with replacing(path) as file:
+    """Write a text file atomically, as UTF-8 and with the line ends of `text`."""
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a value as an indented JSON file atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

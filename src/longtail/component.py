@@ -1,6 +1,6 @@
-"""A component by its name and options: how recipes and other components refer to a class.
+"""Refer to a class by name and options, as recipes and other components do.
 
-A component is written as its name, or as a mapping with its name and options:
+A component is a name, or a mapping with a name and options:
 
     loss: BalancedSoftmax
     loss: {name: BalancedSoftmax, power: 0.25}
@@ -8,59 +8,102 @@ A component is written as its name, or as a mapping with its name and options:
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import nn
+
 from longtail.errors import InputError, unknown_name
 
-KINDS = {  # what a component of each package is called in a message
+KINDS = {
     "longtail.losses": "loss",
     "longtail.samplers": "sampler",
-    "longtail.augment.mixing": "way of mixing images",
+    "longtail.augment": "mixing",
     "longtail.embedding": "embedding loss",
     "longtail.transfer": "transfer",
     "longtail.models": "backbone or head",
     "longtail.posthoc": "post-hoc correction",
     "longtail.stages": "stage",
 }
+"""Name of the components of each package, for messages."""
+
+NAMES = {"longtail.augment": "MIXINGS"}
+"""Packages whose components are listed in a tuple of this name. The components of all others are in `__all__`."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A class by its name, with the keyword options that a recipe gives it.
+    """Name and keyword options of a class.
 
     Args:
-        name: of a public class of the component's package, or "package.module.Class" of anyone's.
-        options: its keyword-only arguments.
+        name: Name of a public class of the component's package, or the import path of any class
+            ("package.module.Class").
+        options: Keyword-only arguments of the class.
+
+    Example:
+        >>> from longtail import losses
+        >>> Component("BalancedSoftmax", {"power": 0.25}).build(losses, [90, 10])
+        BalancedSoftmax(num_classes=2, power=0.25)
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def build(self, package: types.ModuleType, *runtime: Any) -> Any:
-        """Construct it: `runtime` values first, then the options.
+    @classmethod
+    def parse(cls, value: object, where: str = "a component") -> Component:
+        """Read a component from its written form.
+
+        Args:
+            value: A component, a name, or a mapping with a name and options.
+            where: Name of the setting, for the message.
 
         Raises:
-            InputError: for a name or an option that does not exist, with the nearest ones.
+            InputError: If `value` is none of these.
+
+        Example:
+            >>> Component.parse({"name": "BalancedSoftmax", "power": 0.25})
+            Component(name='BalancedSoftmax', options={'power': 0.25})
+        """
+        if isinstance(value, Component):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Mapping) and isinstance(value.get("name"), str):
+            return cls(value["name"], {key: item for key, item in value.items() if key != "name"})
+        raise InputError(f"{where} must be a name, or a mapping with a name and its options, not {value!r}")
+
+    def build(self, package: types.ModuleType, *runtime: Any) -> Any:
+        """Construct the component.
+
+        Args:
+            package: Package that holds the class.
+            runtime: Positional arguments, such as the class counts of a loss.
+
+        Raises:
+            InputError: If the name or an option is unknown, or the class does not accept the arguments.
         """
         cls = self.check(package)
         try:
             return cls(*runtime, **self.options)
         except TypeError as error:
             raise InputError(
-                f"cannot build {self.name} with {dict(self.options) or 'no options'}: {error}; a loss of one's own "
-                "takes the class counts first, a sampler the labels, and options are keyword-only"
+                f"cannot build {self.name} with {dict(self.options) or 'no options'}: {error}. A custom loss takes the "
+                "class counts first, a custom sampler takes the labels first, and options must be keyword-only."
             ) from error
 
     def check(self, package: types.ModuleType) -> Any:
-        """The class, once its name and the names of the options are known to be right.
+        """Return the class after checking its name and the names of the options.
+
+        Args:
+            package: Package that holds the class.
 
         Raises:
-            InputError: for a name or an option that does not exist, with the nearest ones.
+            InputError: If the name or an option is unknown. The message suggests the nearest names.
         """
         cls = find_class(self.name, package)
         known = keyword_options(cls)
@@ -71,44 +114,54 @@ class Component:
 
 
 def keyword_options(cls: Any) -> list[str]:
-    """Names of the options a component takes: its keyword-only arguments, those of an unpacked TypedDict included."""
-    known = []
-    for parameter in inspect.signature(cls).parameters.values():
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            known.append(parameter.name)
-        elif parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            unpacked = typing.get_type_hints(cls.__init__).get(parameter.name)
-            known += [key for shared in typing.get_args(unpacked) for key in typing.get_type_hints(shared)]
-    return known
+    """Return the names of the keyword-only parameters of a class.
 
-
-def check_options(component: object, given: Mapping[str, Any], contract: Any) -> None:
-    """Refuse what a component has handed on to its base class and the base class does not know either.
-
-    Args:
-        component: being built.
-        given: options that reached the base class.
-        contract: the TypedDict of those that it takes.
-
-    Raises:
-        InputError: with the likest of the options that there are.
+    Example:
+        >>> from longtail.losses import BalancedSoftmax
+        >>> keyword_options(BalancedSoftmax)
+        ['power', 'reduction', 'ignore_index', 'absent']
     """
-    shared = list(typing.get_type_hints(contract))
-    for name in given:
-        if name not in shared:
-            known = dict.fromkeys([*keyword_options(type(component)), *shared])
-            raise unknown_name(f"option of {type(component).__name__}", name, known)
+    return [each.name for each in inspect.signature(cls).parameters.values() if each.kind is each.KEYWORD_ONLY]
 
 
 def find_class(name: str, package: types.ModuleType) -> Any:
-    """The class called `name` in a package of components, or anywhere by its dotted path."""
+    """Return a class by its name in a package of components, or by its import path.
+
+    Args:
+        name: Public name, or import path with at least one dot.
+        package: Package of components, such as `longtail.losses`.
+
+    Raises:
+        InputError: If there is no such class. The message suggests the nearest names.
+    """
     if "." in name:
         module_name, _, attribute = name.rpartition(".")
         try:
-            return getattr(__import__(module_name, fromlist=[attribute]), attribute)
-        except (ImportError, AttributeError) as error:
+            return getattr(importlib.import_module(module_name), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
             raise InputError(f"cannot import {name!r}: {error}") from error
-    public: list[str] = package.__all__
+    public: list[str] = getattr(package, NAMES.get(package.__name__, "__all__"))
     if name not in public:
         raise unknown_name(KINDS.get(package.__name__, "class"), name, public)
     return getattr(package, name)
+
+
+def format_options(component: object, base: type, omit: str = "") -> str:
+    """Format the options of a component for its `repr`: `power=1.0, reduction='sum'`.
+
+    An option is shown if the component has an attribute of its name. Options that `base` also takes are shown only if
+    they differ from their defaults.
+
+    Args:
+        component: Instance to describe.
+        base: Base class that declares the options shared by all components of its kind.
+        omit: Name of an option to leave out.
+    """
+    shared, shown = inspect.signature(base).parameters, []
+    for name in keyword_options(type(component)):
+        value = getattr(component, name, inspect.Parameter.empty)
+        if name == omit or value is inspect.Parameter.empty or isinstance(value, (torch.Tensor, nn.Module)):
+            continue
+        if name not in shared or value != shared[name].default:
+            shown.append(f"{name}={value!r}")
+    return ", ".join(shown)

@@ -22,7 +22,7 @@ from longtail.augment.autoaugment import (
     autocontrast_table,
     blend,
     equalize_table,
-    grey,
+    gray,
     magnitude_of,
     mean_level,
     operation,
@@ -132,9 +132,9 @@ def test_blends_are_within_a_level_of_torchvisions_tensor_code(name: str, theirs
     assert (difference > 0).float().mean() <= share
 
 
-def test_grey_mean_and_smooth_are_pillows() -> None:
+def test_gray_mean_and_smooth_are_pillows() -> None:
     images = photos(8)
-    for image, luma, soft in zip(images, grey(images), smooth(images), strict=True):
+    for image, luma, soft in zip(images, gray(images), smooth(images), strict=True):
         pillow = to_pillow(image)
         assert torch.equal(luma[0], torch.from_numpy(np.array(pillow.convert("L"))))
         assert torch.equal(soft, from_pillow(pillow.filter(ImageFilter.SMOOTH)))
@@ -228,7 +228,7 @@ def test_every_pair_is_reached_equally_often() -> None:
     images = photos(1).expand(count, -1, -1, -1)
     groups = AutoAugmentCIFAR()(images, uniforms).view(25, 4, -1)
     assert torch.equal(groups, groups[:, :1].expand_as(groups))
-    assert len({group[0].numpy().tobytes() for group in groups}) >= 20  # some pairs equalise or stretch alike
+    assert len({group[0].numpy().tobytes() for group in groups}) >= 20  # some pairs equalize or stretch alike
 
 
 def test_the_largest_uniform_stays_within_the_table() -> None:
@@ -255,7 +255,7 @@ def test_an_image_depends_on_itself_and_its_row_alone(memory_format: torch.memor
     assert torch.equal(images, before)
 
 
-def test_fill_of_the_policy_is_grey_unless_chosen() -> None:
+def test_fill_of_the_policy_is_gray_unless_chosen() -> None:
     row = torch.tensor([row_for(21, (True, True), (True, True))])
     white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
     assert AutoAugmentCIFAR()(white, row).unique().tolist() == [128, 255]
@@ -263,5 +263,5 @@ def test_fill_of_the_policy_is_grey_unless_chosen() -> None:
 
 
 def test_unknown_operation_is_refused() -> None:
-    with pytest.raises(InputError, match=re.escape("there is no operation 'Invrt'; did you mean Invert")):
+    with pytest.raises(InputError, match=re.escape("no operation 'Invrt'; did you mean Invert")):
         operation("Invrt")

@@ -1,4 +1,4 @@
-"""Batched augmentation against Pillow, torchvision and slow loops, and what every policy promises."""
+"""Batched augmentation against Pillow, torchvision and slow loops, and properties of every policy."""
 
 import re
 
@@ -19,6 +19,7 @@ from longtail.augment.policies import (
     PadCrop,
     policy,
 )
+from longtail.data.decode import CROP_UNIFORMS
 from longtail.errors import InputError
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -142,6 +143,10 @@ def test_uniforms_of_the_policies(name: str, num_uniforms: int, reader_uniforms:
     assert (augment.num_uniforms, augment.reader_uniforms) == (num_uniforms, reader_uniforms)
 
 
+def test_imagenet_reserves_the_uniforms_of_the_crop_while_reading() -> None:
+    assert policy("imagenet").reader_uniforms == CROP_UNIFORMS
+
+
 def test_crop_flip_is_crop_then_flip() -> None:
     images, numbers = noise(16), uniforms(16, 3)
     expected = Flip()(PadCrop(4)(images, numbers[:, :2]), numbers[:, 2:])
@@ -225,14 +230,14 @@ def test_every_policy_says_what_it_does() -> None:
 
 
 def test_unknown_policy_is_refused_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=re.escape("there is no augmentation 'cropflip'; did you mean crop-flip")):
+    with pytest.raises(InputError, match=re.escape("no augmentation 'cropflip'; did you mean crop-flip")):
         policy("cropflip")
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="padding is a number of pixels, 0 or more, not -1"):
+    with pytest.raises(InputError, match="`padding` must be >= 0 pixels, got -1"):
         PadCrop(-1)
-    with pytest.raises(InputError, match="at least 2 pixels, not 0"):
+    with pytest.raises(InputError, match="`length` must be >= 2 pixels, got 0"):
         Cutout(0)
-    with pytest.raises(InputError, match=re.escape("must lie in [0, 1], not (0.4, -1, 0.4)")):
+    with pytest.raises(InputError, match=re.escape("must be in [0, 1], got (0.4, -1, 0.4)")):
         ColorJitter(contrast=-1)

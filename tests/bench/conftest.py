@@ -1,4 +1,4 @@
-"""One thread for each training: the machine that tests is shared, and threads that wait for each other take long."""
+"""One thread per training: on a shared machine, threads that wait for each other are slow."""
 
 import pytest
 

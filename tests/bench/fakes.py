@@ -1,20 +1,28 @@
-"""Finished cells made by hand: predictions as good as the test says, and the result that goes with them."""
+"""Finished cells without training: predictions of a given accuracy and the result that belongs to them."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from longtail._io import write_json
-from longtail.bench.results import Outcome, Row
+from longtail._io import write_json, write_text
+from longtail.bench.results import Row
+from longtail.config import recipes
 from longtail.evaluation import Predictions, save_predictions
+from longtail.run.run import Run
 
 COUNTS = [500, 60, 5]
 PER_CLASS = 40
 
 
-def outcome(folder: Path, right: list[float], seed: int = 0, names: tuple[str, ...] = ("a", "b", "c"), **about: Any):
-    """A run that gets the share `right` of each class right, which images by the seed."""
+@cache
+def config_yaml() -> str:
+    return recipes.to_yaml(recipes.compose("digits-lt", "ce"))
+
+
+def finished(folder: Path, right: list[float], seed: int = 0, names: tuple[str, ...] = ("a", "b", "c"), **about: Any):
+    """Write a run that classifies the share `right` of each class correctly. The seed decides which images."""
     torch.manual_seed(seed)
     targets = torch.arange(3).repeat_interleave(PER_CLASS)
     hit = torch.rand(len(targets)) < torch.tensor(right)[targets]
@@ -34,12 +42,12 @@ def outcome(folder: Path, right: list[float], seed: int = 0, names: tuple[str, .
         **about,
     }
     folder.mkdir(parents=True)
+    write_text(folder / "config.yaml", config_yaml())
     save_predictions(folder / "predictions.npz", predictions)
     write_json(folder / "result.json", result)
-    return Outcome(folder, result)
+    return Run(folder)
 
 
 def row(folder: Path, name: str, right: list[float], seeds: int = 3, **about: Any) -> Row:
-    """A method with so many seeds."""
-    outcomes = {seed: outcome(folder / name / str(seed), right, seed, **about) for seed in range(seeds)}
-    return Row(name, outcomes)
+    """Return a method with a number of seeds."""
+    return Row(name, {seed: finished(folder / name / str(seed), right, seed, **about) for seed in range(seeds)})

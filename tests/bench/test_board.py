@@ -8,9 +8,8 @@ from rich.console import Console
 
 from longtail.bench.board import Board, terminal_table
 from longtail.bench.cells import cells_of, jobs_for
-from longtail.bench.limits import budget
 from longtail.bench.plan import parse_plan
-from longtail.bench.runner import Runner
+from longtail.bench.runner import Runner, budget
 from longtail.bench.table import build_table
 from tests.bench.fakes import row
 

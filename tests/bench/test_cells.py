@@ -1,4 +1,4 @@
-"""Cells: what makes two of them the same training, and which stages are trained once for several."""
+"""Cells: their identity, shared first stages, and adopted runs."""
 
 import shutil
 from pathlib import Path
@@ -7,9 +7,12 @@ import pytest
 
 import longtail
 from longtail.bench import cells as module
-from longtail.bench.cells import Cell, cells_of, code_version, configs_of, jobs_for
+from longtail.bench.cells import Cell, adopt, cells_of, code_version, configs_of, jobs_for
 from longtail.bench.plan import parse_plan, read_plan
+from longtail.bench.results import finished_run, older_cells
+from longtail.config import recipes
 from longtail.errors import InputError
+from longtail.run.fit import fit
 
 TINY = {"training": {"epochs": 1}, "set": {"model.backbone.width": 4}}
 
@@ -99,7 +102,7 @@ def test_a_training_under_two_names_is_one_job():
 
 
 def test_the_decoupled_table_of_balms_trains_three_backbones():
-    """Nine rows, three features; only the first of BALMS' supplement's Table 3, without CIFAR at hand."""
+    """BALMS, supplement, Table 3: nine rows from three backbones. The digits replace CIFAR."""
     plan = read_plan("balms-decoupled")
     content = {"data": "digits-lt", "methods": [{"name": e.name, **e.change} for e in plan.methods], "changes": TINY}
     jobs = jobs_for([cell for _, _, cell in cells_of(parse_plan("mine", {**content, "seeds": 1}))])
@@ -116,7 +119,7 @@ def test_the_methods_of_the_plans_can_be_composed(plan):
 
 @pytest.mark.parametrize("plan", ["cifar100-ldam", "smart-ablation", "dlsa-ablation", "elm", "elm-sweep"])
 def test_no_two_rows_of_a_plan_are_the_same_training(plan):
-    """A row whose change is what the recipe says already would stand there as if it measured something."""
+    """A change that equals the recipe would look like a measurement but is a copy."""
     found = read_plan(plan)
     for data in found.data:
         settings = [Cell(config, "", "").settings for _, config in configs_of(found, data)]
@@ -147,3 +150,44 @@ def test_images_of_ones_own_can_be_compared_too(tmp_path):
     assert found[1].config.stages[0].loss == "BalancedSoftmax"
     assert found[0].config.model == found[1].config.model
     assert found[0].config.stages[0].training.epochs == 1
+
+
+def config(method: str = "ce", seed: int = 0):
+    small = {"set": [("model.backbone.width", 4)]}
+    return recipes.compose("digits-lt", method, changes=[{"seed": seed, "training": {"epochs": 1}}, small])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return fit(config(), tmp_path_factory.mktemp("runs") / "mine", report=False)
+
+
+def test_an_adopted_run_stands_in_for_the_cell_of_its_settings_and_for_no_other(run, tmp_path):
+    split = run.result["split"]["sha256"]
+    wanted = {Cell(config(), split, "now").settings}
+    assert adopt([run.folder, run.folder], tmp_path, wanted) == []
+    older = older_cells(tmp_path)
+    found = finished_run(Cell(config(), split, "now"), tmp_path, older)
+    assert found.folder != Cell(config(), split, "now").folder(tmp_path)
+    assert found.result == run.result
+    assert finished_run(Cell(config(), split, "now"), tmp_path) is None  # without `older`, only results of this code
+    for other in (Cell(config(seed=1), split, "now"), Cell(config("focal"), split, "now"), Cell(config(), "x", "now")):
+        assert finished_run(other, tmp_path, older) is None
+    assert [path.name[-13:] for path in (tmp_path / "cells").iterdir()] == ["-adopted-mine"]
+
+
+def test_a_run_that_the_plan_does_not_contain_is_returned_and_not_copied(run, tmp_path):
+    wanted = {Cell(config(seed=1), run.result["split"]["sha256"], "now").settings}
+    assert adopt([run.folder], tmp_path / "bench", wanted) == [run.folder]
+    assert not (tmp_path / "bench").exists()
+
+
+def test_an_unfinished_run_is_refused_and_nothing_is_copied(run, tmp_path):
+    wanted = {Cell(config(), run.result["split"]["sha256"], "now").settings}
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    shutil.copy(run.folder / "config.yaml", begun)
+    for folder, words in ((begun, "is not finished"), (tmp_path / "nothing", "holds no run")):
+        with pytest.raises(InputError, match=words):
+            adopt([run.folder, folder], tmp_path / "bench", wanted)
+    assert not (tmp_path / "bench").exists()

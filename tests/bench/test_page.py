@@ -8,7 +8,7 @@ import pytest
 
 from longtail.bench.page import page
 from longtail.bench.table import build_table
-from tests.bench.fakes import COUNTS, outcome, row
+from tests.bench.fakes import COUNTS, finished, row
 
 NASTY = ("</script><script>alert(1)", '"><img src=x onerror=alert(1)>', "c & d")
 
@@ -42,7 +42,7 @@ def test_it_holds_the_numbers_of_every_row_and_class(text, table):
     assert about["names"] == list(NASTY)
     assert (about["counts"], about["groups"]) == (COUNTS, ["many", "medium", "few"])
     assert [each["name"] for each in about["rows"]] == ["ce", "b<s"]
-    per_class = [outcome.test["per_class"] for outcome in table.lines[0].row.outcomes.values()]
+    per_class = [run.result["test"]["per_class"] for run in table.lines[0].row.runs.values()]
     mean = [sum(values) / 3 for values in zip(*per_class, strict=True)]
     assert about["rows"][0]["accuracy"] == pytest.approx(mean, abs=0.01)
     assert f"{table.lines[1].scores['few'].mean:.1f} ± " in text
@@ -68,7 +68,7 @@ def test_nothing_a_class_is_called_becomes_markup(text):
 
 
 def test_a_class_without_a_test_image_is_left_empty(tmp_path):
-    found = outcome(tmp_path / "run", [0.5] * 3)
+    found = finished(tmp_path / "run", [0.5] * 3)
     found.result["test"]["per_class"][2] = None
     from longtail.bench.results import Row
 

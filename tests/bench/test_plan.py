@@ -1,4 +1,4 @@
-"""Plans: what ships is whole, and what a person may get wrong is refused by name."""
+"""Plans: the shipped ones are complete, and errors name the wrong entry."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_all_the_plans_of_the_sources_ship():
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_plan_says_what_it_is_and_its_reference_is_one_of_its_rows(name):
+def test_every_plan_has_a_description_and_its_reference_is_one_of_its_rows(name):
     plan = read_plan(name)
     assert plan.about
     assert plan.reference in [entry.name for entry in plan.methods]
@@ -57,7 +57,7 @@ def test_data_come_as_a_name_a_list_or_with_imbalance_factors():
     ]
 
 
-def test_a_method_may_be_changed_under_a_name_of_its_own():
+def test_a_method_may_be_changed_under_another_name():
     entry = parse(methods=[{"name": "no tau", "method": "tau-norm", "set": {"stages.1.method.tau": 0.0}}]).methods[0]
     assert (entry.name, entry.method, entry.change) == ("no tau", "tau-norm", {"set": [("stages.1.method.tau", 0.0)]})
     assert entry.published is None
@@ -78,24 +78,24 @@ def test_a_part_of_a_plan_under_other_settings():
     [
         ({"method": ["ce"]}, "no setting of the plan mine 'method'; did you mean methods"),
         ({"methods": ["cee"]}, "no method 'cee'; did you mean"),
-        ({"methods": "ce"}, "methods must be a list"),
-        ({"methods": [{"method": "ce"}]}, "a name, or a mapping with a name"),
+        ({"methods": "ce"}, "`methods` must be a list"),
+        ({"methods": [{"method": "ce"}]}, "a name, or a mapping with a `name`"),
         ({"methods": [{"name": "x", "method": "ce", "sett": {}}]}, "did you mean set"),
-        ({"methods": [{"name": "ce", "training": {"epochs": 1}}]}, "give it another name"),
+        ({"methods": [{"name": "ce", "training": {"epochs": 1}}]}, "give the changed row another name"),
         ({"methods": ["ce", "ce"]}, "lists the method ce twice"),
         ({"methods": []}, "has no methods"),
-        ({"seeds": 0}, "at least 1, or a list"),
-        ({"seeds": True}, "at least 1, or a list"),
+        ({"seeds": 0}, ">= 1 or a list"),
+        ({"seeds": True}, ">= 1 or a list"),
         ({"seeds": [1, 1]}, "lists the seed 1 twice"),
-        ({"reference": "lws"}, "no row for a reference 'lws'"),
+        ({"reference": "lws"}, "no reference row 'lws'"),
         ({"columns": ["top2"]}, "no score 'top2'; did you mean top1"),
         ({"columns": []}, "has no columns"),
-        ({"data": {"cifar100-lt": [100]}}, "take a mapping, such as"),
+        ({"data": {"cifar100-lt": [100]}}, "must be a mapping, such as"),
         ({"data": {"cifar100-lt": {"val_shar": 0.1}}}, "val_share"),
-        ({"data": {"cifar100-lt": {"imbalance_factors": 100}}}, "imbalance_factors must be a list"),
+        ({"data": {"cifar100-lt": {"imbalance_factors": 100}}}, "imbalance_factors` must be a list"),
         ({"data": []}, "has no data"),
         ({"changes": {"seed": 1}}, "no setting of the changes of all methods 'seed'"),
-        ({"changes": {"set": {"stages.0.loss": "FocalLoss"}}}, "makes another method of each"),
+        ({"changes": {"set": {"stages.0.loss": "FocalLoss"}}}, "defines the method"),
         ({"changes": 3}, "must be a mapping"),
     ],
 )
@@ -105,7 +105,7 @@ def test_what_is_no_plan_is_refused(content, message):
 
 
 def test_an_unknown_plan_is_refused_with_the_nearest(tmp_path):
-    with pytest.raises(InputError, match="no plan, and no file, 'quik'; did you mean quick"):
+    with pytest.raises(InputError, match="no plan or file 'quik'; did you mean quick"):
         read_plan("quik")
     (tmp_path / "mine.yaml").write_text("- a\n- list\n")
     with pytest.raises(InputError, match="must be a mapping"):
@@ -114,14 +114,14 @@ def test_an_unknown_plan_is_refused_with_the_nearest(tmp_path):
         narrowed(parse(), ["crd"])
 
 
-def test_a_plan_of_ones_own_is_called_after_its_file(tmp_path):
+def test_a_plan_file_gives_its_name_to_the_plan(tmp_path):
     (tmp_path / "mine.yaml").write_text("{data: digits-lt, methods: [ce], seeds: [3, 5]}")
     plan = read_plan(str(tmp_path / "mine.yaml"))
     assert (plan.name, plan.seeds) == ("mine", (3, 5))
 
 
 def test_the_plan_of_the_guide_is_one():
-    page = (Path(__file__).parents[2] / "docs" / "bench.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "bench.md").read_text()
     plan = parse_plan("guide", yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]))
     configs = [config for data in plan.data for _, config in configs_of(plan, data)]
     assert len(configs) == 8

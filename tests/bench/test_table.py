@@ -1,18 +1,21 @@
-"""The table: what may share a column, what is marked, and that every format says the same."""
+"""Tables: comparable rows, marks, published scores, intervals, and agreement of all formats."""
 
 import csv
 import dataclasses
 import io
 import re
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from longtail.bench.formats import LEGEND, csv_table, latex, markdown
-from longtail.bench.results import differences, image_weights, require_alike
-from longtail.bench.table import build_table, difference, heading, tables_of
+from longtail.bench.results import correct_answers, differences, image_weights, require_alike
+from longtail.bench.table import build_table, difference, heading, published_rows, summarize, tables_of
 from longtail.errors import InputError
 from longtail.evaluation import paired_bootstrap
-from tests.bench.fakes import PER_CLASS, outcome, row
+from longtail.papers.published import published
+from tests.bench.fakes import PER_CLASS, finished, row
 
 COLUMNS = ("top1", "many", "few", "mcc")
 GOOD, BAD, SAME_AS_GOOD = [0.9, 0.9, 0.95], [0.9, 0.9, 0.2], [0.9, 0.9, 0.93]
@@ -50,14 +53,14 @@ def test_the_difference_is_that_of_the_scores_and_of_the_bootstrap(table):
 
 def test_only_shared_seeds_are_compared(tmp_path):
     one, two = row(tmp_path, "one", GOOD, seeds=3), row(tmp_path, "two", BAD, seeds=2)
-    alone = dataclasses.replace(one, outcomes={seed: one.outcomes[seed] for seed in (0, 1)})
+    alone = dataclasses.replace(one, runs={seed: one.runs[seed] for seed in (0, 1)})
     assert difference(one, two, "top1") == difference(alone, two, "top1")
-    strangers = dataclasses.replace(one, outcomes={2: one.outcomes[2]})
+    strangers = dataclasses.replace(one, runs={2: one.runs[2]})
     assert difference(strangers, two, "top1") is None
 
 
 def test_weights_of_images_make_the_groups(tmp_path):
-    found = outcome(tmp_path / "run", GOOD)
+    found = finished(tmp_path / "run", GOOD)
     assert image_weights(found, "top1").tolist() == [1] * 3 * PER_CLASS
     few = image_weights(found, "few")
     assert few[: 2 * PER_CLASS].sum() == 0
@@ -79,7 +82,7 @@ def test_weights_of_images_make_the_groups(tmp_path):
 )
 def test_what_does_not_compare_is_refused_in_one_column_and_given_a_table_of_its_own(tmp_path, about, reason):
     ours, other = row(tmp_path, "ours", GOOD), row(tmp_path, "other", BAD, **about)
-    with pytest.raises(InputError, match=f"(?s)can not share a column: .*{reason}"):
+    with pytest.raises(InputError, match=f"(?s)cannot share a column: .*{reason}"):
         build_table([ours, other], COLUMNS)
     first, second = tables_of([ours, other], COLUMNS, "ours")
     assert ([line.name for line in first.lines], [line.name for line in second.lines]) == (["ours"], ["other"])
@@ -88,35 +91,34 @@ def test_what_does_not_compare_is_refused_in_one_column_and_given_a_table_of_its
 
 
 def test_a_larger_head_is_no_other_backbone(tmp_path):
-    one = outcome(tmp_path / "a", GOOD).result
+    one = finished(tmp_path / "a", GOOD).result
     assert differences(one, {**one, "backbone": {**one["backbone"], "parameters": 9}}) == []
     require_alike({"a": one, "b": {**one, "seed": 3}})
 
 
 def test_seeds_of_one_row_must_compare_too(tmp_path):
     found = row(tmp_path, "ce", GOOD, seeds=1)
-    mixed = dataclasses.replace(found, outcomes={**found.outcomes, 1: outcome(tmp_path / "x", GOOD, 1, recipe="balms")})
-    with pytest.raises(InputError, match=r"ce \(seed 1\) and ce \(seed 0\) can not share a column: recipe"):
+    mixed = dataclasses.replace(found, runs={**found.runs, 1: finished(tmp_path / "x", GOOD, 1, recipe="balms")})
+    with pytest.raises(InputError, match=r"ce \(seed 1\) and ce \(seed 0\) cannot share a column: recipe"):
         tables_of([mixed], COLUMNS)
 
 
 def test_notes_say_what_is_missing_and_what_is_old(tmp_path):
     found = row(tmp_path, "ce", GOOD, seeds=1)
-    old = dataclasses.replace(found.outcomes[0], older=True)
-    half = dataclasses.replace(found, outcomes={0: old}, missing=(1, 2))
+    half = dataclasses.replace(found, missing=(1, 2), older=frozenset({0}))
     notes = build_table([half], COLUMNS).notes
     assert "not finished: ce (seed 1, 2)" in notes
     assert any("older version" in note for note in notes)
     assert any("one seed" in note for note in notes)
     assert "| ce †" in markdown([build_table([half], COLUMNS)], "t")
-    with pytest.raises(InputError, match="nothing is finished"):
+    with pytest.raises(InputError, match="no training is finished"):
         build_table([], COLUMNS)
-    assert tables_of([dataclasses.replace(found, outcomes={})], COLUMNS) == []
+    assert tables_of([dataclasses.replace(found, runs={})], COLUMNS) == []
 
 
 def test_rows_that_call_every_image_the_same_are_named(tmp_path):
     rows = [row(tmp_path / "1", "a", GOOD), row(tmp_path, "b", BAD), row(tmp_path / "2", "c", GOOD)]
-    alike = "these call every test image the same: a, c"
+    alike = "identical predictions for every test image: a, c"
     assert alike in build_table(rows, COLUMNS).notes
     assert alike not in build_table([rows[0], row(tmp_path / "3", "c", GOOD, seeds=2)], COLUMNS).notes
     assert not build_table(rows[:2], COLUMNS).notes
@@ -173,11 +175,57 @@ def test_names_can_not_break_a_table(tmp_path):
 
 def test_the_marks_rest_on_the_bootstrap_of_the_very_answers(table):
     ce, good = (line.row for line in table.lines)
-    from longtail.bench.results import correct_answers
-
     by_hand = paired_bootstrap(correct_answers(good, [0, 1, 2]), correct_answers(ce, [0, 1, 2]))
     assert by_hand == table.lines[1].against
 
 
 def test_headings():
     assert [heading(name) for name in ("top1", "mcc", "ece_few", "few")] == ["all", "MCC", "ECE few", "few"]
+
+
+def test_each_published_score_has_its_distance_and_its_setting(tmp_path):
+    ours = dataclasses.replace(row(tmp_path, "ce", [0.5, 0.4, 0.3], data="cifar100-lt"), published="ce")
+    found = list(published_rows(ours))
+    assert [each.published for each in found] == [
+        each for each in published("cifar100-lt", 100, "ce") if "top1" in each.scores
+    ]
+    first = found[0]
+    assert first.ours.n == 3
+    gap = first.ours.mean - first.published.scores["top1"]
+    assert (first.distance > 0) == (gap > 0)
+    text = markdown([build_table([ours], ("top1",))], "t")
+    assert first.published.place in text
+    assert f"{first.distance:+.1f} sd" in text
+
+
+def test_a_changed_method_and_one_seed_have_nothing_to_compare(tmp_path):
+    changed = row(tmp_path, "ce long", [0.5] * 3, data="cifar100-lt")
+    assert list(published_rows(changed)) == []
+    one = dataclasses.replace(row(tmp_path / "one", "ce", [0.5] * 3, seeds=1, data="cifar100-lt"), published="ce")
+    assert {each.distance for each in published_rows(one)} == {None}
+    assert list(published_rows(dataclasses.replace(one, published="no-such-recipe"))) == []
+
+
+def test_data_without_published_scores_give_no_rows(tmp_path):
+    ours = dataclasses.replace(row(tmp_path, "ce", [0.5] * 3, data="digits-lt"), published="ce")
+    assert list(published_rows(ours)) == []
+
+
+def test_the_interval_is_students():
+    values = [51.2, 50.1, 52.9, 50.8, 51.0]
+    found = summarize(values)
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((low, high))
+    assert (found.mean, found.sd, found.n) == pytest.approx((np.mean(values), np.std(values, ddof=1), 5))
+
+
+def test_an_interval_is_cut_at_the_bounds_of_the_score():
+    found = summarize([99.0, 90.0, 99.5], 0, 100)
+    assert (found.low, found.high) == (pytest.approx(82.9, abs=0.1), 100)
+    assert summarize([1.0, 9.0], 0, 100).low == 0
+
+
+def test_one_seed_has_no_deviation_and_no_seed_no_summary():
+    one = summarize([50.0, None])
+    assert (one.mean, one.n, one.sd, one.low, one.high) == (50.0, 1, None, None, None)
+    assert summarize([None]) is None

@@ -7,9 +7,9 @@ import torch
 
 from longtail.config.schema import DataConfig
 from longtail.data.counts import ClassCounts
-from longtail.data.formats.cifar import load_cifar
+from longtail.data.formats.cifar import detect_cifar, find_cifar, load_cifar
 from longtail.data.formats.cifar_files import CIFAR100, CIFARS
-from longtail.data.profiles import indices_sha256, long_tailed_counts
+from longtail.data.splits import indices_sha256
 from longtail.errors import InputError
 
 needs_cifar = pytest.mark.skipif(
@@ -32,15 +32,6 @@ def ldam_subset(labels: np.ndarray, num_classes: int, num_max: int, factor: floa
     return np.array(picked)
 
 
-@pytest.mark.parametrize(
-    ("num_max", "num_classes", "totals"),
-    [(5000, 10, (20431, 13996, 12406, 11203)), (500, 100, (19573, 12608, 10847, 9502))],
-)
-def test_published_totals(num_max, num_classes, totals):
-    for factor, total in zip((10, 50, 100, 200), totals, strict=True):
-        assert int(long_tailed_counts(num_max, num_classes, factor).sum()) == total
-
-
 @pytest.mark.parametrize(("name", "num_max"), [("cifar10", 20), ("cifar100", 5)])
 @pytest.mark.parametrize("kind", ["binary", "python"])
 def test_long_tail_is_that_of_the_authors(name, num_max, kind, fake_cifar, tmp_path):
@@ -58,7 +49,7 @@ def test_long_tail_is_that_of_the_authors(name, num_max, kind, fake_cifar, tmp_p
     assert dataset.split.sha256 == indices_sha256(torch.from_numpy(expected))
     assert dataset.split.images == len(expected) == dataset.class_counts.total
     assert dataset.imbalance_factor == 5.0
-    assert dataset.account.notes == ()
+    assert dataset.load_report.notes == ()
     np.testing.assert_allclose(dataset.mean, pixels.mean((0, 2, 3)) / 255, rtol=1e-6)
     np.testing.assert_allclose(dataset.std, pixels.std((0, 2, 3)) / 255, rtol=1e-6)
 
@@ -119,8 +110,8 @@ def test_held_out_part_comes_from_the_long_tail(fake_cifar, tmp_path):
     assert not parts[0] & parts[1]
     assert split.split.images == len(split.train)
     assert len({whole.split.sha256, split.split.sha256, other.split.sha256}) == 3
-    assert split.account.notes == (
-        f"{sum(expected)} of the {len(whole.train)} training images are held out for choices.",
+    assert split.load_report.notes == (
+        f"{sum(expected)} of the {len(whole.train)} training images are held out as a validation split.",
     )
 
 
@@ -150,15 +141,15 @@ def test_file_cut_down_to_the_subset_is_read_with_a_note(fake_cifar, tmp_path):
     )
     assert torch.equal(cut.train.images.pixels, whole.train.images.pixels)
     assert cut.split == whole.split
-    assert whole.account.notes == ()
-    assert cut.account.notes == (
-        "Not the official bytes: train.bin in cifar-100-binary; no image trained on is blank, though.",
+    assert whole.load_report.notes == ()
+    assert cut.load_report.notes == (
+        "Not the official bytes: train.bin in cifar-100-binary. No training image is blank.",
     )
 
 
 def test_file_cut_down_to_a_smaller_subset_is_refused(fake_cifar, tmp_path):
     cut_down(fake_cifar("cifar100"), tmp_path, 5)
-    with pytest.raises(InputError, match=r"\d+ of the 500 training images asked for are blank in .*`longtail data get"):
+    with pytest.raises(InputError, match=r"\d+ of the 500 requested training images are blank in .*`longtail data get"):
         load_cifar(config("cifar100", root=str(tmp_path)))
 
 
@@ -167,12 +158,12 @@ def test_file_cut_down_to_a_smaller_subset_is_refused(fake_cifar, tmp_path):
     [
         (
             {"storage": "stream"},
-            "cifar10-lt lives in memory: leave out --set data.storage=stream, .*longtail data export",
+            'cifar10-lt is kept in memory and cannot use `storage` "stream"; .*longtail data export',
         ),
-        ({"image_size": 64}, "have 32 pixels a side, not 64; leave out --image-size"),
-        ({"val_share": 1.0}, r"--val-share must be at least 0 and less than 1, not 1\.0"),
-        ({"val_share": -0.1}, "--val-share must be at least 0"),
-        ({"imbalance_factor": 0.5}, r"--imbalance-factor must be at least 1, not 0\.5"),
+        ({"image_size": 64}, "`image_size` of cifar10-lt must be 32 pixels, got 64; leave it out"),
+        ({"val_share": 1.0}, r"`val_share` must be >= 0 and < 1, got 1\.0"),
+        ({"val_share": -0.1}, "`val_share` must be >= 0 and < 1, got -0.1"),
+        ({"imbalance_factor": 0.5}, r"`imbalance_factor` must be >= 1, got 0\.5"),
     ],
 )
 def test_setting_that_does_not_fit(settings, message):
@@ -185,6 +176,63 @@ def test_path_that_is_no_cifar(tmp_path):
         load_cifar(config(str(tmp_path)))
     with pytest.raises(InputError, match="no CIFAR data set or path 'cifar-100-lt'; did you mean cifar100-lt"):
         load_cifar(config("cifar-100-lt"))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+@pytest.mark.parametrize("kind", ["binary", "python"])
+def test_found_as_folder_as_archive_and_as_root(name, kind, fake_cifar, tmp_path, monkeypatch):
+    fake = fake_cifar(name)
+    folder = fake.write(kind, tmp_path / "a")
+    archive = fake.pack(kind, tmp_path)
+    assert find_cifar(name, str(tmp_path / "a")).path == folder
+    assert find_cifar(name, str(folder)).path == folder
+    assert find_cifar(name, str(tmp_path)).path == archive
+    monkeypatch.setenv("LONGTAIL_DATA", str(tmp_path / "a"))
+    found = find_cifar(name)
+    assert (found.path, found.layout.kind, found.cifar, found.complete) == (folder, kind, fake.cifar, True)
+
+
+def test_renamed_folder_is_known_by_its_files(fake_cifar, tmp_path):
+    folder = fake_cifar("cifar100").write("python", tmp_path).rename(tmp_path / "mine")
+    found = detect_cifar(folder)
+    assert found is not None
+    assert (found.cifar.name, found.layout.kind) == ("cifar100", "python")
+
+
+def test_image_folder_with_train_and_test_folders_is_not_cifar(tmp_path):
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    assert detect_cifar(tmp_path) is None
+
+
+def test_root_of_the_other_data_set_does_not_count(fake_cifar, tmp_path):
+    folder = fake_cifar("cifar10").write("binary", tmp_path)
+    with pytest.raises(InputError, match=r"no CIFAR-100 in .*cifar-10-batches-bin"):
+        find_cifar("cifar100", str(folder))
+
+
+def test_whole_archive_is_preferred_to_a_half_unpacked_folder(fake_cifar, tmp_path):
+    fake = fake_cifar("cifar10")
+    archive = fake.pack("binary", tmp_path)
+    (fake.write("binary", tmp_path) / "test_batch.bin").unlink()
+    assert find_cifar("cifar10", str(tmp_path)).path == archive
+    archive.unlink()
+    assert not find_cifar("cifar10", str(tmp_path)).complete
+
+
+def test_absence_says_what_was_looked_for_and_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("LONGTAIL_DATA", str(tmp_path))
+    with pytest.raises(InputError) as error:
+        find_cifar("cifar10")
+    for part in (
+        f"no CIFAR-10 in {tmp_path}",
+        "cifar-10-batches-bin, cifar-10-binary.tar.gz, cifar-10-batches-py, cifar-10-python.tar.gz",
+        "`longtail data get cifar10`",
+        "LONGTAIL_DATA",
+    ):
+        assert part in str(error.value)
+    with pytest.raises(InputError, match="did you mean cifar100"):
+        find_cifar("cifar-100")
 
 
 @needs_cifar

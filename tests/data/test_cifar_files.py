@@ -1,8 +1,24 @@
-from pathlib import Path
+import hashlib
+import io
+import os
+import pickle
+import pickletools
+import tarfile
 
+import numpy as np
 import pytest
 
-from longtail.data.formats.cifar_files import CIFAR10, CIFAR100, CIFARS, data_root, detect_cifar, find_cifar
+from longtail.data.formats.cifar import detect_cifar
+from longtail.data.formats.cifar_files import (
+    CIFAR10,
+    CIFAR100,
+    CIFARS,
+    CifarFiles,
+    binary_records,
+    is_official,
+    load_arrays,
+    python_records,
+)
 from longtail.errors import InputError
 
 
@@ -27,67 +43,228 @@ def test_python_layout_is_that_of_torchvision():
         assert list(layout.files) == [name for name, _ in theirs.train_list + theirs.test_list]
 
 
-def test_data_root_order(monkeypatch, tmp_path):
-    monkeypatch.setenv("LONGTAIL_DATA", str(tmp_path))
-    assert data_root("elsewhere") == Path("elsewhere")
-    assert data_root() == tmp_path
-    monkeypatch.delenv("LONGTAIL_DATA")
-    assert data_root() == Path.home() / ".cache" / "longtail"
-    assert data_root("~/data") == Path.home() / "data"
+def read(path):
+    files = detect_cifar(path)
+    assert files is not None
+    return files.read()
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 @pytest.mark.parametrize("kind", ["binary", "python"])
-def test_found_as_folder_as_archive_and_as_root(name, kind, fake_cifar, tmp_path, monkeypatch):
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_layout_gives_the_same_records(name, kind, packed, fake_cifar, tmp_path):
     fake = fake_cifar(name)
-    folder = fake.write(kind, tmp_path / "a")
-    archive = fake.pack(kind, tmp_path)
-    assert find_cifar(name, str(tmp_path / "a")).path == folder
-    assert find_cifar(name, str(folder)).path == folder
-    assert find_cifar(name, str(tmp_path)).path == archive
-    monkeypatch.setenv("LONGTAIL_DATA", str(tmp_path / "a"))
-    found = find_cifar(name)
-    assert (found.path, found.layout.kind, found.cifar, found.complete) == (folder, kind, fake.cifar, True)
+    records = read((fake.pack if packed else fake.write)(kind, tmp_path))
+    assert len(records) == len(fake.records)
+    for got, expected, digest in zip(records, fake.records, fake.cifar.digests, strict=True):
+        np.testing.assert_array_equal(got, expected)
+        assert is_official(got, digest)
 
 
-def test_renamed_folder_is_known_by_its_files(fake_cifar, tmp_path):
-    folder = fake_cifar("cifar100").write("python", tmp_path).rename(tmp_path / "mine")
-    found = detect_cifar(folder)
-    assert found is not None
-    assert (found.cifar.name, found.layout.kind) == ("cifar100", "python")
+def test_archive_is_read_without_writing(fake_cifar, tmp_path):
+    archive = fake_cifar("cifar100").pack("binary", tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    read(archive)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_image_folder_with_train_and_test_folders_is_not_cifar(tmp_path):
-    for name in ("train", "test"):
-        (tmp_path / name).mkdir()
-    assert detect_cifar(tmp_path) is None
+def test_archive_members_elsewhere_and_links_are_passed_over(fake_cifar, tmp_path):
+    fake = fake_cifar("cifar100")
+    path = tmp_path / "cifar-100-binary.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        link = tarfile.TarInfo("cifar-100-binary/train.bin")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        archive.addfile(link)
+        for name in ("../train.bin", "/train.bin", "cifar-100-binary/../train.bin"):
+            stray = tarfile.TarInfo(name)
+            stray.size = 3
+            archive.addfile(stray, io.BytesIO(b"bad"))
+        for name, records in zip(("train.bin", "test.bin"), fake.records, strict=True):
+            member = tarfile.TarInfo(f"./cifar-100-binary/{name}")
+            member.size = records.nbytes
+            archive.addfile(member, io.BytesIO(records.tobytes()))
+    np.testing.assert_array_equal(read(path)[0], fake.records[0])
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-def test_root_of_the_other_data_set_does_not_count(fake_cifar, tmp_path):
-    folder = fake_cifar("cifar10").write("binary", tmp_path)
-    with pytest.raises(InputError, match=r"no CIFAR-100 in .*cifar-10-batches-bin"):
-        find_cifar("cifar100", str(folder))
-
-
-def test_whole_archive_is_preferred_to_a_half_unpacked_folder(fake_cifar, tmp_path):
-    fake = fake_cifar("cifar10")
-    archive = fake.pack("binary", tmp_path)
-    (fake.write("binary", tmp_path) / "test_batch.bin").unlink()
-    assert find_cifar("cifar10", str(tmp_path)).path == archive
-    archive.unlink()
-    assert not find_cifar("cifar10", str(tmp_path)).complete
-
-
-def test_absence_says_what_was_looked_for_and_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("LONGTAIL_DATA", str(tmp_path))
-    with pytest.raises(InputError) as error:
-        find_cifar("cifar10")
-    for part in (
-        f"no CIFAR-10 in {tmp_path}",
-        "cifar-10-batches-bin, cifar-10-binary.tar.gz, cifar-10-batches-py, cifar-10-python.tar.gz",
-        "`longtail data get cifar10`",
-        "LONGTAIL_DATA",
+@pytest.mark.parametrize("kept", [0, 100, 30_000])
+def test_truncated_archive_names_file_and_bytes(kept, fake_cifar, tmp_path):
+    archive = fake_cifar("cifar10").pack("binary", tmp_path)
+    archive.write_bytes(archive.read_bytes()[:kept])
+    with pytest.raises(
+        InputError, match=rf"cifar-10-binary\.tar\.gz \({kept:,} bytes\), it is truncated or not an archive"
     ):
-        assert part in str(error.value)
-    with pytest.raises(InputError, match="did you mean cifar100"):
-        find_cifar("cifar-100")
+        read(archive)
+
+
+def test_file_missing_from_folder_or_archive(fake_cifar, tmp_path):
+    fake = fake_cifar("cifar10")
+    folder = fake.write("binary", tmp_path)
+    (folder / "data_batch_3.bin").unlink()
+    with pytest.raises(
+        InputError, match=r"there is no .*data_batch_3\.bin; CIFAR-10 needs .*`longtail data get cifar10`"
+    ):
+        read(folder)
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, "cifar-10-batches-bin")
+    with pytest.raises(InputError, match=r"there is no data_batch_3\.bin in .*tar\.gz"):
+        read(archive)
+
+
+def test_unreadable_file(tmp_path):
+    folder = tmp_path / "cifar-100-binary"
+    (folder / "train.bin").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"cannot read .*train\.bin"):
+        CifarFiles(CIFAR100, CIFAR100.layouts[0], folder).read()
+
+
+@pytest.mark.parametrize("cut", [-1, 1, -3074])
+def test_wrong_size_names_bytes_found_and_needed(cut, fake_cifar, tmp_path):
+    folder = fake_cifar("cifar100").write("binary", tmp_path)
+    whole = (folder / "train.bin").read_bytes()
+    (folder / "train.bin").write_bytes((whole + b"\0")[: len(whole) + cut])
+    found, needed = f"{len(whole) + cut:,}", f"{len(whole):,}"
+    with pytest.raises(InputError, match=rf"train\.bin has {found} bytes, but needs {needed} \(500 images of 3,074\)"):
+        read(folder)
+
+
+def test_truncated_pickle_names_the_file(fake_cifar, tmp_path):
+    folder = fake_cifar("cifar100").write("python", tmp_path)
+    (folder / "test").write_bytes((folder / "test").read_bytes()[:-5000])
+    with pytest.raises(InputError, match=r"cifar-100-python.test \([\d,]+ bytes\) is not a readable pickle, truncated"):
+        read(folder)
+
+
+def test_label_out_of_range_names_the_image():
+    record = bytes(3073)
+    with pytest.raises(InputError, match="x: image 1 has label 10, but CIFAR-10 has labels 0 to 9"):
+        binary_records(record + b"\x0a" + record[1:], CIFAR10, 2, "x")
+    fine_label_last = bytes([255, 99]) + bytes(3072)
+    assert binary_records(fine_label_last, CIFAR100, 1, "x")[0, 1] == 99
+
+
+ZEROS = np.zeros((2, 3072), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "must hold a mapping with 'data' and labels, got list"),
+        ({"data": ZEROS}, "'labels' must be .* got nothing"),
+        ({"data": ZEROS, "labels": [1]}, r"'labels' must be .* of shape \(2,\), got int64 of shape \(1,\)"),
+        ({"data": ZEROS, "labels": [1, -1]}, "'labels' must be integers from 0 to 255"),
+        ({"data": ZEROS, "labels": [1, [2]]}, "'labels' must be"),
+        ({"data": ZEROS, "labels": ["a", "b"]}, "'labels' must be"),
+        ({"data": ZEROS, "labels": [1, 17]}, "image 1 has label 17"),
+        (
+            {"data": ZEROS[:, :-1], "labels": [1, 2]},
+            r"'data' must be .* of shape \(2, 3072\), got uint8 of shape \(2, 3071\)",
+        ),
+        ({"data": ZEROS + 0.5, "labels": [1, 2]}, "'data' must be integers .* got float64"),
+    ],
+)
+def test_pickle_of_another_content_is_refused(content, message):
+    with pytest.raises(InputError, match="data_batch_1:? .*" + message):
+        python_records(pickle.dumps(content), CIFAR10, 2, "data_batch_1")
+
+
+def test_digest_tells_one_changed_bit():
+    records = np.random.default_rng(1).integers(0, 256, (5, 3074), np.uint8)
+    for algorithm in ("md5", "sha256"):
+        digest = f"{algorithm}:{hashlib.new(algorithm, records.tobytes()).hexdigest()}"
+        assert is_official(records, digest)
+        changed = records.copy()
+        changed[4, 3000] ^= 1
+        assert not is_official(changed, digest)
+
+
+def batch() -> dict[str, object]:
+    data = np.random.default_rng(0).integers(0, 256, (4, 300), np.uint8)
+    return {"data": data, "labels": [3, 1, 4, 1]}
+
+
+def test_pickle_of_python_2_is_read_as_the_standard_library_reads_it(python2_pickle):
+    raw = python2_pickle(batch())
+    assert b"cnumpy.core.multiarray\n_reconstruct" in raw
+    expected = pickle.loads(raw, encoding="bytes")
+    got = load_arrays(raw, "data_batch_1")
+    assert got.keys() == expected.keys() == {b"data", b"labels"}
+    np.testing.assert_array_equal(got[b"data"], batch()["data"])
+    assert got[b"labels"] == expected[b"labels"] == [3, 1, 4, 1]
+
+
+@pytest.mark.parametrize("protocol", range(5))
+def test_pickle_of_todays_numpy_is_read_in_every_protocol(protocol):
+    got = load_arrays(pickle.dumps(batch(), protocol), "again")
+    np.testing.assert_array_equal(got["data"], batch()["data"])
+
+
+def test_bytes_written_for_python_2_come_back():
+    raw = pickle.dumps({"name": b"caf\xe9"}, protocol=2)
+    assert any(argument == "_codecs encode" for _, argument, _ in pickletools.genops(raw))
+    assert load_arrays(raw, "names") == {"name": b"caf\xe9"}
+
+
+class Harm:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [(os.system, r"(posix|nt)\.system"), (eval, r"(builtins|__builtin__)\.eval"), (np.load, r"numpy\.load")],
+)
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_any_other_function_is_refused_by_name_and_never_called(function, named, protocol, tmp_path):
+    witness = tmp_path / "witness"
+    raw = pickle.dumps({"data": Harm(function, f"open({str(witness)!r}, 'w')")}, protocol)
+    with pytest.raises(InputError, match=f"^train is a pickle that calls {named}; only NumPy arrays") as error:
+        load_arrays(raw, "train")
+    assert "use the official file" in str(error.value)
+    assert not witness.exists()
+
+
+def test_module_named_by_a_pickle_is_not_even_imported(tmp_path, monkeypatch):
+    (tmp_path / "surprise.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"calls surprise\.anything"):
+        load_arrays(b"csurprise\nanything\n.", "train")
+
+
+def test_neighbours_of_the_allowed_names_are_refused():
+    for name in ("numpy\nload", "numpy.core.multiarray\nfromfile", "_codecs\nlookup", "numpy\nndarray.tofile"):
+        with pytest.raises(InputError, match="only NumPy arrays"):
+            load_arrays(b"c" + name.encode() + b"\n.", "train")
+
+
+def test_codec_other_than_latin_1_is_refused():
+    raw = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x05\x00\x00\x00rot13\x86R."
+    with pytest.raises(InputError, match="bytes in the encoding 'rot13'"):
+        load_arrays(raw, "train")
+
+
+def test_truncation_anywhere_is_named(python2_pickle):
+    raw = python2_pickle(batch())
+    for length in range(0, len(raw), 37):
+        with pytest.raises(
+            InputError, match=rf"^test \({length:,} bytes\) is not a readable pickle, truncated or damaged"
+        ):
+            load_arrays(raw[:length], "test")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"PK\x03\x04 a zip",
+        b"\x80\x02K\x01K\x02R.",
+        b"\x80\x02\x8e" + b"\xff" * 8,
+        b"\x80\x02cnumpy\ndtype\nK\x01\x85R.",
+    ],
+)
+def test_nonsense_is_an_input_error(raw):
+    with pytest.raises(InputError, match="not a readable pickle"):
+        load_arrays(raw, "train")

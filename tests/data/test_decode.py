@@ -20,7 +20,7 @@ from longtail.data.decode import (
     random_resized_crop,
 )
 from longtail.errors import InputError
-from tests.data.image_files import noise, save
+from tests.data.helpers import noise, save
 
 
 def as_array(pixels: torch.Tensor) -> np.ndarray:
@@ -177,12 +177,12 @@ def damaged(tmp_path: Path, kind: str) -> Path:
 
 REASONS = {
     "empty": "the file is empty",
-    "text": "no image of a kind that can be read",
+    "text": "not an image in a supported format",
     "truncated png": "truncated",
     "truncated jpeg": "truncated",
     "jpeg without its last byte": "truncated",
-    "head only": "Truncated|no image of a kind",
-    "postscript": "no image of a kind that can be read",
+    "head only": "Truncated|not an image in a supported format",
+    "postscript": "not an image in a supported format",
     "huge": "exceeds limit",
 }
 
@@ -195,7 +195,7 @@ def test_damaged_files_are_named_with_the_reason(tmp_path: Path, kind: str, reas
         read(path)
     assert caught.value.path == path
     assert str(path) in str(caught.value)
-    assert "--on-bad-image skip" in str(caught.value)
+    assert "`on_bad_image`" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

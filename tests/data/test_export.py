@@ -78,9 +78,9 @@ def test_progress_counts_every_image(tmp_path):
 
 def test_target_that_is_not_empty_is_refused_and_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("keep")
-    with pytest.raises(InputError, match="exists and is no empty folder; delete it or give another"):
+    with pytest.raises(InputError, match="exists and is not an empty folder; delete it or give another"):
         export_dataset(dataset(), tmp_path)
-    with pytest.raises(InputError, match=r"precious\.txt exists and is no empty folder"):
+    with pytest.raises(InputError, match=r"precious\.txt exists and is not an empty folder"):
         export_dataset(dataset(), tmp_path / "precious.txt")
     assert [entry.name for entry in tmp_path.iterdir()] == ["precious.txt"]
 

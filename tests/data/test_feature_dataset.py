@@ -11,10 +11,10 @@ from longtail.data.formats.feature_dataset import MappedFeatures, load_feature_d
 from longtail.data.formats.features import write_features
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
-from tests.data.feature_files import COUNTS, blocks, made_up
+from tests.data.helpers import COUNTS, blocks, made_up
 
 
-@pytest.fixture(params=["npz", "parquet"])
+@pytest.fixture(params=["npz", "parquet", "safetensors"])
 def file(request, tmp_path):
     rows, embeddings, logits = made_up(views=2)
     write_features(tmp_path / f"f.{request.param}", rows, blocks(embeddings, logits), kind=request.param)
@@ -42,7 +42,7 @@ def test_the_parts_are_those_of_the_file_and_images_are_counted_once(file):
     assert np.array_equal(plain(data.train), embeddings[:9])
     assert np.array_equal(plain(data.val), embeddings[27:29])
     assert np.array_equal(plain(data.test), embeddings[29:])
-    assert data.account.notes == ("Only a head is trained, on features of small_net on digits-lt (5 dimensions).",)
+    assert data.load_report.notes == ("Only a head is trained, on features of small_net on digits-lt (5 dimensions).",)
 
 
 def test_a_random_number_picks_one_of_the_augmented_views(file):
@@ -76,8 +76,8 @@ def test_what_the_file_lacks_is_held_out_as_of_images(tmp_path):
     for part in (data.train, data.val, data.test):
         assert plain(part)[:, 1].tolist() == part.targets.tolist()
     assert data.split.name == "features-val0.1"
-    assert any("held out" in note for note in data.account.notes)
-    assert "of another tool" in data.account.notes[0]
+    assert any("held out" in note for note in data.load_report.notes)
+    assert "of another tool" in data.load_report.notes[0]
 
 
 def test_a_long_tail_can_be_cut_and_takes_the_views_along(tmp_path):
@@ -98,8 +98,8 @@ def test_a_long_tail_can_be_cut_and_takes_the_views_along(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"part": ["test"] * 5}, "holds no train part, only test"),
-        ({"part": ["train"] * 3 + ["test"] * 2}, "classes are seen only in the test part"),
+        ({"part": ["test"] * 5}, "holds no train split, only test"),
+        ({"part": ["train"] * 3 + ["test"] * 2}, "classes occur only in the test split"),
         ({"view": [0, 0, 0, 0, 1], "part": ["train"] * 5}, "view 1"),
         ({"view": [0, 0, 1, 1, 0], "part": ["train"] * 5, "labels": [0, 1, 1, 0, 1]}, "the labels differ"),
         ({"embeddings": np.full((5, 2), np.nan)}, "NaN or infinite"),
@@ -115,13 +115,13 @@ def test_what_can_not_be_trained_on_is_refused(tmp_path, change, words):
 
 
 def test_settings_out_of_range_are_refused_first():
-    with pytest.raises(InputError, match="--val-share"):
+    with pytest.raises(InputError, match="`val_share`"):
         load_feature_data(DataConfig(name="absent.npz", val_share=1.5))
 
 
 def test_without_views_a_random_view_is_refused_and_there_are_no_pictures():
     images = MappedFeatures(np.ones((2, 3), np.float16), torch.tensor([[0, 1]]))
-    with pytest.raises(InputError, match="no augmented views; write some: longtail features RUN --augment 10"):
+    with pytest.raises(InputError, match="no augmented views; write some with `longtail features`"):
         next(images.batches(torch.tensor([[0]]), torch.zeros(1, 1, 1)))
     with pytest.raises(InputError, match="no picture"):
         images.thumbnail(0)

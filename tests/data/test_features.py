@@ -7,9 +7,9 @@ import torch
 from longtail.data.formats.features import holds_features, load_features, write_features
 from longtail.errors import InputError
 from longtail.posthoc import NearestClassMean
-from tests.data.feature_files import COUNTS, blocks, made_up
+from tests.data.helpers import COUNTS, blocks, made_up
 
-KINDS = ["npz", "parquet"]
+KINDS = ["npz", "parquet", "safetensors"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -86,12 +86,12 @@ GOOD = {"embeddings": np.ones((3, 2)), "labels": np.array([0, 1, 1])}
         ({"features": np.ones((3, 2))}, "holds both embeddings and features; keep one"),
         ({"labels": np.array([[0], [1], [1]])}, "labels must have shape (N,)"),
         ({"labels": np.empty(0, int)}, "at least one entry"),
-        ({"labels": np.array([0.0, 1.0, 1.0])}, "labels must be whole numbers or names, not float64"),
+        ({"labels": np.array([0.0, 1.0, 1.0])}, "labels must be integers or names, got float64"),
         ({"labels": np.array([0, 3, 1])}, "out of range"),
-        ({"labels": np.array([0, 5, 1]), "class_names": ["a", "b"]}, "labels go from 0 to 5, but those of 2 classes"),
+        ({"labels": np.array([0, 5, 1]), "class_names": ["a", "b"]}, "labels of 2 classes must be 0 to 1, got 0 to 5"),
         ({"labels": np.array(["cta", "dog", "dog"]), "class_names": ["cat", "dog"]}, "did you mean cat"),
         ({"labels": np.array([0, 0, 0])}, "at least two classes"),
-        ({"embeddings": np.ones((2, 2))}, "embeddings must have shape (3, D), a row per label, not (2, 2)"),
+        ({"embeddings": np.ones((2, 2))}, "embeddings must have shape (3, D), a row per label, got (2, 2)"),
         ({"embeddings": np.ones((3, 2, 2))}, "embeddings must have shape (3, D)"),
         ({"embeddings": np.ones((3, 0))}, "embeddings must have shape (3, D)"),
         ({"embeddings": np.full((3, 2), "x")}, "embeddings must be numbers"),
@@ -99,7 +99,7 @@ GOOD = {"embeddings": np.ones((3, 2)), "labels": np.array([0, 1, 1])}
         ({"part": ["train", "test"]}, "part must be 3 texts"),
         ({"part": [0, 1, 2]}, "part must be 3 texts"),
         ({"part": ["train", "tset", "test"]}, "did you mean test"),
-        ({"view": [0, 1]}, "view must be whole numbers of shape (3,)"),
+        ({"view": [0, 1]}, "view must be integers of shape (3,)"),
         ({"class_counts": [1, 2, 3]}, "there are 3 class_counts for 2 classes"),
         ({"class_counts": [1.5, 2]}, "whole numbers"),
     ],
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused(tmp_path, change, words):
 @pytest.mark.parametrize("name", ["f.csv", "f.npy", "f"])
 def test_files_of_other_kinds_are_refused(tmp_path, name):
     (tmp_path / name).write_text("x")
-    with pytest.raises(InputError, match=r"must end in \.npz or \.parquet"):
+    with pytest.raises(InputError, match=r"must end in \.npz or \.safetensors or \.parquet"):
         load_features(tmp_path / name)
     assert not holds_features(tmp_path / name)
 
@@ -127,7 +127,7 @@ def test_values_that_are_no_numbers_are_refused_when_they_are_read(tmp_path, bad
     embeddings[8500, 1] = logits[7, 0] = bad
     np.savez(tmp_path / "f.npz", embeddings=embeddings, logits=logits, labels=np.arange(9000) % 2)
     found = load_features(tmp_path / "f.npz")
-    with pytest.raises(InputError, match=r"row 8500 .* has an embedding that is NaN or infinite, and 1 of 9000"):
+    with pytest.raises(InputError, match=r"row 8500 .* has a NaN or infinite embedding, as have 1 of 9000"):
         found.tensors("train")
     with pytest.raises(InputError, match="row 8500"):
         found.check_finite()
@@ -143,9 +143,9 @@ def test_large_but_finite_values_are_welcome(tmp_path):
 def test_a_part_or_view_or_logits_that_are_not_there_are_refused(tmp_path):
     np.savez(tmp_path / "f.npz", **GOOD)
     found = load_features(tmp_path / "f.npz")
-    with pytest.raises(InputError, match="holds no test part; it holds train"):
+    with pytest.raises(InputError, match="holds no test split; it holds train"):
         found.tensors("test")
-    with pytest.raises(InputError, match="holds no view 1 of the train part"):
+    with pytest.raises(InputError, match="holds no view 1 of the train split"):
         found.tensors("train", 1)
     with pytest.raises(InputError, match="holds no logits"):
         found.logits("train")
@@ -163,7 +163,7 @@ def test_without_training_rows_the_counts_are_those_given_or_not_known(tmp_path)
 
 def test_what_can_not_be_written_is_refused(tmp_path):
     rows, embeddings, logits = made_up()
-    with pytest.raises(InputError, match="can not write the features to"):
+    with pytest.raises(InputError, match="cannot write the features to"):
         write_features(tmp_path / "no" / "f.npz", rows, blocks(embeddings, logits))
 
 

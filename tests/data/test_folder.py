@@ -4,7 +4,7 @@ import pytest
 
 from longtail.data.formats.folder import read_folder
 from longtail.errors import InputError
-from tests.data.image_files import make_classes, noise, save
+from tests.data.helpers import make_classes, noise, save
 
 
 def test_a_folder_per_class(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_what_was_left_out_is_noted(tmp_path: Path) -> None:
     save(tmp_path / "train/stray.png", noise(0))
     (tmp_path / "devkit").mkdir()
     assert read_folder(tmp_path).notes == (
-        "Folders beside train that are no part of the data were left out: devkit.",
+        "Folders next to train that are not part of the data were left out: devkit.",
         "1 images directly in train belong to no class folder and were left out.",
     )
 
@@ -79,7 +79,7 @@ def test_empty_class_folders_of_all_parts_are_named_at_once(tmp_path: Path) -> N
 def test_class_only_in_test(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"cat": 1, "dog": 1})
     make_classes(tmp_path / "test", {"cat": 1, "owl": 1})
-    with pytest.raises(InputError, match=r"1 of 3 classes are seen only in the test part .*\n  owl"):
+    with pytest.raises(InputError, match=r"1 of 3 classes occur only in the test split .*\n  owl"):
         read_folder(tmp_path)
 
 
@@ -110,7 +110,7 @@ def test_two_folders_for_one_part(tmp_path: Path) -> None:
     make_classes(tmp_path / "train", {"cat": 1, "dog": 1})
     make_classes(tmp_path / "val", {"cat": 1})
     make_classes(tmp_path / "valid", {"cat": 1})
-    with pytest.raises(InputError, match=r"val and valid in .* both mean the val part"):
+    with pytest.raises(InputError, match=r"val and valid in .* both mean the val split"):
         read_folder(tmp_path)
 
 

@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import torch
 
-from longtail.data.dataset import Account, Dataset, Part, Split
-from longtail.data.inspect import inspect_data
+from longtail.data.dataset import Dataset, LoadReport, Part, Split
+from longtail.data.inspect import equal_files, equal_pixels, inspect_data
 from longtail.data.resident import ResidentImages
 
 
@@ -12,8 +14,10 @@ def part(*counts: int) -> Part:
 
 def toy(test: Part, val: Part | None = None) -> Dataset:
     names = ("many", "edge", "medium", "few", "one", "none")
-    account = Account(notes=("A note.",), skipped=2, duplicates=3)
-    return Dataset("toy", names, part(101, 100, 20, 19, 1, 0), val, test, Split("toy", "", 241), account=account)
+    load_report = LoadReport(notes=("A note.",), skipped=2, duplicates=3)
+    return Dataset(
+        "toy", names, part(101, 100, 20, 19, 1, 0), val, test, Split("toy", "", 241), load_report=load_report
+    )
 
 
 def test_every_number() -> None:
@@ -37,3 +41,27 @@ def test_an_uneven_test_part_and_no_validation() -> None:
     seen = inspect_data(toy(part(2, 2, 2, 2, 2)))
     assert not seen.test_balanced
     assert seen.val_images == 0
+
+
+def test_equal_pixels_names_the_first_twin() -> None:
+    pixels = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8)
+    pixels[6] = pixels[1]
+    pixels[3] = pixels[1]
+    pixels[7] = pixels[5]  # both in the test part: no matter
+    assert equal_pixels(pixels, [0, 1, 2, 3], [4, 5, 6, 7]) == [(6, 1)]
+    pixels[7, 2, 3, 3] ^= 1
+    assert equal_pixels(pixels, [5], [7]) == []
+
+
+def test_equal_files(tmp_path: Path) -> None:
+    contents = [b"a" * 500, b"b" * 500, b"b" + b"a" * 499, b"c" * 700, b"a" * 500, b"", b"", b"c" * 699]
+    paths = [tmp_path / str(k) for k in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    train, test = [0, 1, 3, 5], [2, 4, 6, 7]  # 2 has the size and the last bytes of 0, 7 all but the size of 3
+    slow = [
+        (i, next(j for j in train if contents[j] == contents[i]))
+        for i in test
+        if contents[i] in [contents[j] for j in train]
+    ]
+    assert equal_files(paths, train, test) == slow == [(4, 0), (6, 5)]

@@ -1,9 +1,18 @@
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from longtail.data.listing import check_class_presence, make_listing, numbered_labels, ordered_class_names, part_of
+from longtail.data.formats.listing import (
+    check_class_presence,
+    check_files,
+    make_listing,
+    numbered_labels,
+    ordered_class_names,
+    relative_paths,
+    split_from_name,
+)
 from longtail.errors import InputError
 
 
@@ -33,7 +42,7 @@ def test_parts_without_an_image_are_left_out(root: Path) -> None:
             "'x' has fewer than two classes, 'cat'; a classifier needs at least two",
         ),
         ([], {"train": (["a.png"], [0])}, "fewer than two classes; a"),
-        (["cat", "dog"], {"train": (["a.png", "b.png"], [0, 2])}, r"label 2 of 'b.png' is out of range.*from 0 to 1"),
+        (["cat", "dog"], {"train": (["a.png", "b.png"], [0, 2])}, r"label 2 of 'b.png' is out of range.*be 0 to 1"),
         (["cat", "dog"], {"train": (["a.png", "b.png"], [0, -1])}, r"label -1 of 'b.png' is out of range"),
         (["cat", "dog"], {"test": (["a.png", "b.png"], [0, 1])}, "'x' has no training image; mark some"),
         (["cat", "dog"], {"train": (["a.png"], [0])}, r"1 of 2 classes of 'x' have no training image; add some"),
@@ -50,7 +59,7 @@ def test_refusals(root: Path, class_names: list[str], parts: dict, message: str)
 def test_class_seen_only_outside_training(part: str) -> None:
     targets = {"train": torch.tensor([0, 0]), part: torch.tensor([0, 1])}
     with pytest.raises(
-        InputError, match=rf"2 classes are seen only in the {part} part of 'x', never in training.*\n  dog"
+        InputError, match=rf"2 classes occur only in the {part} split of 'x', never in training.*\n  dog"
     ):
         check_class_presence("x", ["cat", "dog"], targets)
 
@@ -80,7 +89,7 @@ def test_labels_are_names_or_numbers(labels: list[str], class_names: tuple[str, 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["0", "1.5"], "label 1.5 in 'x' is no integer"),
+        (["0", "1.5"], "label 1.5 in 'x' is not an integer"),
         (["0", "2", "2"], r"1 of 3 classes of 'x' have no training image: .* use names .*\n  1$"),
         (["0", "-1"], "label -1 in 'x' is out of range"),
         (["0", "1", "12345678901234567890"], "label 12345678901234567890 in 'x' is out of range"),
@@ -92,7 +101,7 @@ def test_bad_numbers(labels: list[str], message: str) -> None:
 
 
 def test_part_names() -> None:
-    assert [part_of(name) for name in ("train", "Training ", "VALID", "val", "test")] == [
+    assert [split_from_name(name) for name in ("train", "Training ", "VALID", "val", "test")] == [
         "train",
         "train",
         "val",
@@ -100,4 +109,82 @@ def test_part_names() -> None:
         "test",
     ]
     with pytest.raises(InputError, match="there is no split 'tset'; did you mean test"):
-        part_of("tset")
+        split_from_name("tset")
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+def test_one_spelling_for_every_path(tmp_path: Path) -> None:
+    given = ["cat/1.png", "./cat//1.png", "dog/../cat/1.png", f"{tmp_path}/cat/1.png"]
+    assert set(relative_paths(tmp_path, given)) == {"cat/1.png"}
+
+
+def test_absolute_path_below_a_root_that_is_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    for home in ("real", "link"):
+        assert relative_paths(tmp_path / "link", [f"{tmp_path}/{home}/cat/1.png"]) == ("cat/1.png",)
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "cat/../../secret.png", "/etc/secret.png", "..", ""])
+def test_path_that_leaves_the_root(tmp_path: Path, path: str) -> None:
+    with pytest.raises(InputError, match=r"1 path leads out of the data root .* copy the files into it"):
+        relative_paths(tmp_path, ["cat/1.png", path])
+
+
+def test_a_folder_whose_name_starts_like_the_root_is_outside(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="leads out of the data root"):
+        relative_paths(tmp_path / "data", [f"{tmp_path}/data2/1.png"])
+
+
+def test_missing_files_are_counted_and_ten_named(tmp_path: Path) -> None:
+    touch(tmp_path / "cat/0.png")
+    with pytest.raises(InputError) as caught:
+        check_files(tmp_path, [f"cat/{k}.png" for k in range(13)] + ["dog/0.png"])
+    message = str(caught.value)
+    assert message.startswith("13 of 14 image files are missing in")
+    assert "  cat/10.png\n  ... and 3 more" in message
+    assert "cat/11.png" not in message
+
+
+def test_a_folder_is_no_image_file(tmp_path: Path) -> None:
+    (tmp_path / "cat/0.png").mkdir(parents=True)
+    with pytest.raises(InputError, match="1 of 1 image files are missing"):
+        check_files(tmp_path, ["cat/0.png"])
+
+
+def test_zero_byte_in_a_path(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="missing"):
+        check_files(tmp_path, ["cat\0/0.png"])
+
+
+def test_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no folder at .*set `root`"):
+        check_files(tmp_path / "nowhere", ["0.png"])
+
+
+def test_symbolic_links_may_stay_inside(tmp_path: Path) -> None:
+    touch(tmp_path / "root/cat/0.png")
+    os.symlink(tmp_path / "root/cat/0.png", tmp_path / "root/cat/1.png")
+    os.symlink(tmp_path / "root/cat", tmp_path / "root/feline")
+    check_files(tmp_path / "root", ["cat/0.png", "cat/1.png", "feline/0.png"])
+
+
+def test_symbolic_links_must_not_escape(tmp_path: Path) -> None:
+    touch(tmp_path / "root/cat/0.png")
+    touch(tmp_path / "secret/0.png")
+    os.symlink(tmp_path / "secret/0.png", tmp_path / "root/cat/1.png")
+    os.symlink(tmp_path / "secret", tmp_path / "root/dog")
+    with pytest.raises(InputError, match=r"2 paths lead out of the data root") as caught:
+        check_files(tmp_path / "root", ["cat/0.png", "cat/1.png", "dog/0.png"])
+    assert "  cat/1.png\n  dog/0.png" in str(caught.value)
+
+
+def test_root_that_is_itself_a_link(tmp_path: Path) -> None:
+    touch(tmp_path / "real/cat/0.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    check_files(tmp_path / "link", ["cat/0.png"])

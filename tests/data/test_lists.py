@@ -71,7 +71,7 @@ def test_paths_with_blanks_and_windows_line_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["cat/1.jpg cat", "cat/1.jpg 1.5", "cat/1.jpg", "7"])
 def test_a_line_without_an_integer_label(tmp_path: Path, line: str) -> None:
     write(tmp_path, "a", train=f"{TRAIN}\n{line}\n")
-    with pytest.raises(InputError, match=rf"line 5 of .* must be a path and a label that is an integer, not '{line}'"):
+    with pytest.raises(InputError, match=rf"line 5 of .* must be a path and an integer label, got '{line}'"):
         parse_list(tmp_path / "a_train.txt")
 
 
@@ -83,7 +83,7 @@ def test_a_line_without_an_integer_label(tmp_path: Path, line: str) -> None:
         ({"train": "train/cat/1.jpg 0\ntrain/dog/1.jpg -1\n"}, "label -1 in .* is out of range"),
         ({"train": "train/cat/1.jpg 0\ntrain/dog/1.jpg 99999999999\n"}, "label 99999999999 in .* is out of range"),
         ({"train": TRAIN.replace(" 1", " 2")}, "1 of 3 classes of .* have no training image.*\n  1"),
-        ({"train": TRAIN, "test": TEST + "val/owl/1.jpg 2\n"}, "1 of 3 classes are seen only in the test part"),
+        ({"train": TRAIN, "test": TEST + "val/owl/1.jpg 2\n"}, "1 of 3 classes occur only in the test split"),
         ({"train": TRAIN + "train/cat/9.jpg 0\n"}, "1 of 4 image files are missing .*\n  train/cat/9.jpg"),
         ({"train": TRAIN + "../cat/9.jpg 0\n"}, "1 path leads out of the data root"),
     ],
@@ -97,7 +97,7 @@ def test_refusals(folder: Path, parts: dict[str, str], message: str) -> None:
 
 def test_folders_without_or_with_several_lists(folder: Path) -> None:
     write(folder, "Other", train=TRAIN)
-    with pytest.raises(InputError, match=r"one list \*_train.txt, but has 2 of them:\n.*Other_train.*\n.*\ngive one"):
+    with pytest.raises(InputError, match=r"one list \*_train.txt, but has 2:\n.*Other_train.*\n.*\ngive one"):
         read_lists(folder)
     with pytest.raises(InputError, match="but has none"):
         read_lists(folder / "train")
@@ -175,14 +175,14 @@ def test_absent_benchmark_says_what_was_looked_for_and_where_to_get_it(tmp_path:
     assert "https://image-net.org" in message
 
 
-REAL = os.environ.get("LONGTAIL_LISTS")
-needs_lists = pytest.mark.skipif(REAL is None, reason="LONGTAIL_LISTS does not name the folder of the released lists")
+REAL = Path(os.environ.get("LONGTAIL_DATA", "nowhere")) / "lists"
+needs_lists = pytest.mark.skipif(not REAL.is_dir(), reason="no folder `lists` with the released lists in LONGTAIL_DATA")
 
 
 @needs_lists
 def test_released_places_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtail.data.listing.check_files", lambda root, paths: None)
-    listing = read_lists(Path(str(REAL)) / "Places_LT")
+    monkeypatch.setattr("longtail.data.formats.listing.check_files", lambda root, paths: None)
+    listing = read_lists(REAL / "Places_LT")
     sizes = {part: len(examples) for part, examples in listing.parts.items()}
     assert sizes == {"train": 62_500, "val": 7_300, "test": 36_500}
     assert len(listing.class_names) == 365
@@ -194,9 +194,9 @@ def test_released_places_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @needs_lists
 def test_released_imagenet_and_inaturalist_lists() -> None:
-    paths, labels = parse_list(Path(str(REAL)) / "ImageNet_LT/ImageNet_LT_val.txt")
+    paths, labels = parse_list(REAL / "ImageNet_LT/ImageNet_LT_val.txt")
     assert len(paths) == 20_000
     assert all(path.startswith("train/") for path in paths)
     assert torch.bincount(torch.tensor(labels)).tolist() == [20] * 1000
-    paths, labels = parse_list(Path(str(REAL)) / "iNaturalist18/iNaturalist18_val.txt")
+    paths, labels = parse_list(REAL / "iNaturalist18/iNaturalist18_val.txt")
     assert torch.bincount(torch.tensor(labels)).tolist() == [3] * 8142

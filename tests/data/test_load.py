@@ -1,16 +1,25 @@
-"""Names and paths lead to the right reader."""
-
+import csv
+import hashlib
+import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
 import pytest
 import torch
 from PIL import Image
 
 from longtail.config.recipes import names
 from longtail.config.schema import DataConfig
-from longtail.data.load import NAMES, load_data
-from longtail.data.loose import bad_images, find_images
+from longtail.data import load
+from longtail.data.dataset import Dataset
+from longtail.data.decode import BadImage, decode_image, fit_image
+from longtail.data.load import NAMES, dataset_from_listing, find_listing, load_data, load_files
+from longtail.data.resident import ResidentImages
+from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
+from tests.data.helpers import make_classes, noise, save
 
 CPU = torch.device("cpu")
 
@@ -49,42 +58,244 @@ def test_what_is_neither_name_nor_path_is_refused(name, words):
         load_data(DataConfig(name=name), CPU)
 
 
-def test_loose_images_are_found_in_files_and_folders(tmp_path: Path):
-    (tmp_path / "deep" / "er").mkdir(parents=True)
-    for name in ("b.png", "a.png", "deep/er/c.jpg"):
-        Image.new("RGB", (4, 4)).save(tmp_path / name)
-    (tmp_path / "notes.txt").write_text("no image")
-    (tmp_path / ".hidden.png").write_text("no image either")
-    found = [str(path.relative_to(tmp_path)) for path in find_images([tmp_path])]
-    assert found == ["a.png", "b.png", "deep/er/c.jpg"]
-    assert find_images([tmp_path / "b.png"]) == [tmp_path / "b.png"]
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda folder: folder / "none.png", "1 of the places do not exist"),
-        (lambda folder: folder, "no image in"),
-    ],
-)
-def test_loose_images_that_are_none_are_refused(tmp_path, make, words):
-    with pytest.raises(InputError, match=words):
-        find_images([make(tmp_path)])
-
-
-def test_loose_images_that_cannot_be_read_are_told_with_the_reason(tmp_path):
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    (tmp_path / "x.png").write_bytes(b"not an image")
-    (tmp_path / "y.png").write_bytes(b"")
-    bad = bad_images(find_images([tmp_path]))
-    assert list(bad) == [tmp_path / "x.png", tmp_path / "y.png"]
-    assert bad[tmp_path / "y.png"] == "the file is empty"
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"val_share": 1.5}, "--val-share must be"), ({"imbalance_factor": 0.5}, "--imbalance-factor must be at least 1")],
+    [({"val_share": 1.5}, "`val_share` must be"), ({"imbalance_factor": 0.5}, "`imbalance_factor` must be >= 1")],
 )
 def test_settings_out_of_range_are_refused_for_digits_too(settings, words):
     with pytest.raises(InputError, match=words):
         load_data(DataConfig(**settings), CPU)
+
+
+def pixels_of(dataset: Dataset) -> torch.Tensor:
+    assert isinstance(dataset.train.images, ResidentImages)
+    return dataset.train.images.pixels
+
+
+def export(root: Path, table: Path) -> None:
+    """The table that a user would write of a folder: every image with the name of its class."""
+    images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+    with table.open("w", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(["path", "label"])
+        writer.writerows([image, image.split("/")[0]] for image in images)
+
+
+@pytest.mark.parametrize("class_names", [("cat", "dog", "owl"), ("1", "2", "3"), ("0", "1", "2"), ("x10", "x2", "x9")])
+@pytest.mark.parametrize("settings", [{}, {"val_share": 0.2}, {"imbalance_factor": 2.0, "test_per_class": 2}])
+def test_a_folder_and_a_table_of_it_give_the_same_bits(
+    tmp_path: Path, class_names: tuple[str, ...], settings: dict
+) -> None:
+    root = make_classes(tmp_path / "images", dict(zip(class_names, (12, 9, 8), strict=True)))
+    export(root, tmp_path / "images.csv")
+    folder = load_files(DataConfig(name=str(root), **settings))
+    table = load_files(DataConfig(name=str(tmp_path / "images.csv"), root=str(root), **settings))
+    assert folder.class_names == table.class_names == class_names
+    for part in ("train", "val", "test"):
+        ours, theirs = getattr(folder, part), getattr(table, part)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert torch.equal(ours.images.pixels, theirs.images.pixels)
+            assert torch.equal(ours.targets, theirs.targets)
+    assert (folder.mean, folder.std, folder.load_report) == (table.mean, table.std, table.load_report)
+    assert folder.split.sha256 == table.split.sha256
+    suffix = f"-val{settings['val_share']:g}" if settings.get("val_share") else ""
+    assert (folder.split.name, table.split.name) == ("folder" + suffix, "table" + suffix)
+
+
+def test_parquet_gives_the_same_as_csv(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"cat": 6, "dog": 6})
+    export(root, tmp_path / "images.csv")
+    rows = list(csv.DictReader((tmp_path / "images.csv").open()))
+    columns = {key: [row[key] for row in rows] for key in ("path", "label")}
+    pa_parquet.write_table(pa.table(columns), tmp_path / "images.parquet")
+    one, other = (load_files(DataConfig(name=str(tmp_path / f"images.{kind}"))) for kind in ("csv", "parquet"))
+    assert torch.equal(pixels_of(one), pixels_of(other))
+    assert one.split == other.split
+
+
+def test_pixels_targets_and_identity(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"cat": 2, "dog": 1})
+    make_classes(tmp_path / "test", {"cat": 1, "dog": 1})
+    dataset = load_files(DataConfig(name=str(tmp_path)))
+    files = [tmp_path / "train/cat/000.png", tmp_path / "train/cat/001.png", tmp_path / "train/dog/000.png"]
+    expected = np.stack([np.array(Image.open(file)).transpose(2, 0, 1) for file in files])
+    np.testing.assert_array_equal(pixels_of(dataset).numpy(), expected)
+    assert dataset.train.targets.tolist() == [0, 0, 1]
+    assert (len(dataset.test), dataset.val, dataset.imbalance_factor) == (2, None, None)
+    lines = "train/cat/000.png\t0\ntrain/cat/001.png\t0\ntrain/dog/000.png\t1\n"
+    assert dataset.split.sha256 == hashlib.sha256(lines.encode()).hexdigest()
+    assert (dataset.split.name, dataset.split.images) == ("folder", 3)
+    np.testing.assert_allclose(dataset.mean, expected.mean((0, 2, 3)) / 255, atol=1e-9)
+    np.testing.assert_allclose(dataset.std, expected.std((0, 2, 3)) / 255, atol=1e-9)
+    assert (dataset.load_report.notes, dataset.load_report.skipped, dataset.load_report.duplicates) == ((), 0, 0)
+
+
+def test_lists_are_found_by_the_folder_or_the_file(tmp_path: Path) -> None:
+    make_classes(tmp_path, {"cat": 2, "dog": 2})
+    (tmp_path / "a_train.txt").write_text("cat/000.png 0\ndog/000.png 1\n")
+    (tmp_path / "a_test.txt").write_text("cat/001.png 0\ndog/001.png 1\n")
+    for name in (tmp_path, tmp_path / "a_train.txt"):
+        dataset = load_files(DataConfig(name=str(name)))
+        assert (dataset.split.name, len(dataset.train), len(dataset.test)) == ("list", 2, 2)
+
+
+def test_named_lists_use_the_root(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no lists of places-lt"):
+        load_files(DataConfig(name="places-lt", root=str(tmp_path)))
+
+
+def test_names_that_are_no_data(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not a file or folder; give a folder with one folder per class, a table"):
+        load_files(DataConfig(name=str(tmp_path / "nowhere")))
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    with pytest.raises(InputError, match="is not a supported kind of data"):
+        load_files(DataConfig(name=str(tmp_path / "images.zip")))
+
+
+def test_a_held_out_test_part_is_noted(tmp_path: Path) -> None:
+    dataset = load_files(DataConfig(name=str(make_classes(tmp_path, {"cat": 20, "dog": 10})), val_share=0.1))
+    assert torch.bincount(dataset.test.targets).tolist() == [2, 2]
+    assert dataset.val is not None
+    assert torch.bincount(dataset.val.targets).tolist() == [2, 1]
+    assert dataset.load_report.notes[0].startswith(
+        "The data have no test split: a balanced one of 4 images, 2 per class"
+    )
+
+
+@pytest.mark.parametrize(
+    ("side", "settings", "kind", "size"),
+    [
+        (32, {}, ResidentImages, 32),
+        (64, {}, ResidentImages, 64),
+        (65, {}, StreamedImages, 224),
+        (80, {"image_size": 48}, ResidentImages, 48),
+        (80, {"image_size": 96}, StreamedImages, 96),
+        (80, {"image_size": 96, "storage": "resident"}, ResidentImages, 96),
+        (32, {"storage": "stream"}, StreamedImages, 32),
+    ],
+)
+def test_storage_and_size(tmp_path: Path, side: int, settings: dict, kind: type, size: int) -> None:
+    root = make_classes(tmp_path, {"cat": 4, "dog": 4}, side)
+    dataset = load_files(DataConfig(name=str(root), workers=0, **settings))
+    for part in (dataset.train, dataset.test):
+        assert isinstance(part.images, kind)
+        assert part.images.size == size
+    (batch,) = dataset.train.images.batches(torch.tensor([[2, 0]]), None)
+    first = next(path for path in sorted(root.rglob("*.png")) if torch.equal(view(path, size), batch[1]))
+    assert first.parent.name == dataset.class_names[dataset.train.targets[0]]
+
+
+def view(path: Path, size: int) -> torch.Tensor:
+    return fit_image(decode_image(path), size)
+
+
+def test_streamed_and_resident_hold_the_same_images(tmp_path: Path) -> None:
+    name = str(make_classes(tmp_path, {"cat": 9, "dog": 7}))
+    resident, streamed = (load_files(DataConfig(name=name, storage=kind, workers=0)) for kind in ("resident", "stream"))
+    assert resident.split == streamed.split
+    assert torch.equal(resident.train.targets, streamed.train.targets)
+    order = torch.arange(len(resident.train))[None]
+    (theirs,) = streamed.train.images.batches(order, None)
+    assert torch.equal(pixels_of(resident), theirs)
+    assert streamed.mean == pytest.approx((0.485, 0.456, 0.406))
+
+
+def test_images_of_another_size_are_counted(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"cat": 4, "dog": 4})
+    save(root / "cat/wide.png", noise(1, 12, 8))
+    dataset = load_files(DataConfig(name=str(root)))
+    assert "1 of 9 images were not 8 x 8 pixels and were resized." in dataset.load_report.notes
+
+
+@pytest.mark.parametrize("storage", ["resident", "stream"])
+def test_unreadable_images(tmp_path: Path, storage: str) -> None:
+    root = make_classes(tmp_path, {"cat": 6, "dog": 6})
+    (root / "cat/003.png").write_bytes(b"")
+    (root / "dog/001.png").write_bytes((root / "dog/001.png").read_bytes()[:-60])
+    config = {"name": str(root), "storage": storage, "workers": 0}
+    with pytest.raises(BadImage, match=r"cannot read the image .*cat/003.png: the file is empty"):
+        load_files(DataConfig(**config))
+    dataset = load_files(DataConfig(**config, on_bad_image="skip"))
+    assert dataset.load_report.skipped == 2
+    assert dataset.load_report.notes[0].startswith(
+        "2 unreadable images were left out: cat/003.png (the file is empty), dog/001.png"
+    )
+    assert len(dataset.train) + len(dataset.test) == 10
+    order = torch.arange(len(dataset.train))[None]
+    assert len(next(dataset.train.images.batches(order, None))) == len(dataset.train)
+
+
+def test_skipping_must_not_empty_a_class_or_a_part(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"cat": 2, "dog": 1})
+    make_classes(tmp_path / "test", {"cat": 1})
+    image = tmp_path / "train/dog/000.png"
+    whole = image.read_bytes()
+    image.write_bytes(b"")
+    config = DataConfig(name=str(tmp_path), on_bad_image="skip")
+    with pytest.raises(InputError, match=r"without its 1 unreadable images' have no training image.*\n  dog"):
+        load_files(config)
+    image.write_bytes(whole)
+    (tmp_path / "test/cat/000.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"no image of the test split of .* can be read"):
+        load_files(config)
+
+
+@pytest.mark.parametrize("storage", ["resident", "stream"])
+def test_duplicates_are_counted_and_named(tmp_path: Path, storage: str) -> None:
+    make_classes(tmp_path / "train", {"cat": 3, "dog": 3})
+    make_classes(tmp_path / "test", {"cat": 2, "dog": 2})
+    shutil.copy(tmp_path / "train/dog/002.png", tmp_path / "test/cat/copy.png")
+    dataset = load_files(DataConfig(name=str(tmp_path), storage=storage, workers=0))
+    assert dataset.load_report.duplicates == 1
+    assert dataset.load_report.notes == (
+        "1 of 5 test images are in the training split too: test/cat/copy.png = train/dog/002.png.",
+    )
+
+
+def test_many_streamed_images_are_not_read_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_classes(tmp_path, {"cat": 4, "dog": 4})
+    (root / "cat/001.png").write_bytes(b"")
+    monkeypatch.setattr(load, "CHECK_LIMIT", 7)
+    dataset = load_files(DataConfig(name=str(root), storage="stream", workers=0))
+    assert "Duplicates were not searched, because there are more than 7 streamed images." in dataset.load_report.notes
+    held_it = dataset.train if "cat/001.png" in str(dataset.train.images.paths) else dataset.test
+    with pytest.raises(BadImage, match=r"cat/001\.png"):
+        list(held_it.images.batches(torch.arange(len(held_it))[None], None))
+
+
+def test_classes_without_test_images_are_noted(tmp_path: Path) -> None:
+    make_classes(tmp_path / "train", {"cat": 2, "dog": 2})
+    make_classes(tmp_path / "test", {"cat": 2})
+    dataset = load_files(DataConfig(name=str(tmp_path)))
+    assert dataset.load_report.notes == ("1 of 2 classes have no test image: dog.",)
+
+
+def test_a_long_tail_cut_from_own_images(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"cat": 10, "dog": 10, "owl": 10})
+    dataset = load_files(DataConfig(name=str(root), imbalance_factor=4, test_per_class=2))
+    assert dataset.class_counts.counts.tolist() == [8, 4, 2]
+    assert dataset.imbalance_factor == 4
+    assert torch.bincount(dataset.test.targets).tolist() == [2, 2, 2]
+
+
+def test_progress_counts_every_image(tmp_path: Path) -> None:
+    config = DataConfig(name=str(make_classes(tmp_path, {"cat": 3, "dog": 3})))
+    calls: list[tuple[int, int]] = []
+    dataset_from_listing(find_listing(config), config, "cpu", lambda done, of: calls.append((done, of)))
+    assert calls == [(6, 6)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_size": 0}, "image.size.* must be"),
+        ({"val_share": 1.0}, "`val_share` must be >= 0 and < 1"),
+        ({"test_per_class": 0}, "`test_per_class` must be >= 1, got 0"),
+    ],
+)
+def test_settings_are_refused_before_an_image_is_read(tmp_path: Path, settings: dict, message: str) -> None:
+    root = make_classes(tmp_path, {"cat": 2, "dog": 2})
+    (root / "cat/000.png").write_bytes(b"")
+    with pytest.raises(InputError, match=message):
+        load_files(DataConfig(name=str(root), **settings))

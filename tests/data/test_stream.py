@@ -8,7 +8,7 @@ from PIL import Image
 from longtail.data.decode import BadImage, crop_box, decode_image, fit_image, random_resized_crop
 from longtail.data.stream import StreamedImages, default_workers
 from longtail.errors import InputError
-from tests.data.image_files import noise, save
+from tests.data.helpers import noise, save
 
 
 @pytest.fixture
@@ -91,11 +91,11 @@ def test_no_batches_of_an_empty_order(paths: list[Path]) -> None:
 
 
 def test_refusals(paths: list[Path]) -> None:
-    with pytest.raises(InputError, match="the image size must be at least 1 pixel, not 0; give another --image-size"):
+    with pytest.raises(InputError, match="`size` of the images must be >= 1 pixel, got 0"):
         StreamedImages(paths, 0)
-    with pytest.raises(InputError, match="workers must be 0 or more, not -1; give another --workers"):
+    with pytest.raises(InputError, match="`workers` must be >= 0, got -1"):
         StreamedImages(paths, 8, workers=-1)
-    with pytest.raises(InputError, match="a random crop takes 4 random numbers an image, not 3"):
+    with pytest.raises(InputError, match="a random crop needs 4 random numbers per image, got 3"):
         list(StreamedImages(paths, 8, workers=0).batches(torch.tensor([[0]]), torch.rand(1, 1, 3)))
 
 

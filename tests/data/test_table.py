@@ -6,7 +6,7 @@ import pytest
 
 from longtail.data.formats.table import read_table
 from longtail.errors import InputError
-from tests.data.image_files import make_classes
+from tests.data.helpers import make_classes
 
 ROWS = ["cat/000.png,cat", "dog/000.png,dog", "cat/001.png,cat"]
 
@@ -97,7 +97,7 @@ def test_parquet(root: Path, labels: pa.Array) -> None:
 def test_paths_start_from_the_root_given(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     table = write(tmp_path_factory.mktemp("tables"), "path,label", *ROWS)
     assert read_table(table, root).root == root
-    with pytest.raises(InputError, match=r"3 of 3 image files are missing .* with --root"):
+    with pytest.raises(InputError, match=r"3 of 3 image files are missing .* set `root`"):
         read_table(table)
 
 
@@ -109,7 +109,7 @@ def test_paths_start_from_the_root_given(root: Path, tmp_path_factory: pytest.Te
         (["path;sort", "cat/000.png;cat"], "has no column 'label' .*; its columns are: path, sort"),
         (ROWS, "the first line of .* is an image, not a header; name the columns: path,label"),
         ([""], "its columns are: none, the file is empty"),
-        (["path,label"], "has no rows; give a row per image"),
+        (["path,label"], "has no rows; give one row per image"),
         (["path,label", *ROWS, "cat/000.png,"], "row 4 of .* has no label"),
         (["path,label", *ROWS, ",cat"], "row 4 of .* has no path"),
         (["path,label", *ROWS, "cat/000.png"], "cannot read the table .*columns"),
@@ -121,10 +121,10 @@ def test_paths_start_from_the_root_given(root: Path, tmp_path_factory: pytest.Te
         (["path,label,split", "cat/000.png,cat,test", "dog/000.png,dog,test"], "has no training image"),
         (
             ["path,label,split", "cat/000.png,cat,train", "cat/001.png,cat,train", "dog/000.png,dog,test"],
-            "1 of 2 classes are seen only in the test part",
+            "1 of 2 classes occur only in the test split",
         ),
         (["path,label", "cat/000.png,0", "dog/000.png,2", "cat/001.png,0"], "no training image.*\n  1"),
-        (["path,label", "cat/000.png,0", "dog/000.png,1.5"], r"label 1\.5 .* is no integer"),
+        (["path,label", "cat/000.png,0", "dog/000.png,1.5"], r"label 1\.5 .* is not an integer"),
         (["path,label", "cat/000.png,0", "dog/000.png,-1"], "label -1 .* is out of range"),
         (["path,label", *ROWS, "owl/000.png,dog"], "1 of 4 image files are missing"),
         (["path,label", *ROWS, "../a.png,dog"], "1 path leads out of the data root"),
@@ -137,7 +137,7 @@ def test_refusals(root: Path, lines: list[str], message: str) -> None:
 
 
 def test_files_that_are_no_tables(root: Path) -> None:
-    with pytest.raises(InputError, match=r"no table that can be read; save it as \.csv"):
+    with pytest.raises(InputError, match=r"not a supported table; save it as \.csv"):
         read_table(root / "images.xlsx")
     with pytest.raises(InputError, match="no table at"):
         read_table(root / "nowhere.csv")

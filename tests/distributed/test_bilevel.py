@@ -11,9 +11,9 @@ from torch import Tensor
 
 from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import CosineHead, LinearHead
-from longtail.models.small import small_net
 from longtail.samplers import MetaSampler
 from longtail.training.balms.bilevel import train_bilevel
 from longtail.training.checkpoint import CheckpointStore

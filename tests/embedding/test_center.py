@@ -37,7 +37,7 @@ def test_pulls_towards_the_center_and_moves_it_by_no_gradient() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="CenterLoss keeps the centre of each class: pass embedding_dim"):
+    with pytest.raises(InputError, match="`embedding_dim` is required: CenterLoss stores the center"):
         CenterLoss(COUNTS)
-    with pytest.raises(InputError, match="share of a centroid that is kept"):
+    with pytest.raises(InputError, match="`momentum` must be in"):
         CenterLoss(COUNTS, DIM, momentum=1.0)

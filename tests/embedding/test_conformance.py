@@ -222,17 +222,17 @@ def test_bad_input_is_named(case: Case) -> None:
     embeddings, targets = batch()
     loss = case.build().loss
     for values in (embeddings[:, :5], embeddings[0], embeddings[:0]):
-        with pytest.raises(InputError, match=rf"{case.name} needs embeddings of shape \(B, 6\), B >= 1, not"):
+        with pytest.raises(InputError, match=rf"{case.name} needs embeddings of shape \(B, 6\) with B >= 1, got"):
             loss(values, targets)
     for labels in (targets[1:], torch.nn.functional.one_hot(targets), targets.float()):
-        with pytest.raises(InputError, match=r"need whole labels of shape .* train it without mixing"):
+        with pytest.raises(InputError, match=r"needs integer labels of shape .* train without mixing"):
             loss(embeddings, labels)
     extra = () if loss.uses_logits else (torch.zeros(24, NUM_CLASSES),)
-    with pytest.raises(InputError, match="beside embeddings and labels, but was given"):
+    with pytest.raises(InputError, match="after embeddings and labels, got"):
         loss(embeddings, targets, *extra)
     for weight in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match="weight multiplies the loss and must be finite and >= 0"):
+        with pytest.raises(InputError, match="`weight` must be finite and >= 0"):
             case.build(weight=weight)
     for dim in (0, 2.5):
-        with pytest.raises(InputError, match="embedding_dim must be a whole number >= 1, or None"):
+        with pytest.raises(InputError, match="`embedding_dim` must be an integer >= 1 or None"):
             getattr(embedding, case.name)(list(COUNTS), dim)

@@ -65,8 +65,8 @@ def test_a_class_without_a_centroid_contributes_nothing() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="DROLoss keeps the centroid of each class: pass embedding_dim"):
+    with pytest.raises(InputError, match="`embedding_dim` is required: DROLoss stores the centroid"):
         DROLoss(COUNTS)
     for options in ({"margin_scale": -1.0}, {"margin_power": float("inf")}):
-        with pytest.raises(InputError, match="margin_scale and margin_power must be finite and >= 0"):
+        with pytest.raises(InputError, match="`margin_scale` and `margin_power` must be finite and >= 0"):
             DROLoss(COUNTS, DIM, **options)  # type: ignore[arg-type]

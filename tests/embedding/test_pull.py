@@ -245,16 +245,16 @@ def test_margins_of_the_paper() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pairs": "memmory"}, "no way to choose pairs 'memmory'; did you mean memory"),
-        ({"alpha_of": "priors"}, "no quantity for alpha_of 'priors'; did you mean prior"),
-        ({"relaxation": "max"}, "no relaxation 'max'"),
-        ({"normalize": "l1"}, "no normalization 'l1'; did you mean l2"),
-        ({"alpha_scale": -1.0}, "alpha_scale and alpha_power must be finite and >= 0, not -1.0 and 0.5"),
-        ({"alpha_power": float("nan")}, "alpha_scale and alpha_power must be finite"),
-        ({"memory_size": 0}, "memory_size is a number of embeddings per class, at least 1, not 0"),
-        ({"count_correct": True, "relaxation": "hinge"}, "count_correct mends a sum, and the hinge takes the largest"),
-        ({"pairs": "memory"}, "keeps embeddings of each class: pass embedding_dim"),
-        ({"pairs": "centroid"}, "keeps the centroid of each class: pass embedding_dim"),
+        ({"pairs": "memmory"}, "'memmory'; did you mean memory"),
+        ({"alpha_of": "priors"}, "'priors'; did you mean prior"),
+        ({"relaxation": "max"}, "relaxation 'max'"),
+        ({"normalize": "l1"}, "'l1'; did you mean l2"),
+        ({"alpha_scale": -1.0}, "`alpha_scale` and `alpha_power` must be finite and >= 0, got -1.0 and 0.5"),
+        ({"alpha_power": float("nan")}, "`alpha_scale` and `alpha_power` must be finite"),
+        ({"memory_size": 0}, r"`memory_size` must be an integer >= 1 .*, got 0"),
+        ({"count_correct": True, "relaxation": "hinge"}, "`count_correct=True` has no effect"),
+        ({"pairs": "memory"}, "`embedding_dim` is required: PullLoss stores embeddings of each class"),
+        ({"pairs": "centroid"}, "`embedding_dim` is required: PullLoss stores the centroid"),
     ],
 )
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:

@@ -61,11 +61,11 @@ def test_no_pair_at_all() -> None:
 
 @pytest.mark.parametrize("num_ranges", [0, 1.5])
 def test_bad_number_of_ranges_is_refused(num_ranges: int) -> None:
-    with pytest.raises(InputError, match="num_ranges must be a whole number, at least 1"):
+    with pytest.raises(InputError, match="`num_ranges` must be an integer >= 1"):
         RangeLoss(COUNTS, num_ranges=num_ranges)
 
 
 @pytest.mark.parametrize("name", ["margin", "intra_scale", "inter_scale"])
 def test_bad_scale_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="margin, intra_scale and inter_scale must be finite and >= 0"):
+    with pytest.raises(InputError, match="`margin`, `intra_scale` and `inter_scale` must be finite and >= 0"):
         RangeLoss(COUNTS, **{name: -1.0})  # type: ignore[arg-type]

@@ -44,5 +44,5 @@ def test_one_class_has_no_pair_of_another() -> None:
 
 
 def test_other_pairs_are_refused() -> None:
-    with pytest.raises(InputError, match="no kind of pairs 'any'"):
+    with pytest.raises(InputError, match="kind of pairs 'any'"):
         SpreadOutLoss(COUNTS, pairs="any")  # type: ignore[arg-type]

@@ -77,7 +77,7 @@ def test_the_interval_covers_the_truth(num_seeds):
 def test_what_is_not_paired_is_refused():
     with pytest.raises(InputError, match=r"same seeds and test images.*\(1, 3\) and \(1, 4\)"):
         paired_bootstrap([[1, 0, 1]], [[1, 0, 1, 1]])
-    with pytest.raises(InputError, match="one number per test image, 3 of them"):
+    with pytest.raises(InputError, match="one weight >= 0 for each of 3 test images"):
         paired_bootstrap([[1, 0, 1]], [[1, 0, 1]], [1, -1, 1])
     with pytest.raises(InputError, match="not all zero"):
         paired_bootstrap([[1, 0, 1]], [[1, 0, 1]], [0, 0, 0])

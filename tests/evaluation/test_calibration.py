@@ -68,7 +68,7 @@ def test_no_examples_no_ece() -> None:
 
 
 def test_at_least_one_bin() -> None:
-    with pytest.raises(InputError, match="at least one bin, not 0"):
+    with pytest.raises(InputError, match="`bins` must be >= 1, got 0"):
         reliability(torch.tensor([1.0]), torch.tensor([True]), bins=0)
 
 

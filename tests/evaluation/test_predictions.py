@@ -1,3 +1,5 @@
+"""Predictions and results of runs: written, read, refused."""
+
 from pathlib import Path
 from typing import Any
 
@@ -5,8 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from longtail import InputError
-from longtail.evaluation import Predictions, evaluate_logits, evaluate_predictions, read_predictions, save_predictions
+from longtail.errors import InputError
+from longtail.evaluation import (
+    Predictions,
+    evaluate_logits,
+    evaluate_predictions,
+    group_options,
+    read_predictions,
+    read_result,
+    save_predictions,
+)
 from tests.evaluation.conftest import Example
 
 
@@ -92,18 +102,18 @@ def test_predicted_is_the_highest_logit(long_tail: Example, predictions: Predict
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "give the logits, or where there are none the predicted labels"),
-        ({"logits": torch.zeros(2, 2), "predicted": torch.tensor([0, 1])}, "give the logits, or"),
+        ({}, "exactly one of `logits` and `predicted` must be given"),
+        ({"logits": torch.zeros(2, 2), "predicted": torch.tensor([0, 1])}, "exactly one of `logits`"),
         ({"logits": torch.zeros(2, 3)}, r"logits must have shape \(2, 2\)"),
         ({"logits": torch.full((2, 2), 1e300, dtype=torch.float64)}, r"\+inf"),  # does not fit float32
         ({"predicted": torch.tensor([0])}, "1 predicted labels for 2 targets"),
         (
             {"predicted": torch.tensor([0, 1]), "class_names": ["cat"]},
-            "class_names must have one entry per class, 2, not 1",
+            "`class_names` must have one entry per class, 2, got 1",
         ),
         (
             {"predicted": torch.tensor([0, 1]), "embeddings": torch.zeros(3, 4)},
-            "embeddings must have one entry per example",
+            "`embeddings` must have one entry per example",
         ),
     ],
 )
@@ -113,10 +123,28 @@ def test_what_does_not_fit_together_is_refused(options: dict[str, Any], message:
 
 
 def test_nothing_to_read_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no predictions at .*predictions\.npz; give a run's folder"):
+    with pytest.raises(InputError, match=r"no predictions at .*predictions\.npz; pass the folder of a run"):
         read_predictions(tmp_path)
     with pytest.raises(InputError, match=r"no predictions at .*none\.csv"):
         read_predictions(tmp_path / "none.csv")
     (tmp_path / "p.pkl").touch()
     with pytest.raises(InputError, match=r"must end in \.npz, \.csv, \.tsv, \.txt"):
         read_predictions(tmp_path / "p.pkl")
+
+
+def test_result_a_result_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    path.write_text('{"method": "ce"}')
+    assert read_result(path) == {"method": "ce"}
+    path.write_text("{")
+    with pytest.raises(InputError, match=r"cannot read .*result\.json: .*; remove it and resume the run in "):
+        read_result(path)
+    path.write_text("[1]")
+    with pytest.raises(InputError, match="must be a JSON object, got a list"):
+        read_result(path)
+
+
+def test_result_group_options() -> None:
+    assert group_options(None) == group_options({}) == {}
+    with pytest.raises(InputError, match='"class_groups" of a result must have kind, many and few, got'):
+        group_options({"kind": "fixed", "many": 3})

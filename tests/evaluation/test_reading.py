@@ -1,4 +1,4 @@
-"""What files of predictions may look like, and each way in which they may not."""
+"""Valid and invalid files of predictions and of training counts."""
 
 import pickle
 from collections.abc import Callable
@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from longtail import InputError
-from longtail.evaluation import Predictions, read_predictions
+from longtail.data import ClassCounts
+from longtail.evaluation import Predictions, read_predictions, read_training_counts
 
 COUNTS = [500, 5]
 Writer = Callable[..., Path]
@@ -110,26 +111,26 @@ class TestTables:
             ),
             ("target,other\n1,2\n", "has the columns target, other; it needs"),
             ("target,label,predicted\n1,1,1\n", "true labels twice, as target and label"),
-            ("target,target\n1,1\n", "two columns called 'target'"),
+            ("target,target\n1,1\n", "two columns named 'target'"),
             ("", "is empty; it must start with a line of column names"),
             ("target,predicted\n", "nothing to evaluate: the targets are empty"),
             ("id,target,logit_0,logit_1\n9,0,1,2\n9,1,1,z\n", "column 'logit_1': line 3: .*'z'"),
             ("target,logit_0,logit_1\n0,1,2\n1,2\n", "line 3: Expected 3 columns, got 2"),
-            ("target,logit_0,logit_1\n0,1,2\n1,,2\n", "p.csv: line 3: a logit is NaN, .*or missing"),
-            ("target,logit_0,logit_1\n0,nan,2\n", "line 2: a logit is NaN"),
-            ("target,logit_0,logit_1\n0,1,2\n2,1,2\n", "line 3: 2 is out of range: the targets"),
-            ("target,predicted\n0,1\n0,2\n", "line 3: 2 is out of range: the predicted labels"),
+            ("target,logit_0,logit_1\n0,1,2\n1,,2\n", "p.csv: line 3: logits must not be NaN, .*or missing"),
+            ("target,logit_0,logit_1\n0,nan,2\n", "line 2: logits must not be NaN"),
+            ("target,logit_0,logit_1\n0,1,2\n2,1,2\n", "line 3: targets of 2 classes must be in 0 to 1, got 2"),
+            ("target,predicted\n0,1\n0,2\n", "line 3: predicted labels of 2 classes must be in 0 to 1, got 2"),
             ("target,logit_0,logit_1,logit_2\n0,1,2,3\n", "training counts for 2 classes, but scores or names for 3"),
             ("target,logit_cat,logit_dog\ncat,1,2\ndgo,1,2\n", "line 3: there is no class 'dgo'; did you mean dog"),
             ("target,logit_cat,logit_dog\n,1,2\n", "line 2: there is no class ''"),
             (
                 "target,predicted\ncat,dog\n",
-                "line 2: the label 'cat' is no whole number, and nothing names the classes",
+                "line 2: the label 'cat' is not an integer, and there are no class names",
             ),
-            ("target,predicted\n0,1.0\n", "'1.0' is no whole number"),
-            ("target,prob_0,prob_1\n0,.5,.5\n0,.5,.7\n", "line 3: probabilities must .* sum to 1.2"),
-            ("target,prob_0,prob_1\n0,-.5,1.5\n", r"line 2: probabilities must .*lowest -0\.5"),
-            ("target,prob_0,prob_1\n0,nan,1\n", "line 2: probabilities must .* sum to nan"),
+            ("target,predicted\n0,1.0\n", "'1.0' is not an integer"),
+            ("target,prob_0,prob_1\n0,.5,.5\n0,.5,.7\n", "line 3: probabilities must .* the sum 1.2"),
+            ("target,prob_0,prob_1\n0,-.5,1.5\n", r"line 2: probabilities must .*minimum -0\.5"),
+            ("target,prob_0,prob_1\n0,nan,1\n", "line 2: probabilities must .* the sum nan"),
         ],
     )
     def test_refusals(self, table: Writer, text: str, message: str) -> None:
@@ -139,11 +140,11 @@ class TestTables:
 
     def test_counts_of_other_classes_are_refused(self, table: Writer) -> None:
         counts = table("class,count\ncow,3\ndog,9\n", "counts.csv")
-        with pytest.raises(InputError, match=r"do not name the same classes:\n  cat\n  cow"):
+        with pytest.raises(InputError, match=r"have different class names:\n  cat\n  cow"):
             read_predictions(table("target,logit_dog,logit_cat\ncat,1,2\n"), counts)
 
     def test_no_counts_says_how_to_give_them(self, table: Writer) -> None:
-        with pytest.raises(InputError, match=r"does not say how many training images.*\(--counts\).*class,count.*JSON"):
+        with pytest.raises(InputError, match=r"has no training images per class; pass `counts`.*class,count.*JSON"):
             read_predictions(table("target,predicted\n0,1\n"))
 
     def test_bytes_that_are_no_text(self, tmp_path: Path) -> None:
@@ -182,19 +183,19 @@ class TestArrays:
     @pytest.mark.parametrize(
         ("arrays", "message"),
         [
-            ({"foo": np.zeros(1)}, r"holds foo, class_counts; it needs the true labels .*logits \(N, C\)"),
-            ({}, "holds nothing; it needs"),
-            ({"targets": np.zeros(1, int)}, "holds targets, class_counts; it needs"),
-            ({"logits": np.zeros((3, 2))}, r"shape \(2, 2\).*not \(3, 2\)"),
-            ({"logits": np.zeros(2)}, r"logits must have shape \(N, C\), not \(2,\)"),
+            ({"foo": np.zeros(1)}, r"has the arrays foo, class_counts; it needs the true labels .*logits \(N, C\)"),
+            ({}, "has the arrays \\(none\\); it needs"),
+            ({"targets": np.zeros(1, int)}, "has the arrays targets, class_counts; it needs"),
+            ({"logits": np.zeros((3, 2))}, r"shape \(2, 2\).*got \(3, 2\)"),
+            ({"logits": np.zeros(2)}, r"logits must have shape \(N, C\), got \(2,\)"),
             ({"logits": np.zeros((2, 3))}, "training counts for 2 classes, but scores or names for 3"),
             ({"logits": np.array([["a", "b"]] * 2)}, "logits must be numbers"),
-            ({"logits": np.array([[0, 1], [np.nan, 1]])}, r"example 1 \(counted from 0\): a logit is NaN"),
+            ({"logits": np.array([[0, 1], [np.nan, 1]])}, r"example 1 \(counted from 0\): logits must not be NaN"),
             ({"predicted": np.zeros(3, int)}, "3 predicted labels for 2 targets"),
-            ({"predicted": np.zeros(2)}, "predicted labels must be whole numbers"),
-            ({"predicted": np.array([0, 9])}, "example 1 .*: 9 is out of range"),
-            ({"predicted": np.array([0, None])}, r"Python objects are never loaded; write texts as numpy\.array"),
-            ({"probs": np.ones((2, 2))}, r"example 0 .*: probabilities must .* sum to 2 .*are logits: name them so"),
+            ({"predicted": np.zeros(2)}, "predicted labels must be integers"),
+            ({"predicted": np.array([0, 9])}, "example 1 .* must be in 0 to 1, got 9"),
+            ({"predicted": np.array([0, None])}, r"Python objects are never loaded; write text as numpy\.array"),
+            ({"probs": np.ones((2, 2))}, r"example 0 .*: probabilities must .* the sum 2 .*; name other scores logits"),
             (
                 {"predicted": np.zeros(2, int), "class_names": np.array(["a"])},
                 "training counts for 2 classes, but scores or names for 1",
@@ -205,7 +206,7 @@ class TestArrays:
             ),
             (
                 {"predicted": np.zeros(2, int), "paths": np.array(["a"])},
-                "paths must have one entry per example, 2, not 1",
+                "`paths` must have one entry per example, 2, got 1",
             ),
         ],
     )
@@ -225,7 +226,7 @@ class TestArrays:
         whole = path.read_bytes()
         for length in range(0, len(whole), 7):
             path.write_bytes(whole[:length])
-            with pytest.raises(InputError, match="truncated or no NPZ file"):
+            with pytest.raises(InputError, match="truncated or not an NPZ file"):
                 read_predictions(path)
 
     def test_a_flipped_byte_is_noticed(self, npz: Writer) -> None:
@@ -239,7 +240,7 @@ class TestArrays:
     def test_a_bare_array_is_refused(self, tmp_path: Path) -> None:
         with open(tmp_path / "p.npz", "wb") as stream:
             np.save(stream, np.zeros(3))
-        with pytest.raises(InputError, match=r"one bare array; put it into an NPZ file with numpy\.savez"):
+        with pytest.raises(InputError, match=r"is a single array; write an NPZ file with numpy\.savez"):
             read_predictions(tmp_path / "p.npz", COUNTS)
 
     def test_a_pickle_is_never_loaded(self, tmp_path: Path) -> None:
@@ -254,3 +255,83 @@ class TestArrays:
         with pytest.raises(InputError, match="Python objects are never loaded"):
             read_predictions(tmp_path / "q.npz", COUNTS)
         assert not (tmp_path / "sprung").exists()
+
+
+def write(folder: Path, text: str, name: str = "counts.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("source", [[5, 2], torch.tensor([5, 2]), ClassCounts([5, 2])])
+def test_counts_counts_themselves(source: list[int]) -> None:
+    found = read_training_counts(source)
+    assert (found.counts.counts.tolist(), found.names) == ([5, 2], None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class,count\ncat,5\ndog,2\n",
+        "cat;5\ndog;2",
+        "\ufeffname\tn\n\ncat\t5\ndog \t 2\n",
+        'class,count\n"cat",5\ndog,2\n',
+    ],
+)
+def test_counts_two_columns_name_the_classes(tmp_path: Path, text: str) -> None:
+    found = read_training_counts(write(tmp_path, text))
+    assert found.names == ("cat", "dog")
+    assert found.counts.counts.tolist() == [5, 2]
+
+
+def test_counts_two_columns_with_labels_are_put_in_their_order(tmp_path: Path) -> None:
+    found = read_training_counts(write(tmp_path, "label,count\n2,7\n0,5\n1,3\n"))
+    assert (found.counts.counts.tolist(), found.names) == ([5, 3, 7], None)
+
+
+def test_counts_numbers_that_are_no_labels_are_names(tmp_path: Path) -> None:
+    assert read_training_counts(write(tmp_path, "7,5\n3,9\n")).names == ("7", "3")
+
+
+@pytest.mark.parametrize(("text", "name"), [("count\n5\n2\n", "c.txt"), ("5\n2", "c.csv"), ("[5, 2]", "c.json")])
+def test_counts_one_column_and_json(tmp_path: Path, text: str, name: str) -> None:
+    found = read_training_counts(str(write(tmp_path, text, name)))
+    assert (found.counts.counts.tolist(), found.names) == ([5, 2], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        (
+            "class,count\ncat,5\ndog,x\n",
+            "c.csv",
+            "c.csv, line 3: a count of training images must be an integer, got 'x'",
+        ),
+        ("cat,5\ndog,-2\n", "c.csv", "line 2: .* must be an integer, got '-2'"),
+        ("cat,5\ndog,2.5\n", "c.csv", "line 2: .* must be an integer, got '2.5'"),
+        ("cat,5\ncat,2\n", "c.csv", "has class 'cat' twice"),
+        ("cat,5\n2\n", "c.csv", r"per line, got \[1, 2\]"),
+        ("a,b,5\nc,d,2\n", "c.csv", r"one column \(count\) or two .*got \[3\]"),
+        ("", "c.csv", "one column"),
+        ("class,count\n", "c.csv", "one column"),
+        ("cat,5\n", "c.csv", "c.csv: class counts need at least two classes"),
+        ('"' + "x" * 200_000, "c.csv", "as a table: field larger than field limit"),
+        ("{", "c.json", "is not valid JSON"),
+        ('{"cat": 5}', "c.json", "must be a JSON list of integers"),
+        ("[5, 2.5]", "c.json", "must be a JSON list of integers"),
+        ("[5, true]", "c.json", "must be a JSON list of integers"),
+        ("[5, -1]", "c.json", "c.json: class counts must be >= 0, but class 1 has -1"),
+        (f"[5, {10**30}]", "c.json", "c.json"),
+    ],
+)
+def test_counts_a_file_that_holds_no_counts_is_refused(tmp_path: Path, text: str, name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_training_counts(write(tmp_path, text, name))
+
+
+def test_counts_a_file_that_cannot_be_read_says_how_to_give_counts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"No such file.*pass `counts`"):
+        read_training_counts(tmp_path / "none.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"cannot read the class counts in .*binary\.csv"):
+        read_training_counts(tmp_path / "binary.csv")

@@ -102,12 +102,12 @@ def test_test_rate_moves_all_classes_alike() -> None:
 
 def test_bad_options_are_refused() -> None:
     for rate in (0.0, 1.0, -0.5, float("nan")):
-        with pytest.raises(InputError, match="test_rate must lie between 0 and 1"):
+        with pytest.raises(InputError, match=r"`test_rate` must be in \(0, 1\)"):
             BalancedSigmoid(COUNTS, test_rate=rate)
 
 
 def test_class_in_every_image_is_refused() -> None:
-    with pytest.raises(InputError, match=r"1 classes are in every one of the 10 images.*\n  0\n.*num_images"):
+    with pytest.raises(InputError, match=r"1 classes are in all of the 10 images.*\n  0\n.*num_images"):
         BalancedSigmoid([10, 3], num_images=10)
-    with pytest.raises(InputError, match="1 classes are in every one of the 10 images"):
+    with pytest.raises(InputError, match="1 classes are in all of the 10 images"):
         BalancedSigmoid([10, 0], absent="mask")

@@ -74,7 +74,7 @@ def test_log_prior_is_largest_at_zero_and_survives_an_absent_class() -> None:
 
 @pytest.mark.parametrize("power", [-1.0, float("nan")])
 def test_negative_power_is_refused(power: float) -> None:
-    with pytest.raises(InputError, match=r"power must be >= 0 .*, not"):
+    with pytest.raises(InputError, match=r"`power` must be >= 0 .*, got"):
         BalancedSoftmax(COUNTS, power=power)
 
 

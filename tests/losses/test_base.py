@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from longtail import losses
+from longtail.component import Component, keyword_options
 from longtail.data import ClassCounts
 from longtail.data.counts import Countable
 from longtail.errors import InputError
 from longtail.losses import CrossEntropy
-from longtail.losses.base import MASKED, cross_entropy, logsumexp_of_others, pick, rival_cross_entropy
+from longtail.losses.base import MASKED, Loss, cross_entropy, logsumexp_of_others, pick, rival_cross_entropy
 from tests.conformance import value_and_gradient
 
 
@@ -76,6 +78,23 @@ def test_logsumexp_of_others_leaves_each_class_out_in_turn() -> None:
         torch.testing.assert_close(logsumexp_of_others(logits)[:, c], kept.logsumexp(dim=1))
 
 
-def test_an_unknown_option_is_refused_by_name() -> None:
-    with pytest.raises(InputError, match="no option of CrossEntropy 'reducton'; did you mean reduction"):
+def test_an_unknown_option_is_refused_in_python_and_in_recipes() -> None:
+    with pytest.raises(TypeError, match="reducton"):
         CrossEntropy([1, 1], reducton="sum")  # type: ignore[call-arg]
+    with pytest.raises(InputError, match="'reducton'; did you mean reduction"):
+        Component("CrossEntropy", {"reducton": "sum"}).check(losses)
+
+
+def test_repr_shows_own_options_and_changed_shared_ones() -> None:
+    assert repr(losses.BalancedSoftmax([9, 1])) == "BalancedSoftmax(num_classes=2, power=1.0)"
+    assert repr(CrossEntropy([9, 1])) == "CrossEntropy(num_classes=2)"
+    assert repr(losses.CDTLoss([9, 0, 1], gamma=0.1, reduction="sum", absent="mask")) == (
+        "CDTLoss(num_classes=3, gamma=0.1, reduction='sum', absent='mask')"
+    )
+
+
+@pytest.mark.parametrize("name", losses.__all__)
+def test_repr_shows_every_option_of_a_loss(name: str) -> None:
+    cls = getattr(losses, name)
+    own = set(keyword_options(cls)) - set(keyword_options(Loss))
+    assert all(f"{option}=" in repr(cls([9, 1])) for option in own)

@@ -48,5 +48,5 @@ def test_logits_of_minor_classes_receive_less_gradient() -> None:
 
 @pytest.mark.parametrize("gamma", [-0.1, float("nan")])
 def test_negative_gamma_is_refused(gamma: float) -> None:
-    with pytest.raises(InputError, match=r"gamma must be >= 0 .*, not"):
+    with pytest.raises(InputError, match=r"`gamma` must be >= 0 .*, got"):
         CDTLoss(COUNTS, gamma=gamma)

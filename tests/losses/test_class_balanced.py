@@ -111,12 +111,12 @@ def test_saturated_sigmoids_stay_finite(kind: Kind, logit: float) -> None:
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
 def test_beta_outside_its_range_is_refused(beta: float) -> None:
-    with pytest.raises(InputError, match=r"beta must lie in \[0, 1\)"):
+    with pytest.raises(InputError, match=r"`beta` must be in \[0, 1\)"):
         ClassBalancedLoss(COUNTS, beta=beta)
 
 
 def test_other_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="no kind of class-balanced loss 'softmx'; did you mean softmax"):
         ClassBalancedLoss(COUNTS, kind="softmx")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="gamma must be >= 0"):
+    with pytest.raises(InputError, match="`gamma` must be >= 0"):
         ClassBalancedLoss(COUNTS, kind="focal", gamma=-1)

@@ -72,5 +72,5 @@ def test_without_a_rare_class_it_is_cross_entropy_whatever_is_drawn() -> None:
 
 def test_bad_options_are_refused() -> None:
     for options in ({"gamma": 1.1}, {"gamma": -0.1}, {"threshold": 2.0}, {"threshold": float("nan")}):
-        with pytest.raises(InputError, match=r"lie in \[0, 1\]"):
+        with pytest.raises(InputError, match=r"must be in \[0, 1\]"):
             EqualizationLoss(COUNTS, **options)  # type: ignore[arg-type]

@@ -49,5 +49,5 @@ def test_gradient_is_finite_and_zero_where_the_softmax_is_exactly_one(gamma: flo
 
 @pytest.mark.parametrize("gamma", [-1.0, float("nan")])
 def test_negative_gamma_is_refused(gamma: float) -> None:
-    with pytest.raises(InputError, match=r"gamma must be >= 0 .*, not"):
+    with pytest.raises(InputError, match=r"`gamma` must be >= 0 .*, got"):
         FocalLoss(COUNTS, gamma=gamma)

@@ -70,9 +70,9 @@ def test_no_reweighting_leaves_all_classes_at_one() -> None:
 
 def test_bad_options_are_refused() -> None:
     for options in ({"max_margin": -0.1}, {"scale": 0.0}, {"scale": float("nan")}):
-        with pytest.raises(InputError, match="max_margin must be >= 0 and scale positive"):
+        with pytest.raises(InputError, match="`max_margin` must be >= 0 and `scale` positive"):
             LDAMLoss(COUNTS, **options)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"beta must lie in \[0, 1\)"):
+    with pytest.raises(InputError, match=r"`beta` must be in \[0, 1\)"):
         LDAMLoss(COUNTS, reweight_beta=1.0)
 
 
@@ -88,5 +88,5 @@ def test_deferred_reweighting_begins_at_its_share_of_the_training() -> None:
 
 
 def test_a_share_outside_0_to_1_is_refused() -> None:
-    with pytest.raises(InputError, match="reweight_from is a share of the training, from 0 to 1, not 160"):
+    with pytest.raises(InputError, match=r"`reweight_from` must be in \[0, 1\], a share of the training, got 160"):
         LDAMLoss(COUNTS, reweight_from=160)

@@ -42,5 +42,5 @@ def test_rarer_class_pulls_harder_the_more_so_with_tau() -> None:
 
 @pytest.mark.parametrize("tau", [-0.5, float("nan")])
 def test_negative_tau_is_refused(tau: float) -> None:
-    with pytest.raises(InputError, match=r"tau must be >= 0 .*, not"):
+    with pytest.raises(InputError, match=r"`tau` must be >= 0 .*, got"):
         LogitAdjustedLoss(COUNTS, tau=tau)

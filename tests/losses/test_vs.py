@@ -59,7 +59,7 @@ def test_multiplicative_part_moves_the_boundary_of_a_separable_problem() -> None
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match="tau must be >= 0"):
+    with pytest.raises(InputError, match="`tau` must be >= 0"):
         VSLoss(COUNTS, tau=-1)
-    with pytest.raises(InputError, match="gamma must be >= 0"):
+    with pytest.raises(InputError, match="`gamma` must be >= 0"):
         VSLoss(COUNTS, gamma=-0.1)

@@ -66,5 +66,5 @@ def test_the_generalised_weights_of_disalign_go_with_a_power_of_the_counts() -> 
 
 
 def test_a_negative_power_is_refused() -> None:
-    with pytest.raises(InputError, match="power must be >= 0"):
+    with pytest.raises(InputError, match="`power` must be >= 0"):
         WeightedCrossEntropy([2, 1], power=-1.0)

@@ -1,4 +1,4 @@
-"""Runs to draw: made up where the files are enough, trained for one epoch where images are needed."""
+"""Runs to draw: synthetic where the files suffice, trained for one epoch where images are needed."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +12,8 @@ from torch import Tensor
 from longtail._io import write_text
 from longtail.config import recipes
 from longtail.evaluation import Predictions, save_predictions
+from longtail.papers import Plot
+from longtail.report.style import drawing, to_svg
 from longtail.run.fit import fit
 
 COUNTS = (300, 150, 60, 40, 9, 4)
@@ -20,7 +22,7 @@ WriteRun = Callable[..., Path]
 
 
 def made_up_logits(seed: int, lean: float, per_class: int = 20) -> tuple[Tensor, Tensor]:
-    """Of a classifier that leans towards full classes, and labels."""
+    """Return logits of a classifier that is biased towards frequent classes, and labels."""
     generator = torch.Generator().manual_seed(seed)
     targets_N = torch.arange(len(COUNTS)).repeat_interleave(per_class)
     logits_NC = torch.randn(len(targets_N), len(COUNTS), generator=generator) + lean * torch.tensor(COUNTS).log()
@@ -38,7 +40,7 @@ def write_run(
     settings: Sequence[tuple[str, Any]] = (),
     result: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A finished run's folder, without a checkpoint."""
+    """Write the folder of a finished run, without a checkpoint."""
     changes = [{"seed": seed, "set": list(settings)}]
     config = recipes.compose("digits-lt", method, changes=changes)
     made_up, targets_N = made_up_logits(seed, lean)
@@ -62,9 +64,16 @@ def write_run(
     return folder
 
 
+def svg_of(plot: Plot) -> str:
+    """Draw a figure as SVG text."""
+    with drawing(plot.height) as figure:
+        plot.draw(figure)
+        return to_svg(figure, "x", plot.note)
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> WriteRun:
-    """Writes a run: `make_run("name of the folder", method, ...)`."""
+    """Return a function that writes a run: `make_run("name of the folder", method, ...)`."""
 
     def write(name: str, method: str = "ce", **options: Any) -> Path:
         return write_run(tmp_path / name, method, **options)
@@ -74,7 +83,7 @@ def make_run(tmp_path: Path) -> WriteRun:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two methods on the digits, an epoch each."""
+    """Train two methods on the digits for one epoch each."""
     folder = tmp_path_factory.mktemp("trained")
     changes = [{"training": {"epochs": 1}, "set": [("model.backbone.width", 4)]}]
     for method in ("ce", "balanced-softmax"):

@@ -1,4 +1,4 @@
-"""The published numbers: every entry is whole, and the numbers are those of the sources."""
+"""Published numbers: every entry is complete, and the numbers equal those of the sources."""
 
 import itertools
 import math
@@ -19,11 +19,11 @@ GROUP_SIZES = {"places-lt": (131, 163, 71), "imagenet-lt": (385, 479, 136)}
 
 @pytest.fixture(params=sorted({row.table for row in ROWS}))
 def rows(request: pytest.FixtureRequest) -> list[Published]:
-    """The entries of a table."""
+    """Return the entries of a table."""
     return [row for row in ROWS if row.table == request.param]
 
 
-def test_every_entry_says_where_it_is_from(rows: list[Published]) -> None:
+def test_every_entry_has_its_source(rows: list[Published]) -> None:
     for row in rows:
         for text in (row.table, row.source, row.place, row.label, row.backbone, row.training, row.mismatch):
             assert isinstance(text, str), row
@@ -49,7 +49,7 @@ def test_every_score_is_a_percentage(rows: list[Published]) -> None:
         assert all(isinstance(value, float) and 1 < value < 100 for value in row.scores.values()), row
 
 
-def test_no_entry_stands_there_twice() -> None:
+def test_no_entry_is_repeated() -> None:
     keys = [
         (row.table, row.place, row.label, row.data, row.imbalance_factor, row.backbone, row.recipe, *sorted(row.scores))
         for row in ROWS
@@ -58,10 +58,10 @@ def test_no_entry_stands_there_twice() -> None:
 
 
 def test_groups_average_to_the_whole() -> None:
-    """A slip of a digit would not: top-1 on a balanced test is the mean of the groups by their classes."""
+    """A wrong digit would show: top-1 on a balanced test set is the mean of the groups, weighted by their classes."""
     checked = 0
     for row in ROWS:
-        if "its groups average" in row.mismatch:  # and it says so
+        if "its groups average" in row.mismatch:  # a documented exception
             continue
         if row.data in GROUP_SIZES and {"top1", "many", "medium", "few"} <= set(row.scores):
             groups = [row.scores[name] for name in ("many", "medium", "few")]
@@ -138,7 +138,7 @@ def test_the_imbalance_factor_chooses_where_there_is_a_choice() -> None:
     assert published("places-lt", 996.0) == published("places-lt", None) != []
 
 
-def test_of_data_or_methods_of_ones_own_nothing_is_published() -> None:
+def test_other_data_and_methods_have_no_published_numbers() -> None:
     assert published("photos", None) == []
     assert published("cifar100-lt", 100, "custom") == []
     assert {row.method for row in published("cifar100-lt", 100, "elm")} == {"elm"}

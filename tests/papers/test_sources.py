@@ -1,4 +1,4 @@
-"""`docs/sources.md` names every table of the sources, and only plans, figures and scripts that there are."""
+"""The page of sources lists every published table, and names only existing plans, figures and scripts."""
 
 import re
 from importlib.resources import files
@@ -9,7 +9,7 @@ from longtail.papers import FIGURES
 from longtail.papers.published import everything
 
 ROOT = Path(__file__).parent.parent.parent
-TEXT = (ROOT / "docs" / "sources.md").read_text("utf-8")
+TEXT = (ROOT / "docs" / "explanation" / "sources.md").read_text("utf-8")
 
 
 def test_every_published_table_of_the_sources_has_a_row() -> None:

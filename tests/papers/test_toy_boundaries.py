@@ -1,4 +1,4 @@
-"""The demonstration shows what the paper says of it (BALMS, supplement, Fig. 3 and A.5)."""
+"""The toy agrees with the paper (BALMS, supplement, Fig. 3 and A.5)."""
 
 import pytest
 import torch
@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax, CrossEntropy
-from longtail.papers import draw, toy_boundaries, write_plot
+from longtail.papers import draw, toy_boundaries
+from tests.papers.conftest import svg_of
 
 SOFTMAX, SOFTMAX_CBS, BALANCED, BALANCED_CBS = range(4)
 RARE = 2  # the class of a single example
@@ -14,14 +15,14 @@ RARE = 2  # the class of a single example
 
 @pytest.fixture(scope="module")
 def weights() -> Tensor:
-    """After 10, 1,000, 3,000 and 6,000 steps, shape (T, R, K, D)."""
+    """Return the weights after 10, 1,000, 3,000 and 6,000 steps, shape (T, R, K, D)."""
     kept: Tensor = toy_boundaries.train((10, 1_000, 3_000, 6_000))
     return kept
 
 
 @pytest.fixture(scope="module")
 def shares(weights: Tensor) -> Tensor:
-    """Of the square, shape (T, R, K)."""
+    """Return the shares of the square, shape (T, R, K)."""
     return torch.stack([toy_boundaries.shares(weights_RKD) for weights_RKD in weights])
 
 
@@ -42,13 +43,13 @@ def test_a_step_of_the_demonstration_is_one_of_the_library() -> None:
 
 
 def test_softmax_is_symmetric_under_class_balanced_sampling_and_gets_there_faster(shares: Tensor) -> None:
-    assert (shares[-1, SOFTMAX_CBS] - 1 / 3).abs().max() < 0.04  # the square is no triangle
+    assert (shares[-1, SOFTMAX_CBS] - 1 / 3).abs().max() < 0.04  # a square has no exact thirds
     rare_T = shares[:, SOFTMAX, RARE]
     assert bool((rare_T.diff() > 0).all())
     assert rare_T[-1] < shares[0, SOFTMAX_CBS, RARE] - 0.1
 
 
-def test_balanced_softmax_moves_the_boundaries_towards_the_fuller_classes(shares: Tensor) -> None:
+def test_balanced_softmax_moves_the_boundaries_towards_the_frequent_classes(shares: Tensor) -> None:
     many, _, rare = shares[-1, BALANCED].tolist()
     assert many < 1 / 3 < 0.4 < rare
 
@@ -56,12 +57,12 @@ def test_balanced_softmax_moves_the_boundaries_towards_the_fuller_classes(shares
 def test_balanced_softmax_with_class_balanced_sampling_over_balances(weights: Tensor, shares: Tensor) -> None:
     assert bool((shares[:, BALANCED_CBS, RARE] > shares[:, BALANCED, RARE] + 0.05).all())
     first_point_D = toy_boundaries.points()[0]
-    assert int((weights[0, BALANCED_CBS] @ first_point_D).argmax()) == RARE  # taken over, at first
+    assert int((weights[0, BALANCED_CBS] @ first_point_D).argmax()) == RARE  # overshoots at first
     assert int((weights[0, SOFTMAX_CBS] @ first_point_D).argmax()) == 0
 
 
 def test_the_shares_of_the_specification() -> None:
-    """At 1,000 steps the rarest class holds 0.58 of the plane under Balanced Softmax and class-balanced sampling."""
+    """At 1,000 steps the least frequent class has 0.58 of the plane (Balanced Softmax, class-balanced sampling)."""
     assert float(toy_boundaries.shares(toy_boundaries.train((1_000,))[0])[BALANCED_CBS, RARE]) == pytest.approx(
         0.58, abs=0.01
     )
@@ -75,17 +76,17 @@ def test_near_convergence_a_rival_weighs_n_j_over_n_y_times_its_softmax() -> Non
     torch.testing.assert_close(ratio_BC, counts / counts.unsqueeze(1), rtol=1e-6, atol=0)
 
 
-def test_the_figure_tells_the_shares_it_draws(tmp_path) -> None:
+def test_the_table_has_the_shares_of_the_figure() -> None:
     plot = draw("toy-boundaries", options={"iterations": [5, 50]})
     assert plot.table.column("iteration") == [5] * 4 + [50] * 4
     assert all(sum(row[2:]) == pytest.approx(1) for row in plot.table.rows)
     late = dict(zip(plot.table.column("method")[4:], plot.table.column("share_of_1")[4:], strict=True))
     assert late["Balanced Softmax + class-balanced"] > late["Softmax + class-balanced"] > late["Softmax"]
-    svg = write_plot(plot, "toy", tmp_path)[0].read_text()
+    svg = svg_of(plot)
     assert "+ class-balanced" in svg
 
 
 @pytest.mark.parametrize("iterations", [[], [0, 5], [5, 5], [50, 5]])
 def test_iterations_that_do_not_rise_are_refused(iterations) -> None:
-    with pytest.raises(InputError, match="whole numbers from 1 on that rise"):
+    with pytest.raises(InputError, match="must be ascending integers"):
         draw("toy-boundaries", options={"iterations": iterations})

@@ -1,4 +1,4 @@
-"""The toy of ELM shows what the paper says of it (Sec. 2.3, Fig. 1), and that its plain reading leaves out the tail."""
+"""The toy of ELM agrees with the paper (Sec. 2.3, Fig. 1); with pairs of the batch, it neglects the tail."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,8 @@ import torch
 from scipy.spatial.distance import pdist
 
 from longtail.errors import InputError
-from longtail.papers import draw, two_moons, write_plot
+from longtail.papers import draw, two_moons
+from tests.papers.conftest import svg_of
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_with_balanced_pairs_the_tail_is_more_compact_than_with_logit_margins_al
 
 
 def test_pairs_of_the_batch_tighten_the_head_more_than_the_tail(plot):
-    """The plain reading leaves the rare class out: why there are two rows of ELM."""
+    """Pairs of the batch neglect the rare class, which is why the figure has two panels of ELM."""
     logadj, batch, balanced = two_moons.METHODS
     assert mean_of(plot, batch, "head_ratio") < 0.5 * mean_of(plot, logadj, "head_ratio")
     assert mean_of(plot, balanced, "tail_ratio") < mean_of(plot, batch, "tail_ratio")
@@ -76,14 +77,14 @@ def test_a_balanced_batch_holds_both_classes_alike():
     assert all(int(targets[rows].sum()) == 64 for rows in second)
 
 
-def test_it_draws_and_says_what_it_found(plot, tmp_path):
-    assert "balanced pairs" in write_plot(plot, "moons", tmp_path)[0].read_text()
+def test_the_figure_and_its_summary(plot):
+    assert "balanced pairs" in svg_of(plot)
     assert len(plot.summary) == 3
     assert "(n = 1)" in plot.summary[0]
 
 
 def test_impossible_settings_are_refused():
-    with pytest.raises(InputError, match="at least 1, not 0 and 5"):
+    with pytest.raises(InputError, match="integers >= 1, got 0 and 5"):
         draw("two-moons", options={"seeds": 0, "epochs": 5})
     with pytest.raises(InputError, match="weight"):
         draw("two-moons", options={"seeds": 1, "epochs": 1, "weight": -1.0})

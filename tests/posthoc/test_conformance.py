@@ -19,9 +19,9 @@ from longtail.component import Component
 from longtail.config.convert import to_mapping
 from longtail.config.schema import ModelConfig
 from longtail.errors import InputError
+from longtail.models.cifar import small_net
 from longtail.models.classifier import LINEAR, Classifier, head_class, restore_classifier
 from longtail.models.heads import LinearHead, linear_head
-from longtail.models.small import small_net
 from longtail.posthoc import PostHoc
 
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
@@ -32,7 +32,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 # why a class without an image is refused; the others leave it be
 REFUSES_ABSENT = {
-    "LogitAdjustment": "1 classes have no training image, so their prior has no logarithm",
+    "LogitAdjustment": "1 classes have no training image, so their log prior is undefined",
     "NearestClassMean": "1 classes have no example, so they have no mean",
 }
 

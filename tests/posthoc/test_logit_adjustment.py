@@ -68,9 +68,9 @@ def test_a_head_without_bias_gets_one(world):
 def test_what_can_not_be_adjusted_is_refused(world):
     with pytest.raises(InputError, match=r"(?s)1 classes have no training image.*\n  1\n"):
         adjust_logits(torch.zeros(1, 3), [4, 0, 2])
-    with pytest.raises(InputError, match="the head has 3 classes, so it needs as many counts, not 2"):
+    with pytest.raises(InputError, match="`class_counts` must have 3 counts, as the head has, got 2"):
         LogitAdjustment(tau=1.0).fit(world.features, world.targets, world.head, [4, 2])
-    with pytest.raises(InputError, match="chosen on held-out examples, and there is none"):
+    with pytest.raises(InputError, match="cannot choose `tau` without held-out examples"):
         LogitAdjustment().fit(world.features[:0], world.targets[:0], world.head, COUNTS)
-    with pytest.raises(InputError, match="tau must be >= 0"):
+    with pytest.raises(InputError, match="`tau` must be >= 0"):
         LogitAdjustment(tau=-1.0)

@@ -53,9 +53,9 @@ def test_the_chosen_tau_undoes_what_the_lengths_have_done(world):
 
 
 def test_what_can_not_be_normalized_is_refused(world):
-    with pytest.raises(InputError, match="tau must be >= 0"):
+    with pytest.raises(InputError, match="`tau` must be >= 0"):
         TauNormalization(tau=-0.5)
-    with pytest.raises(InputError, match="chosen on held-out examples, and there is none"):
+    with pytest.raises(InputError, match="cannot choose `tau` without held-out examples"):
         TauNormalization().fit(world.features[:0], world.targets[:0], world.head, COUNTS)
-    with pytest.raises(InputError, match="needs as many counts"):
+    with pytest.raises(InputError, match="`class_counts` must have 3 counts"):
         TauNormalization(tau=1.0).fit(world.features, world.targets, world.head, [1, 2])

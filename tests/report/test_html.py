@@ -258,11 +258,11 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, write_run: Callab
 
 @pytest.mark.parametrize("odd", [{"kind": "fixed"}, [1], {"kind": "fixed", "many": "x", "few": 20}])
 def test_odd_groups_are_refused(write_run: Callable[..., Path], odd: object) -> None:
-    with pytest.raises(InputError, match='"class_groups" of a result must hold kind, many and few, not'):
+    with pytest.raises(InputError, match='"class_groups" of a result must have kind, many and few, got'):
         write_report(write_run(sample(), {**RESULT, "class_groups": odd}))
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "cannot read"), ("[1]", "must hold a JSON object, not a list")])
+@pytest.mark.parametrize(("text", "message"), [("{", "cannot read"), ("[1]", "must be a JSON object, got a list")])
 def test_a_broken_result_is_refused(write_run: Callable[..., Path], text: str, message: str) -> None:
     run = write_run(sample())
     (run / "result.json").write_text(text)

@@ -4,12 +4,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from longtail.errors import InputError
-from longtail.samplers import InstanceSampler
-from longtail.samplers.base import Sampler, cycle_permutations
+from longtail.samplers import ClassAwareSampler, InstanceSampler, TwoStreamSampler
+from longtail.samplers.base import Sampler
+
+TARGETS = torch.tensor([0] * 40 + [1] * 5)
 
 
 class Counting(Sampler):
-    """0, 1, 2, ...: an order one can read; shifted by ten times the progress."""
+    """0, 1, 2, ...: an order that is easy to read; shifted by ten times the progress."""
 
     def draw(self, generator: torch.Generator, progress: float) -> Tensor:
         return torch.arange(self.num_samples) + int(10 * progress)
@@ -54,18 +56,43 @@ def test_a_set_of_another_seed_keeps_to_its_own_order() -> None:
 
 
 @pytest.mark.parametrize(("num_items", "num_samples"), [(5, 5), (5, 12), (5, 3), (1, 4)])
-def test_cycles_show_every_item_equally_often_give_or_take_one(num_items: int, num_samples: int) -> None:
-    drawn = cycle_permutations(num_items, num_samples, torch.Generator().manual_seed(0))
+def test_passes_draw_every_image_equally_often_up_to_one(num_items: int, num_samples: int) -> None:
+    drawn = InstanceSampler([0] * num_items, num_samples=num_samples).draw(torch.Generator().manual_seed(0), 0.0)
     assert len(drawn) == num_samples
     for start in range(0, num_samples, num_items):
         cycle = drawn[start : start + num_items].tolist()
         assert len(set(cycle)) == len(cycle)
 
 
-def test_the_refusal_says_what_was_given() -> None:
-    with pytest.raises(InputError, match=r"not torch.int64 of shape \(2,\) with -4 among them"):
+def test_every_image_comes_once_an_epoch() -> None:
+    for epoch in range(3):
+        assert InstanceSampler(TARGETS).order(0, epoch).sort().values.tolist() == list(range(45))
+
+
+def test_a_longer_epoch_starts_a_new_pass_when_all_images_were_seen() -> None:
+    order = InstanceSampler(TARGETS, num_samples=100).order(0, 0)
+    assert torch.bincount(order[:90]).tolist() == [2] * 45
+    assert torch.bincount(order, minlength=45).max() == 3
+
+
+def test_a_shorter_epoch_repeats_no_image() -> None:
+    assert len(InstanceSampler(TARGETS, num_samples=30).order(0, 0).unique()) == 30
+
+
+def test_repr_shows_sizes_and_options() -> None:
+    assert repr(InstanceSampler([0, 0, 1])) == "InstanceSampler(num_images=3, num_samples=3)"
+    assert repr(ClassAwareSampler([0, 0, 1], num_samples=8, seed=1)) == (
+        "ClassAwareSampler(num_images=3, per_class=4, num_samples=8, seed=1)"
+    )
+    assert "second=ClassBalancedSampler(num_images=3, num_samples=4)" in repr(
+        TwoStreamSampler([0, 0, 1], num_samples=8)
+    )
+
+
+def test_the_message_contains_what_was_given() -> None:
+    with pytest.raises(InputError, match=r"got torch.int64 of shape \(2,\) with minimum -4"):
         Counting([3, -4])
-    with pytest.raises(InputError, match=r"not torch.float32 of shape \(0,\)"):
+    with pytest.raises(InputError, match=r"got torch.float32 of shape \(0,\)"):
         Counting([])
-    with pytest.raises(InputError, match="not 5, 1 and 1"):
+    with pytest.raises(InputError, match="got 5, 1 and 1"):
         Counting([0], num_samples=5, rank=1)

@@ -52,5 +52,5 @@ def test_class_counts_differ_by_a_turn_at_most() -> None:
 
 def test_refuses_no_draws_per_class() -> None:
     for per_class in (0, -1, 2.5):
-        with pytest.raises(InputError, match="per_class must be a whole number, at least 1"):
+        with pytest.raises(InputError, match="`per_class` must be an integer >= 1"):
             ClassAwareSampler(TARGETS, per_class=per_class)  # type: ignore[arg-type]

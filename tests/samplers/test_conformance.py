@@ -200,7 +200,7 @@ def test_labels_may_come_in_any_container(sampler_class: type[Sampler], targets)
     ids=["none", "negative", "fractions", "table", "names", "number"],
 )
 def test_refuses_what_are_no_labels(sampler_class: type[Sampler], targets) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(InputError, match="needs the labels of the training images"):
+    with pytest.raises(InputError, match=r"must be the .*labels of the training images"):
         sampler_class(targets)
 
 
@@ -210,5 +210,5 @@ def test_refuses_what_are_no_labels(sampler_class: type[Sampler], targets) -> No
     ids=str,
 )
 def test_refuses_impossible_shares(sampler_class: type[Sampler], options: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="num_samples >= 1 and 0 <= rank < num_ranks"):
+    with pytest.raises(InputError, match="`num_samples` must be an integer >= 1"):
         sampler_class(LONG_TAIL, **options)

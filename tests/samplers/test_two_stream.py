@@ -53,11 +53,11 @@ def test_ranks_filled_up_from_an_odd_number_of_images_keep_the_streams_in_their_
 
 @pytest.mark.parametrize("option", ["first", "second"])
 def test_a_stream_has_no_length_of_its_own(option):
-    with pytest.raises(InputError, match="InstanceSampler can not have num_samples of its own"):
+    with pytest.raises(InputError, match="`num_samples` must not be set for the stream InstanceSampler"):
         TwoStreamSampler(TARGETS, **{option: {"name": "InstanceSampler", "num_samples": 7}})
 
 
 @pytest.mark.parametrize("option", ["first", "second"])
 def test_an_unknown_sampler_is_refused_by_name(option):
-    with pytest.raises(InputError, match="there is no sampler 'Nonsense'"):
+    with pytest.raises(InputError, match="sampler 'Nonsense'"):
         TwoStreamSampler(TARGETS, **{option: "Nonsense"})

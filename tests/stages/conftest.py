@@ -5,9 +5,9 @@ import torch
 
 from longtail.data.dataset import Dataset, Part, Split
 from longtail.data.resident import ResidentImages
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.log import RunLog

@@ -14,12 +14,12 @@ from longtail.config.convert import from_mapping
 from longtail.config.stage import Stage
 from longtail.errors import InputError
 from longtail.models import DLSAHead
+from longtail.models.cifar import small_net
 from longtail.models.classifier import LINEAR, Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.posthoc import DLSA, ClassifierSettings
+from longtail.posthoc.dlsa import FilterSettings
 from longtail.posthoc.dlsa import correction as dlsa
-from longtail.posthoc.dlsa.flow import FilterSettings
 from longtail.stages import Filter
 from longtail.stages import filter as module
 from longtail.training.context import Context, Interrupted

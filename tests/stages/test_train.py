@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from longtail.augment import mixing
+from longtail import augment
 from longtail.component import Component
 from longtail.config import recipes
 from longtail.errors import InputError
@@ -26,7 +26,7 @@ def config(method: str, epochs: int = 2):
 def test_every_mixing_has_a_recipe_that_names_it():
     for method, name in MIXED.items():
         assert config(method).stages[0].mixing.name == name
-    assert set(MIXED.values()) == set(mixing.__all__)
+    assert set(MIXED.values()) == set(augment.MIXINGS)
 
 
 def test_bs_cmo_is_cmo_under_the_balanced_softmax():
@@ -59,14 +59,14 @@ def test_a_mixed_run_repeats_from_its_own_yaml_to_the_same_bits_and_differs_from
 
 def test_a_run_too_short_for_cmo_is_refused_with_the_remedy(tmp_path):
     short = recipes.compose("digits-lt", "cmo", changes=[{"training": {"epochs": 6}}])
-    with pytest.raises(InputError, match="leaves none of 6; train longer, or lower its off_first and off_last"):
+    with pytest.raises(InputError, match=r"leaves none of 6\. Train longer, or lower `off_first` and `off_last`"):
         fit(short, tmp_path / "run")
 
 
 @pytest.mark.parametrize(
     ("component", "words"),
     [
-        (Component("Mixpu"), "no way of mixing images 'Mixpu'; did you mean Mixup"),
+        (Component("Mixpu"), "no mixing 'Mixpu'; did you mean Mixup"),
         (Component("Remix", {"kapa": 3}), "no option of Remix 'kapa'; did you mean kappa"),
     ],
 )

@@ -19,9 +19,9 @@ from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax, CrossEntropy, FocalLoss, LogitAdjustedLoss
 from longtail.losses.base import Loss
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import CosineHead, LinearHead
-from longtail.models.small import small_net
 from longtail.samplers import ClassBalancedSampler, MetaSampler
 from longtail.training.balms.bilevel import train_bilevel
 from longtail.training.balms.lookahead import SGDStep, call_with, sgd_lookahead, velocities_of

@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 
-from longtail._io import replacing, write_json
+from longtail._io import atomic_write, write_json
 from longtail.errors import InputError
 from longtail.training.checkpoint import CheckpointStore
 
@@ -90,7 +90,7 @@ def test_an_error_while_writing_keeps_the_old_content_and_no_temporary_file(tmp_
     write_json(path, {"a": 1})
 
     def interrupted():
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(b"{")
             raise RuntimeError("killed")
 

@@ -7,9 +7,9 @@ from torch import nn
 from longtail.data.dataset import Dataset, Part, Split
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.features import FeatureImages, features_of, fingerprint

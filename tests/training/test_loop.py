@@ -14,9 +14,9 @@ from longtail.data.dataset import Part
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
 from longtail.losses import CrossEntropy
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.samplers import InstanceSampler
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context, Interrupted

@@ -14,9 +14,9 @@ from longtail.data.dataset import Part
 from longtail.data.formats.digits import load_digits_lt
 from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.training.predict import embed, feature_blocks, feature_rows, predict, views_of
 
 DIGITS = load_digits_lt(DataConfig(imbalance_factor=20, val_share=0.1), torch.device("cpu"))

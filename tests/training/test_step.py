@@ -8,9 +8,9 @@ from longtail.component import Component
 from longtail.embedding.base import EmbeddingLoss
 from longtail.errors import InputError
 from longtail.losses import CrossEntropy, InfluenceBalancedLoss, LDAMLoss
+from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier
 from longtail.models.heads import LinearHead
-from longtail.models.small import small_net
 from longtail.training.predict import predict
 from longtail.training.step import Step
 from longtail.transfer.base import Transfer
@@ -159,7 +159,7 @@ def test_a_transfer_may_sit_at_any_part_of_the_backbone_and_receives_the_progres
     assert step(IMAGES, TARGETS).isfinite()
     step.set_progress(0.25)
     assert transfer.progress == 0.25
-    with pytest.raises(InputError, match="there is no part of the backbone 'layer9'"):
+    with pytest.raises(InputError, match="there is no submodule of the backbone 'layer9'"):
         Step(model, CrossEntropy([2, 2, 1]), transfer=Doubling([2, 2, 1], 2, at="layer9"))
 
 

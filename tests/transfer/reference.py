@@ -14,7 +14,7 @@ def class_statistics(features: list[Array]) -> tuple[Array, Array]:
     return rows.mean(axis=0), np.cov(rows.T, bias=True).reshape(rows.shape[1], rows.shape[1])
 
 
-def emphasised(products: Array, tau: float, row_max: bool = True) -> Array:
+def emphasized(products: Array, tau: float, row_max: bool = True) -> Array:
     """Eqs. 4 and 5: softmax over each row of the products, times the products."""
     out = np.zeros_like(products)
     for i, row in enumerate(products):
@@ -42,13 +42,13 @@ def matrix(tail: Array, head: Array, scale: str, tau: float = 10.0, shrinkage: f
         half, inverse = root(shrunk, 0.5), root(shrunk, -0.5)
         return np.diag(std) @ (inverse @ root(half @ head @ half, 0.5) @ inverse).T
     if scale == "correlation":
-        return emphasised(correlation(tail).T @ correlation(head), tau) @ np.diag(np.sqrt(np.diag(head)))
-    own = emphasised(tail.T @ head, tau)
+        return emphasized(correlation(tail).T @ correlation(head), tau) @ np.diag(np.sqrt(np.diag(head)))
+    own = emphasized(tail.T @ head, tau)
     if scale == "spectral":
         return np.asarray(own / np.linalg.svd(own)[1][0])
     if scale == "trace":
-        standardised = tail / np.outer(std, std)
-        return np.asarray(own * np.sqrt(np.trace(head) / np.trace(own.T @ standardised @ own)))
+        standardized = tail / np.outer(std, std)
+        return np.asarray(own * np.sqrt(np.trace(head) / np.trace(own.T @ standardized @ own)))
     return own
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from longtail.transfer.forms import DenseForm, dense_bytes, standardised
+from longtail.transfer.forms import DenseForm, dense_bytes, standardized
 from longtail.transfer.maps import TransferMap
 
 
@@ -20,9 +20,9 @@ def test_moments_by_class_and_by_image_are_the_same() -> None:
     assert torch.equal(images.means_GC[0], images.means_GC[2])
 
 
-def test_features_are_standardised_and_limited() -> None:
+def test_features_are_standardized_and_limited() -> None:
     rows, mean, std = torch.tensor([[[3.0, 100.0]]]), torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0, 1.0]])
-    assert standardised(rows, mean, std, 5.0).tolist() == [[[1.0, 5.0]]]
+    assert standardized(rows, mean, std, 5.0).tolist() == [[[1.0, 5.0]]]
 
 
 def test_nothing_is_learnt_before_the_transfer_begins_and_reset_forgets() -> None:

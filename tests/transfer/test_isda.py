@@ -131,10 +131,10 @@ def test_computes_in_float32_under_autocast() -> None:
 def test_bad_input_is_refused() -> None:
     embeddings, targets, head = batch()
     for options in ({"strength": -1.0}, {"strength": math.nan}, {"memory_budget_gb": 0.0}):
-        with pytest.raises(InputError, match="strength must be >= 0 and memory_budget_gb positive"):
+        with pytest.raises(InputError, match="`strength` must be >= 0 and `memory_budget_gb` positive"):
             ISDA([9] * CLASSES, DIMENSION, **options)
     for other in (CosineHead(DIMENSION, CLASSES), nn.Linear(DIMENSION + 1, CLASSES)):
-        with pytest.raises(InputError, match="built for embeddings of dimension 3 under a LinearHead"):
+        with pytest.raises(InputError, match="needs a LinearHead on embeddings of dimension 3"):
             ISDA([9] * CLASSES, DIMENSION).adjust(torch.zeros(12, CLASSES), embeddings, targets, other)
-    with pytest.raises(InputError, match="leave out the mixing of images"):
+    with pytest.raises(InputError, match="Train without mixing"):
         ISDA([9] * CLASSES, DIMENSION).adjust(torch.zeros(12, 4), embeddings, torch.ones(12, 4), head)

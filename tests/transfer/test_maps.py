@@ -33,7 +33,7 @@ def test_equals_the_paper_written_out(scale: str) -> None:
         )
 
 
-def standardised(tail: Tensor) -> Tensor:
+def standardized(tail: Tensor) -> Tensor:
     std = (tail.diagonal(dim1=1, dim2=2) + reference.EPS).sqrt()
     return tail / (std[:, :, None] * std[:, None, :])
 
@@ -65,7 +65,7 @@ def test_tau_acts_on_the_products_themselves_without_normalization() -> None:
     tail, head = covariances(seed=1, size=0.1), covariances(seed=2, size=0.1)
     actual = made(tail, head, scale="literal", tau=2.0, normalization="none")
     expected = torch.stack(
-        [torch.tensor(reference.emphasised((t @ h).numpy(), 2.0, False)) for t, h in zip(tail, head, strict=True)]
+        [torch.tensor(reference.emphasized((t @ h).numpy(), 2.0, False)) for t, h in zip(tail, head, strict=True)]
     )
     torch.testing.assert_close(actual, expected)
 
@@ -73,10 +73,10 @@ def test_tau_acts_on_the_products_themselves_without_normalization() -> None:
 def test_the_covariance_of_one_side_alone() -> None:
     tail, head = covariances(seed=1), covariances(seed=2)
     for covariance, only in (("head", head), ("tail", tail)):
-        expected = torch.stack([torch.tensor(reference.emphasised((m @ m).numpy(), 10.0)) for m in only])
+        expected = torch.stack([torch.tensor(reference.emphasized((m @ m).numpy(), 10.0)) for m in only])
         torch.testing.assert_close(made(tail, head, scale="literal", covariance=covariance), expected)
     a = made(tail, head, covariance="tail")
-    after = (a.transpose(1, 2) @ standardised(tail) @ a).diagonal(dim1=1, dim2=2).sum(dim=1)
+    after = (a.transpose(1, 2) @ standardized(tail) @ a).diagonal(dim1=1, dim2=2).sum(dim=1)
     torch.testing.assert_close(after, tail.diagonal(dim1=1, dim2=2).sum(dim=1))
 
 
@@ -122,14 +122,14 @@ def test_correlation_of_a_constant_channel_is_zero() -> None:
 
 def test_bad_options_are_refused() -> None:
     for options, message in (
-        ({"scale": "trase"}, "no scale of the map 'trase'; did you mean trace"),
-        ({"covariance": "mean"}, "no choice of covariance 'mean'"),
-        ({"temperature": "times"}, "no use of the temperature 'times'"),
-        ({"normalization": "rowmax"}, "no normalization of the products 'rowmax'; did you mean row-max"),
-        ({"negative": 0}, "no treatment of negative products '0'"),
-        ({"tau": -1}, "tau must be >= 0.*not -1"),
-        ({"tau": 0, "temperature": "divide"}, "positive where it divides, not 0"),
-        ({"shrinkage": 1.5}, "shrinkage is a share, from 0 to 1, not 1.5"),
+        ({"scale": "trase"}, "'trase'; did you mean trace"),
+        ({"covariance": "mean"}, "choice of covariance 'mean'"),
+        ({"temperature": "times"}, "use of the temperature 'times'"),
+        ({"normalization": "rowmax"}, "'rowmax'; did you mean row-max"),
+        ({"negative": 0}, "treatment of negative products '0'"),
+        ({"tau": -1}, r"`tau` must be >= 0.*got -1"),
+        ({"tau": 0, "temperature": "divide"}, r"positive with .*, got 0"),
+        ({"shrinkage": 1.5}, r"`shrinkage` must be in \[0, 1\], got 1.5"),
     ):
         with pytest.raises(InputError, match=message):
             TransferMap(**options)  # type: ignore[arg-type]

@@ -114,24 +114,24 @@ def test_what_can_not_be_is_refused(tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.npy"
     damaged.write_bytes(b"no numbers")
     for options, message in (
-        ({"pairing": "unifrom"}, "no pairing 'unifrom'; did you mean uniform"),
-        ({"nearest": 0}, "nearest and min_seen must be at least 1, not 0 and 20"),
-        ({"pairing": "table"}, "go together"),
-        ({"similarity": torch.eye(5)}, "go together"),
-        ({"pairing": "table", "similarity": torch.eye(4)}, r"must have shape \(5, 5\).*not \(4, 4\)"),
+        ({"pairing": "unifrom"}, "'unifrom'; did you mean uniform"),
+        ({"nearest": 0}, "`nearest` and `min_seen` must be >= 1, got 0 and 20"),
+        ({"pairing": "table"}, "set both or none"),
+        ({"similarity": torch.eye(5)}, "set both or none"),
+        ({"pairing": "table", "similarity": torch.eye(4)}, r"must have shape \(5, 5\).*got \(4, 4\)"),
         ({"pairing": "table", "similarity": torch.full((5, 5), torch.nan)}, "a finite number for each pair"),
-        ({"pairing": "table", "similarity": "missing.npy"}, r"cannot read a table .* 'missing.npy'"),
-        ({"pairing": "table", "similarity": str(damaged)}, "cannot read a table"),
-        ({"pairing": "table", "similarity": {"a": 1}}, "cannot read a table"),
+        ({"pairing": "table", "similarity": "missing.npy"}, r"cannot read 'missing.npy'"),
+        ({"pairing": "table", "similarity": str(damaged)}, "cannot read"),
+        ({"pairing": "table", "similarity": {"a": 1}}, "cannot read"),
     ):
         with pytest.raises(InputError, match=message):
             Pairing(COUNTS, HEADS, **options)  # type: ignore[arg-type]
     for heads in ("most", 0, 5, 1.0, 0.01, -1, True):
-        with pytest.raises(InputError, match="heads must be 'many', a number of classes from 1 to 4, or a share"):
+        with pytest.raises(InputError, match="`heads` must be 'many', a number of classes from 1 to 4, or a share"):
             head_classes(COUNTS, heads)
-    with pytest.raises(InputError, match="equally many images"):
+    with pytest.raises(InputError, match="the same number of images"):
         head_classes(ClassCounts([200, 200]))
-    with pytest.raises(InputError, match="no choice of tail classes 'all'"):
+    with pytest.raises(InputError, match="choice of tail classes 'all'"):
         tail_classes(COUNTS, HEADS, "all")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="choose tails='rest'"):
+    with pytest.raises(InputError, match="use tails='rest'"):
         tail_classes(ClassCounts([500, 30]), torch.tensor([True, False]), "few")

@@ -130,8 +130,8 @@ def test_low_rank_covariances_multiply_as_their_matrices_do() -> None:
     units = (sides[0].unit_n * sides[1].unit_n)[:, None, None]
     torch.testing.assert_close(units * sides[0].times(sides[1]), whole[0] @ whole[1])
     a, std = torch.randn(4, 6, 6, generator=generator).double(), 1 + torch.rand(4, 6, generator=generator).double()
-    standardised = whole[0] / (std[:, :, None] * std[:, None, :])
-    expected = (a.transpose(1, 2) @ standardised @ a).diagonal(dim1=1, dim2=2).sum(dim=1)
+    standardized = whole[0] / (std[:, :, None] * std[:, None, :])
+    expected = (a.transpose(1, 2) @ standardized @ a).diagonal(dim1=1, dim2=2).sum(dim=1)
     torch.testing.assert_close(sides[0].variance_after(a, std), expected)
 
 
@@ -161,19 +161,20 @@ def test_transfer_in_the_projected_form_goes_on_from_a_saved_state() -> None:
             stopped = again
 
 
-def test_the_form_follows_from_the_memory(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_form_follows_from_the_memory(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="longtail")
     small = SemanticTransfer([200] * 50 + [5] * 50, 64)
     assert isinstance(small.form, DenseForm)
     small.set_progress(0.5)
     small.set_progress(0.6)
-    assert capsys.readouterr().err.count("covariances of 100 classes and 64 channels, in full") == 1
+    assert caplog.text.count("full covariances of 100 classes and 64 channels") == 1
     counts = [200] * 100 + [5] * 100
     assert 0.5e9 < dense_bytes(200, 256) < 1e9
     assert isinstance(SemanticTransfer(counts, 256, memory_budget_gb=1.0).form, DenseForm)
     tight = SemanticTransfer(counts, 256, memory_budget_gb=0.5)
     assert isinstance(tight.form, ProjectedForm)
     tight.set_progress(0.5)
-    assert "200 classes and 256 channels, in a subspace of " in capsys.readouterr().err
+    assert "200 classes and 256 channels, in a subspace of " in caplog.text
 
 
 @pytest.mark.parametrize(("num_classes", "channels"), [(1000, 2048), (8142, 2048), (365, 2048), (8142, 512)])
@@ -187,13 +188,17 @@ def test_the_kept_statistics_fit_into_the_memory(num_classes: int, channels: int
 
 
 def test_bad_options_are_refused() -> None:
-    with pytest.raises(InputError, match=r"scale='correlation' needs the covariances of 5 classes .* form='dense'"):
+    with pytest.raises(
+        InputError, match=r"`scale='correlation'` needs the full covariances of 5 classes .* form='dense'"
+    ):
         projected(scale="correlation")
-    with pytest.raises(InputError, match="has 1 to 6 dimensions, not 7"):
+    with pytest.raises(InputError, match=r"`dimension` must be in \[1, 6\], .*, got 7"):
         projected(dimension=7)
-    with pytest.raises(InputError, match=r"8142 classes and 2048 channels need memory_budget_gb of at least 0\.\d"):
+    with pytest.raises(
+        InputError, match=r"`memory_budget_gb` must be at least 0\.\d.* for 8142 classes and 2048 channels"
+    ):
         projected_sizes(8142, 2048, 0.3e9)
-    with pytest.raises(InputError, match="no form of the covariances 'diagonal'"):
+    with pytest.raises(InputError, match="form of the covariances 'diagonal'"):
         built(form="diagonal")
 
 

@@ -66,11 +66,11 @@ def test_optimal_map_reaches_the_heads_covariance_and_the_affordable_one_comes_n
     """A.4: the map of Eq. 24 makes the covariances equal; Eq. 5 under the trace rule makes their traces equal."""
     tail, head = covariances(20, DIMENSION, seed=1, size=0.05), covariances(20, DIMENSION, seed=2)
     std = tail.diagonal(dim1=1, dim2=2).sqrt()
-    standardised = tail / (std[:, :, None] * std[:, None, :])
+    standardized = tail / (std[:, :, None] * std[:, None, :])
     after = {}
     for scale in ("optimal-transport", "trace"):
         matrices = TransferMap(scale=scale, shrinkage=0.0)(tail, head, std)  # type: ignore[arg-type]
-        after[scale] = matrices.transpose(1, 2) @ standardised @ matrices
+        after[scale] = matrices.transpose(1, 2) @ standardized @ matrices
     torch.testing.assert_close(after["optimal-transport"], head, rtol=1e-4, atol=1e-4)
     gap, gap_before = (after["trace"] - head).norm(), (tail - head).norm()
     assert gap < gap_before

@@ -1,18 +1,18 @@
-"""AutoAugment for CIFAR as batched tensor work, with a sub-policy of its own for every image.
+"""AutoAugment for CIFAR as batched tensor operations, with a separate sub-policy for every image.
 
 AutoAugment: Learning Augmentation Policies from Data (Cubuk et al., CVPR 2019, https://arxiv.org/abs/1805.09501); the
 sub-policies, magnitudes and signs are those of `torchvision.transforms.AutoAugment(AutoAugmentPolicy.CIFAR10)`, the
 arithmetic on pixels is that of Pillow.
 
-An operation is a row of numbers (`Op`), so a batch in which every image has another operation is a batch of rows. The
-fourteen operations are of three kinds, and every image passes through all three with numbers that change nothing
-where the kind is not its own:
+An operation is a row of numbers (`Op`), so a batch with a different operation for every image is a batch of rows. The
+fourteen operations are of three kinds. Every image passes through all three; the numbers of the other kinds change
+nothing:
 
-- *warp* (shear, translate, rotate): one gather of pixels, nearest neighbour, in whole-number arithmetic;
-- *table* (posterise, solarise, invert, auto-contrast, equalise): one look-up of levels in 256 entries per channel;
-- *blend* (colour, brightness, contrast, sharpness): one line between the image and its degenerate.
+- *warp* (shear, translate, rotate): one gather of pixels, nearest neighbor, in integer arithmetic;
+- *table* (posterize, solarize, invert, auto-contrast, equalize): one lookup of levels in 256 entries per channel;
+- *blend* (color, brightness, contrast, sharpness): linear interpolation between the image and its degenerate.
 
-Shapes: B = batch, C = 3 colour channels, H x W = image size, N = pixels, L = 256 levels, R = uniforms of an image,
+Shapes: B = batch, C = 3 color channels, H x W = image size, N = pixels, L = 256 levels, R = uniforms per image,
 T = first or second operation, K = sub-policies, G = negative, positive or nothing, P = numbers of an `Op`.
 """
 
@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 from longtail.errors import unknown_name
 
 PLAIN, AUTOCONTRAST, EQUALIZE = 0, 1, 2
-BLACK, GREY, MEAN_GREY, SMOOTH = 0, 1, 2, 3
+BLACK, GRAY, MEAN_GRAY, SMOOTH = 0, 1, 2, 3
 _NOTHING = 2  # in axis G
 
 # (operation, probability, magnitude index) of the first and the second operation of each sub-policy
@@ -63,25 +63,25 @@ class Op(NamedTuple):
     """One operation as numbers; the defaults change nothing.
 
     Args:
-        xx: with `xy`, `yx` and `yy` the matrix from an output position to the input position it is read from.
-        xy: see `xx`.
-        yx: see `xx`.
-        yy: see `xx`.
-        centred: 1 if the matrix turns about the middle of the image, 0 if about its upper left corner.
-        right: how far the image moves to the right, as a share of its width.
-        down: how far it moves down, as a share of its height.
-        mask: bits of a level that are kept.
-        threshold: levels from here on are inverted.
-        table: PLAIN (mask and threshold), AUTOCONTRAST or EQUALIZE.
-        degenerate: what the image is blended with: BLACK, GREY, MEAN_GREY or SMOOTH.
-        factor: of the blend: 0 is the degenerate, 1 the image, more exaggerates.
+        xx: Entry of the 2 x 2 matrix from an output position to the input position that is read.
+        xy: Entry of the matrix, see `xx`.
+        yx: Entry of the matrix, see `xx`.
+        yy: Entry of the matrix, see `xx`.
+        centered: 1 if the fixed point of the matrix is the image center, 0 if it is the upper left corner.
+        right: Translation to the right, as a share of the width.
+        down: Translation down, as a share of the height.
+        mask: Bits of a level that are kept.
+        threshold: Level from which levels are inverted.
+        table: Kind of table: PLAIN (mask and threshold), AUTOCONTRAST or EQUALIZE.
+        degenerate: Image to blend with: BLACK, GRAY, MEAN_GRAY or SMOOTH.
+        factor: Factor of the blend: 0 is the degenerate, 1 the image, above 1 exaggerates.
     """
 
     xx: float = 1.0
     xy: float = 0.0
     yx: float = 0.0
     yy: float = 1.0
-    centred: float = 0.0
+    centered: float = 0.0
     right: float = 0.0
     down: float = 0.0
     mask: float = 255.0
@@ -92,15 +92,15 @@ class Op(NamedTuple):
 
 
 def operation(name: str, magnitude: float = 0.0) -> Op:
-    """The numbers of an operation.
+    """Return the numbers of an operation.
 
     Args:
-        name: as torchvision and the paper call it ("ShearX", ..., "Invert").
-        magnitude: slope of a shear, share of the image side of a translation, degrees counter-clockwise, what is
-            added to a blend's factor of 1, bits that posterising keeps, or the level solarising starts from.
+        name: Name in torchvision and the paper ("ShearX", ..., "Invert").
+        magnitude: Slope of a shear, translation as a share of the image side, degrees counterclockwise, increment of
+            the blend factor of 1, number of bits that posterizing keeps, or level from which solarizing inverts.
 
     Raises:
-        InputError: for a name that does not exist.
+        InputError: If the name is unknown.
 
     Example:
         >>> operation("TranslateX", -0.25).right
@@ -112,10 +112,10 @@ def operation(name: str, magnitude: float = 0.0) -> Op:
         "ShearY": Op(yx=magnitude),
         "TranslateX": Op(right=magnitude),
         "TranslateY": Op(down=magnitude),
-        "Rotate": Op(math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle), centred=1),
+        "Rotate": Op(math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle), centered=1),
         "Brightness": Op(degenerate=BLACK, factor=1 + magnitude),
-        "Color": Op(degenerate=GREY, factor=1 + magnitude),
-        "Contrast": Op(degenerate=MEAN_GREY, factor=1 + magnitude),
+        "Color": Op(degenerate=GRAY, factor=1 + magnitude),
+        "Contrast": Op(degenerate=MEAN_GRAY, factor=1 + magnitude),
         "Sharpness": Op(degenerate=SMOOTH, factor=1 + magnitude),
         "Posterize": Op(mask=256 - 2 ** (8 - magnitude)),
         "Solarize": Op(threshold=magnitude),
@@ -129,15 +129,16 @@ def operation(name: str, magnitude: float = 0.0) -> Op:
 
 
 class AutoAugmentCIFAR(nn.Module):
-    """The policy learnt on CIFAR-10: per image one of 25 pairs of operations, each with a probability and a sign.
+    """AutoAugment policy for CIFAR-10: per image one of 25 pairs of operations, each with a probability and a sign.
 
-    BALMS trains with the Pillow code of https://github.com/DeepVoltaire/AutoAugment, from which the grey fill is taken.
-    All else is torchvision's, which reads the nearest pixel in a shear (there: bicubic), moves by whole pixels, turns
-    either way (there: one way), solarises from 255 down (there: 256) and equalises the second time with probability
-    0.6 in the 17th pair (there: 0.8).
+    BALMS trains with the Pillow code of https://github.com/DeepVoltaire/AutoAugment, from which the gray fill is taken.
+    All other details follow torchvision. It reads the nearest pixel in a shear (there: bicubic), translates by whole
+    pixels, rotates in both directions (there: one), solarizes from 255 down (there: 256), and equalizes the second time
+    with probability 0.6 in the 17th pair (there: 0.8).
 
     Args:
-        fill: grey level of what a warp brings in from outside the image; torchvision's default is 0.
+        fill: Gray level of the area that a warp brings in from outside the image, 0 to 255. Default: 128. The default
+            of torchvision is 0.
 
     Example:
         >>> augment = AutoAugmentCIFAR()
@@ -160,7 +161,12 @@ class AutoAugmentCIFAR(nn.Module):
         self.register_buffer("ops_TKGP", torch.tensor(ops), persistent=False)
 
     def forward(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
-        """Augment uint8 images; the uniforms choose the pair, whether each of the two is applied, and their signs."""
+        """Augment uint8 images.
+
+        Args:
+            images_BCHW: RGB images, uint8.
+            uniforms_BR: Numbers in [0, 1): the pair of operations, whether each of the two is applied, and their signs.
+        """
         pair_B = (uniforms_BR[:, 0] * len(CIFAR_POLICY)).long()
         for turn in range(2):
             applied_B = uniforms_BR[:, 1 + turn] < self.probability_TK[turn][pair_B]
@@ -170,13 +176,13 @@ class AutoAugmentCIFAR(nn.Module):
 
 
 def _signed(name: str, index: int) -> tuple[Op, Op, Op]:
-    """An operation with its magnitude taken negatively and positively, and the one that does nothing."""
+    """Return an operation with negative and positive magnitude, and the operation that changes nothing."""
     magnitude, signed = magnitude_of(name, index)
     return operation(name, -magnitude if signed else magnitude), operation(name, magnitude), Op()
 
 
 def magnitude_of(name: str, index: int) -> tuple[float, bool]:
-    """Magnitude number `index` (0 to 9) of an operation, as `operation` takes it, and whether it is used with a sign.
+    """Return magnitude number `index` (0 to 9) of an operation, and whether it is used with a random sign.
 
     Example:
         >>> magnitude_of("Posterize", 7)
@@ -192,20 +198,20 @@ def magnitude_of(name: str, index: int) -> tuple[float, bool]:
 
 
 def _tenth(first: float, last: float, index: int) -> float:
-    """One of ten numbers at equal steps, in the single precision of torchvision."""
+    """Return one of ten equally spaced numbers, in the single precision of torchvision."""
     return float(torch.linspace(first, last, 10)[index])
 
 
 def apply_operations(images_BCHW: Tensor, ops_BP: Tensor, fill: int) -> Tensor:
-    """Give every image the operation of its row; the result depends on its own pixels and row alone.
+    """Apply the operation of each row to its image. The result depends only on the pixels of the image and its row.
 
     Args:
-        images_BCHW: uint8, RGB.
-        ops_BP: one `Op` a row, float32.
-        fill: grey level of what a warp brings in from outside the image, 0 to 255.
+        images_BCHW: RGB images, uint8.
+        ops_BP: One `Op` per row, float32.
+        fill: Gray level of the area that a warp brings in from outside the image, 0 to 255.
 
     Returns:
-        uint8 images of the same shape.
+        Images of the same shape, uint8.
 
     Example:
         >>> image = torch.tensor([0, 100, 200], dtype=torch.uint8).view(1, 3, 1, 1)
@@ -221,18 +227,18 @@ def _warp_each(images_BCHW: Tensor, op: dict[str, Tensor], fill: int) -> Tensor:
     y_BHW, x_BHW = _sources(height, width, op)
     row_BHW, column_BHW = y_BHW.clamp(0, height - 1), x_BHW.clamp(0, width - 1)
     inside_BHW = (row_BHW == y_BHW) & (column_BHW == x_BHW)
-    # one more pixel, which holds the fill, stands for all that lies outside
+    # an additional pixel with the fill represents everything outside the image
     pixel_BHW = torch.where(inside_BHW, row_BHW * width + column_BHW, height * width)
     padded_BCN = pad(images_BCHW.flatten(2), (0, 1), value=fill)
     return padded_BCN.gather(2, pixel_BHW.flatten(1)[:, None].expand(-1, 3, -1)).view_as(images_BCHW)
 
 
 def _sources(height: int, width: int, op: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Row and column that each pixel is read from, in Pillow's fixed point with 16 binary places."""
+    """Return the row and column that each pixel is read from, in the 16-bit fixed point of Pillow."""
     device = op["xx"].device
-    # single precision times a power of two is exact, and so is all that follows
+    # single precision times a power of two is exact, and so are all operations below
     xx, xy, yx, yy = ((op[name] * 2**32).long() for name in ("xx", "xy", "yx", "yy"))
-    wide, high = op["centred"].long() * width, op["centred"].long() * height  # twice the point that stays
+    wide, high = op["centered"].long() * width, op["centered"].long() * height  # twice the fixed point
     x_B1W = torch.arange(width, device=device) - (op["right"] * width).long()
     y_BH1 = torch.arange(height, device=device)[:, None] - (op["down"] * height).long()
     start_x = _round_off(wide * 2**32 - xx * (wide - 1) - xy * (high - 1), 17)
@@ -243,7 +249,7 @@ def _sources(height: int, width: int, op: dict[str, Tensor]) -> tuple[Tensor, Te
 
 
 def _round_off(number: Tensor, bits: int) -> Tensor:
-    """Give up the lowest bits of whole numbers."""
+    """Round off the lowest bits of integers."""
     return (number + (1 << (bits - 1))) >> bits
 
 
@@ -259,15 +265,15 @@ def _look_up_each(images_BCHW: Tensor, op: dict[str, Tensor]) -> Tensor:
 
 
 def autocontrast_table(histogram_BCL: Tensor) -> Tensor:
-    """Table that stretches the levels in use to 0 ... 255; for a single level, the one that changes nothing.
+    """Compute the table that stretches the used levels to 0 ... 255; the identity for a single level.
 
-    The stretched level is exact, then cut off; where it is a whole number, Pillow and torchvision may fall one short.
+    The stretched level is exact, then truncated. Where it is an integer, Pillow and torchvision may be one level lower.
 
     Args:
-        histogram_BCL: pixels of each level, int32.
+        histogram_BCL: Number of pixels of each level, int32.
 
     Returns:
-        The new level of each level, uint8, shape (B, C, L).
+        New level of each level, uint8, shape (B, C, L).
     """
     used_BCL = histogram_BCL.cumsum(2, dtype=torch.int32)
     low_BC1 = (used_BCL == 0).sum(2, keepdim=True)
@@ -277,13 +283,13 @@ def autocontrast_table(histogram_BCL: Tensor) -> Tensor:
 
 
 def equalize_table(histogram_BCL: Tensor) -> Tensor:
-    """Table of Pillow's `ImageOps.equalize`, after which all levels are about equally frequent.
+    """Compute the table of Pillow's `ImageOps.equalize`, which makes all levels about equally frequent.
 
     Args:
-        histogram_BCL: pixels of each level, int32.
+        histogram_BCL: Number of pixels of each level, int32.
 
     Returns:
-        The new level of each level, uint8, shape (B, C, L).
+        New level of each level, uint8, shape (B, C, L).
     """
     used_BCL = histogram_BCL.cumsum(2, dtype=torch.int32)
     below_highest_BC1 = torch.where(used_BCL < used_BCL[..., -1:], used_BCL, 0).amax(2, keepdim=True)
@@ -292,9 +298,9 @@ def equalize_table(histogram_BCL: Tensor) -> Tensor:
 
 
 def _quotient_table(numerator_BCL: Tensor, denominator_BC1: Tensor) -> Tensor:
-    """Whole parts of quotients of whole numbers, held to 0 ... 255; over zero, the table that changes nothing.
+    """Compute the integer part of quotients of integers, clamped to 0 ... 255; the identity for a zero denominator.
 
-    Half a unit on top keeps every quotient away from the whole numbers, so that no device's rounding crosses one.
+    Adding half a unit keeps every quotient away from the integers, so that rounding is the same on all devices.
     """
     table_BCL = ((numerator_BCL + 0.5) / denominator_BC1.clamp(min=1)).clamp_(0, 255).to(torch.uint8)
     unchanged_L = torch.arange(256, device=table_BCL.device, dtype=torch.uint8)
@@ -302,31 +308,31 @@ def _quotient_table(numerator_BCL: Tensor, denominator_BC1: Tensor) -> Tensor:
 
 
 def _blend_each(images_BCHW: Tensor, op: dict[str, Tensor]) -> Tensor:
-    kind_B111, grey_B1HW = op["degenerate"][..., None], grey(images_BCHW)
-    flat_B111 = torch.where(kind_B111 == MEAN_GREY, mean_level(grey_B1HW), 0)
-    plain_B1HW = torch.where(kind_B111 == GREY, grey_B1HW, flat_B111)
+    kind_B111, gray_B1HW = op["degenerate"][..., None], gray(images_BCHW)
+    flat_B111 = torch.where(kind_B111 == MEAN_GRAY, mean_level(gray_B1HW), 0)
+    plain_B1HW = torch.where(kind_B111 == GRAY, gray_B1HW, flat_B111)
     degenerate_BCHW = torch.where(kind_B111 == SMOOTH, smooth(images_BCHW), plain_B1HW)
     return blend(images_BCHW, degenerate_BCHW, op["factor"][..., None])
 
 
 def blend(images_BCHW: Tensor, degenerate_BCHW: Tensor, factor_B111: Tensor) -> Tensor:
-    """Go from the degenerate (factor 0) to the image (1) and beyond; cut off as in Pillow's `ImageEnhance`.
+    """Interpolate from the degenerate (factor 0) to the image (1) and beyond, truncated as in Pillow's `ImageEnhance`.
 
     Example:
         >>> image, black = torch.full((1, 3, 1, 1), 99, dtype=torch.uint8), torch.zeros(1, 1, 1, 1)
         >>> blend(image, black, torch.tensor([1.5]).view(1, 1, 1, 1)).flatten()
         tensor([148, 148, 148], dtype=torch.uint8)
     """
-    # a product, then a sum: fused into one operation they would be rounded otherwise
+    # product and sum separately: a fused operation would round differently
     difference_BCHW = images_BCHW.float().sub_(degenerate_BCHW)
     return difference_BCHW.mul_(factor_B111).add_(degenerate_BCHW).clamp_(0, 255).to(torch.uint8)
 
 
-def grey(images_BCHW: Tensor) -> Tensor:
-    """Luma as Pillow's `convert("L")` rounds it: uint8, shape (B, 1, H, W), from RGB.
+def gray(images_BCHW: Tensor) -> Tensor:
+    """Convert RGB to luma with the rounding of Pillow's `convert("L")`: uint8, shape (B, 1, H, W).
 
     Example:
-        >>> grey(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)).item()
+        >>> gray(torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1)).item()
         76
     """
     red_BHW, green_BHW, blue_BHW = images_BCHW.int().unbind(1)
@@ -334,20 +340,20 @@ def grey(images_BCHW: Tensor) -> Tensor:
     return luma_BHW.to(torch.uint8)[:, None]
 
 
-def mean_level(grey_B1HW: Tensor) -> Tensor:
-    """Mean of each grey image, rounded to a whole level: uint8, shape (B, 1, 1, 1).
+def mean_level(gray_B1HW: Tensor) -> Tensor:
+    """Compute the mean of each gray image, rounded to an integer level: uint8, shape (B, 1, 1, 1).
 
     Example:
         >>> mean_level(torch.tensor([[[[0, 255]]]], dtype=torch.uint8)).item()
         128
     """
-    num_pixels = grey_B1HW.shape[2] * grey_B1HW.shape[3]
-    total_B111 = grey_B1HW.sum((2, 3), keepdim=True)
+    num_pixels = gray_B1HW.shape[2] * gray_B1HW.shape[3]
+    total_B111 = gray_B1HW.sum((2, 3), keepdim=True)
     return ((2 * total_B111 + num_pixels) // (2 * num_pixels)).to(torch.uint8)
 
 
 def smooth(images_BCHW: Tensor) -> Tensor:
-    """Pillow's `ImageFilter.SMOOTH` of uint8 images: ones around a five, over 13; the outermost pixels stay.
+    """Apply Pillow's `ImageFilter.SMOOTH` (ones around a five, over 13) to uint8 images; border pixels are unchanged.
 
     Example:
         >>> smooth(torch.tensor([[[[0, 0, 0], [0, 13, 0], [0, 0, 0]]]], dtype=torch.uint8))[0, 0, 1]
@@ -358,5 +364,5 @@ def smooth(images_BCHW: Tensor) -> Tensor:
     boxes_BCHW = columns_BCHW[..., :-2] + columns_BCHW[..., 1:-1] + columns_BCHW[..., 2:]
     weighted_BCHW = boxes_BCHW + 4 * levels_BCHW[:, :, 1:-1, 1:-1]
     smoothed_BCHW = images_BCHW.clone()
-    smoothed_BCHW[:, :, 1:-1, 1:-1] = (weighted_BCHW * (1 / 13)).round_().to(torch.uint8)  # never halfway: 13 is odd
+    smoothed_BCHW[:, :, 1:-1, 1:-1] = (weighted_BCHW * (1 / 13)).round_().to(torch.uint8)  # never a tie: 13 is odd
     return smoothed_BCHW

@@ -1,1 +1,1 @@
-"""The bench: methods x data sets x imbalance factors x seeds under one protocol, each cell trained once."""
+"""Benchmarks: methods x data sets x imbalance factors x seeds under one protocol. Each cell is trained once."""

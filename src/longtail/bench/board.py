@@ -16,8 +16,7 @@ from rich.text import Text
 from longtail._logging import console
 from longtail.bench.formats import difference_text, summary_text
 from longtail.bench.runner import Progress
-from longtail.bench.statistics import summarize
-from longtail.bench.table import Table, heading
+from longtail.bench.table import Table, heading, summarize
 from longtail.report.wording import DASH, several
 
 

@@ -1,13 +1,15 @@
-"""Cells: what a plan comes to, each known by the hash of its configuration, its split and the code that runs it.
+"""Cells of a plan, identified by the hash of their configuration, split and code.
 
-A stage that several methods begin with is trained once: its cell is hidden from the table, and the others start from
-it.
+A first stage that several methods share is trained once, as a hidden cell from which the others start. Finished runs of
+`longtail train` can be adopted as cells.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 
 import longtail
+from longtail._io import write_json
 from longtail.bench.plan import DataEntry, MethodEntry, Plan
 from longtail.config import recipes
 from longtail.config.convert import to_mapping
@@ -25,12 +28,14 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.models.classifier import build_classifier
 from longtail.run.fit import prepare_stages
-from longtail.run.folder import FREE
+from longtail.run.folder import FREE, not_finished
 from longtail.run.resolve import resolve_names, same_but_method
+from longtail.run.run import Run
 
-# parts of the package that read results or ask for them: no training comes out differently when they change
-NOT_TRAINING = ("arguments", "bench", "commands", "comparison", "figures", "published", "report", "cli.py")
-PREFIX = 12  # characters of the hash in a folder's name
+NOT_TRAINING = ("__main__.py", "bench", "cli", "papers", "report", "run/recommend.py", "run/run.py")
+"""Parts of the package that no training depends on: a change to them leaves `code_version` as it is."""
+PREFIX = 12
+"""Number of characters of the hash in the name of a cell's folder."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,9 @@ class Cell:
     """One training: a method on a data set with a seed.
 
     Args:
-        config: of the run; its `method` is the row of the table.
-        split: SHA-256 of the training images.
-        code: version of the code, see `code_version`.
+        config: Configuration of the run. Its `method` is the name of the row.
+        split: SHA-256 of the training split.
+        code: Version of the code, see `code_version`.
     """
 
     config: Config
@@ -49,26 +54,29 @@ class Cell:
 
     @cached_property
     def settings(self) -> str:
-        """Hash of what is done on which images, whatever the code, the device and the name of the method."""
+        """Hash of configuration and split, without code version, device and name of the row."""
         return _digest([_settings(self.config), self.split])
 
     @cached_property
     def identity(self) -> str:
-        """Hash of what is done on which images by which code: two cells of one identity are one training."""
+        """Hash of configuration, split and code. Cells with the same identity are the same training."""
         return _digest([self.settings, self.code])
 
     def folder(self, out: Path) -> Path:
-        """Where its run lies: out/cells/HASH-readable; the name that another plan gave it stays."""
-        place = out / "cells"
-        found = sorted(place.glob(f"{self.identity[:PREFIX]}-*"))
+        """Return the folder of the cell's run: out/cells/HASH-readable.
+
+        An existing folder keeps its name, even if another plan names the row differently.
+        """
+        cells = out / "cells"
+        found = sorted(cells.glob(f"{self.identity[:PREFIX]}-*"))
         data = self.config.data
         factor = f"-{data.imbalance_factor:g}" if data.imbalance_factor else ""
         readable = re.sub(r"[^\w.-]+", "-", f"{data.shown_as}{factor}-{self.config.method}-seed{self.config.seed}")
-        return found[0] if found else place / f"{self.identity[:PREFIX]}-{readable}"
+        return found[0] if found else cells / f"{self.identity[:PREFIX]}-{readable}"
 
     @property
     def about(self) -> str:
-        """The cell in words."""
+        """Method, data and seed as text."""
         data = self.config.data
         factor = f" IF {data.imbalance_factor:g}" if data.imbalance_factor else ""
         return f"{self.config.method} on {data.shown_as}{factor}, seed {self.config.seed}"
@@ -76,12 +84,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to be trained.
+    """A cell to train.
 
     Args:
-        cell: which.
-        start: identity of the cell that does its first stages; None starts from nothing.
-        hidden: it is not in the plan, only the beginning of cells that are.
+        cell: Cell to train.
+        start: Identity of the cell that provides the first stages. None trains all stages.
+        hidden: True if the cell is not part of the plan but the shared beginning of other cells.
     """
 
     cell: Cell
@@ -91,7 +99,7 @@ class Job:
 
 @cache
 def code_version() -> str:
-    """Hash of the package's source files that a training can depend on, as they lie on the disk.
+    """Return the hash of the source files that a training can depend on.
 
     Example:
         >>> len(code_version())
@@ -101,45 +109,48 @@ def code_version() -> str:
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
-        if name.split("/")[0] not in NOT_TRAINING:
+        if not f"{name}/".startswith(tuple(f"{part}/" for part in NOT_TRAINING)):
             digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
 def cells_of(plan: Plan) -> Iterator[tuple[DataEntry, MethodEntry, Cell]]:
-    """All cells of a plan, checked as far as can be without training: data sets are read, stages asked.
+    """Yield all cells of a plan. Reads the data sets and validates the stages, but trains nothing.
+
+    Args:
+        plan: Plan to expand.
 
     Raises:
-        InputError: for data that can not be read, or a method that can not be run on them.
+        InputError: If data cannot be read, or a method cannot run on them.
     """
     for data in plan.data:
         loaded: dict[DataConfig, Dataset] = {}
         for method, config in configs_of(plan, data):
             if config.data not in loaded:
                 loaded[config.data] = load_data(config.data, torch.device("cpu"))
-            _refuse_unfit(config, loaded[config.data])
+            _validate_stages(config, loaded[config.data])
             for seed in plan.seeds:
                 cell = Cell(replace(config, seed=seed), loaded[config.data].split.sha256, code_version())
                 yield data, method, cell
 
 
 def jobs_for(cells: Sequence[Cell]) -> dict[str, Job]:
-    """What is to be trained, by identity: each cell once, and first stages that several share once, too.
+    """Return the trainings that a plan needs, each once, including shared first stages.
 
     Args:
-        cells: of a plan; those of one identity become one job.
+        cells: Cells of a plan. Cells with the same identity become one job.
 
     Returns:
-        Jobs in such an order that a job comes after the one it starts from.
+        Jobs by identity. A job comes after the job that it starts from.
     """
     wanted: dict[str, Cell] = {}
-    for cell in cells:  # of several names of one training, the first
+    for cell in cells:  # the first of several names of one training
         wanted.setdefault(cell.identity, cell)
-    begun_by: dict[str, set[str]] = {}
+    users: dict[str, set[str]] = {}
     for cell in wanted.values():
         for beginning in _beginnings(cell):
-            begun_by.setdefault(beginning.identity, set()).add(cell.identity)
-    shared = {identity for identity, users in begun_by.items() if identity in wanted or len(users) > 1}
+            users.setdefault(beginning.identity, set()).add(cell.identity)
+    shared = {identity for identity, by in users.items() if identity in wanted or len(by) > 1}
     jobs: dict[str, Job] = {}
 
     def add(cell: Cell, hidden: bool) -> None:
@@ -155,25 +166,25 @@ def jobs_for(cells: Sequence[Cell]) -> dict[str, Job]:
 
 
 def configs_of(plan: Plan, data: DataEntry) -> list[tuple[MethodEntry, Config]]:
-    """The configuration of each row on a data set, seed aside.
+    """Return the configuration of each row on a data set, without the seed.
 
     Args:
-        plan: whose rows.
-        data: one of its data sets.
+        plan: Plan with the rows.
+        data: Data set of the plan.
 
     Raises:
-        InputError: for a setting that does not exist, naming the row.
+        InputError: If a setting does not exist; the message names the row.
     """
-    common = [*({"data": data.settings} for _ in range(bool(data.settings))), *plan.changes]
+    common = [*([{"data": data.settings}] if data.settings else []), *plan.changes]
     found = []
-    own: Config | None = None
+    first: Config | None = None
     for entry in plan.methods:
         try:
             if data.name in recipes.names("data"):
                 config = recipes.compose(data.name, entry.method, entry.recipe or plan.recipe, [*common, entry.change])
-            else:  # the net and the length come from a look at the images, once
-                own = own or resolve_names(data.name, "ce", plan.recipe, common, torch.device("cpu")).config
-                same = to_mapping(same_but_method(own, entry.method))
+            else:  # a folder: backbone and length are chosen from its images, once for all rows
+                first = first or resolve_names(data.name, "ce", plan.recipe, common, torch.device("cpu")).config
+                same = to_mapping(same_but_method(first, entry.method))
                 config = recipes.typed(recipes.apply(same, entry.change))
         except InputError as error:
             raise InputError(f"{entry.name} on {data.name}: {error}") from error
@@ -181,7 +192,46 @@ def configs_of(plan: Plan, data: DataEntry) -> list[tuple[MethodEntry, Config]]:
     return found
 
 
-def _refuse_unfit(config: Config, data: Dataset) -> None:
+def adopt(runs: Sequence[Path], out: Path, wanted: Container[str]) -> list[Path]:
+    """Copy finished runs into a bench, as results of an older version of the code. Existing copies are kept.
+
+    Args:
+        runs: Folders of finished runs.
+        out: Folder of the bench.
+        wanted: `Cell.settings` of the cells of the plan.
+
+    Returns:
+        Runs that match no cell of the plan. They are not copied.
+
+    Raises:
+        InputError: If a folder holds no finished run.
+    """
+    cells = {run: _cell_of(run) for run in runs}
+    for run, cell in cells.items():
+        target = out / "cells" / f"{cell.settings[:PREFIX]}-adopted-{run.resolve().name}"
+        if cell.settings in wanted and not target.exists():
+            _copy(run, target, {"settings": cell.settings, "adopted_from": str(run)})
+    return [run for run, cell in cells.items() if cell.settings not in wanted]
+
+
+def _cell_of(folder: Path) -> Cell:
+    run = Run.load(folder)
+    if not (folder / "predictions.npz").exists():
+        raise not_finished(folder)
+    return Cell(run.config, run.result["split"]["sha256"], code="")
+
+
+def _copy(run: Path, target: Path, about: dict[str, str]) -> None:
+    """Copy a run into a temporary folder and rename it, so that no half copy remains."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+        ignored = shutil.ignore_patterns("report.html", "*.lock", ".*")
+        copy = shutil.copytree(run, Path(temporary) / "run", ignore=ignored)
+        write_json(copy / "cell.json", about)
+        copy.rename(target)
+
+
+def _validate_stages(config: Config, data: Dataset) -> None:
     try:
         prepare_stages(config, data, build_classifier(replace(config.model, pretrained=False), data, config.seed))
     except InputError as error:
@@ -189,14 +239,14 @@ def _refuse_unfit(config: Config, data: Dataset) -> None:
 
 
 def _beginnings(cell: Cell) -> Iterable[Cell]:
-    """Cells that do the first stages of this one, the longest first."""
+    """Yield the cells that consist of the first stages of this one, the longest first."""
     for length in range(len(cell.config.stages) - 1, 0, -1):
         config = replace(cell.config, stages=cell.config.stages[:length])
         yield replace(cell, config=replace(config, method=f"stage-{length}-of-{cell.config.method}"))
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """All settings but those that change no result: where it runs, and what it is called."""
+    """Return all settings except the name of the row and those that cannot change a result."""
     settings: dict[str, Any] = to_mapping(config)
     for path in (*FREE, "method"):
         *above, last = path.split(".")

@@ -5,9 +5,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 
-from longtail.bench.beside import Beside
-from longtail.bench.statistics import Summary
-from longtail.bench.table import Line, Table, heading
+from longtail.bench.table import Line, PublishedRow, Summary, Table, heading
 from longtail.evaluation import Difference
 from longtail.report.wording import DASH
 
@@ -110,7 +108,7 @@ def difference_text(found: Difference | None) -> str:
     return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]{'*' if found.significant else ''}"
 
 
-def published_cells(found: Beside) -> list[str]:
+def published_cells(found: PublishedRow) -> list[str]:
     """The texts of a published figure, under `PUBLISHED_HEADINGS`."""
     row = found.published
     return [

@@ -113,7 +113,7 @@ def _published(table: Table) -> Html:
 
 def _classes(table: Table) -> dict[str, Any]:
     """What the page compares two rows by: the classes, and the accuracy of each row on each of them."""
-    outcome = next(iter(table.lines[0].row.outcomes.values()))
+    outcome = next(iter(table.lines[0].row.runs.values()))
     about = read_about(outcome.folder)
     masks = shot_groups(about.class_counts, **group_options(outcome.result["class_groups"]))
     of_class = [next(name for name, mask in masks.items() if mask[label]) for label in range(len(about.class_counts))]
@@ -129,7 +129,7 @@ def _classes(table: Table) -> dict[str, Any]:
 
 def _per_class(row: Row) -> list[float | None]:
     """Accuracy on each class, mean over the seeds; None without a test image."""
-    seeds_SC = np.array([outcome.test["per_class"] for outcome in row.outcomes.values()], dtype=float)
+    seeds_SC = np.array([outcome.result["test"]["per_class"] for outcome in row.runs.values()], dtype=float)
     return [None if np.isnan(value) else round(float(value), 2) for value in seeds_SC.mean(0)]
 
 

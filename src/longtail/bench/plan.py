@@ -1,11 +1,11 @@
-"""A plan: methods x data x imbalance factors x seeds, written down in a few lines of YAML.
+"""Plans: methods x data sets x imbalance factors x seeds, as a few lines of YAML.
 
 data: {cifar100-lt: {imbalance_factors: [100, 50]}}     # or one name, or a list of names or paths
 methods:                                                # or all
   - ce
   - {name: bs-half, method: bs-decoupled, set: {stages.1.loss.power: 0.5}}
 seeds: 3                                                # or a list
-reference: ce                                           # optional, as all that follows
+reference: ce                                           # optional, like every key below
 recipe: ldam
 changes: {training: {epochs: 24}, set: {data.val_share: 0.1}}
 columns: [top1, many, medium, few]
@@ -38,11 +38,11 @@ class MethodEntry:
     """A row of the table.
 
     Args:
-        name: shown in the table.
-        method: a method recipe.
-        recipe: a training recipe of its own; None takes the plan's.
-        published: the method recipe whose published figures stand beside it; None: none do.
-        change: what differs from the method recipe, as `longtail.config.recipes.apply` takes it.
+        name: Name of the row.
+        method: Name of a method recipe.
+        recipe: Training recipe of this row. None uses that of the plan.
+        published: Method recipe whose published scores are shown next to the row. None shows no published scores.
+        change: Difference from the method recipe, in the form that `longtail.config.recipes.apply` takes.
     """
 
     name: str
@@ -57,8 +57,8 @@ class DataEntry:
     """A data set at one imbalance factor.
 
     Args:
-        name: a data name or a path.
-        settings: fields of `longtail.config.schema.DataConfig`, the imbalance factor among them.
+        name: Name of a data recipe, or a path.
+        settings: Fields of `longtail.config.schema.DataConfig`, including the imbalance factor.
     """
 
     name: str
@@ -67,21 +67,21 @@ class DataEntry:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be compared.
+    """A comparison of methods.
 
     Args:
-        name: of the plan.
-        data: each gives a table of its own.
-        methods: the rows.
-        seeds: each method is trained once with each.
-        about: a sentence on it.
-        reference: the row that the others are compared with; None takes the first.
-        recipe: a training recipe; None takes the usual one of the data.
-        changes: of all runs alike.
-        columns: scores shown, names of the fields of `longtail.evaluation.Scores`.
+        name: Name of the plan.
+        data: Data sets. Each gets its own table.
+        methods: Rows of the tables.
+        seeds: Seeds. Each method is trained once with each seed.
+        about: Description in one sentence.
+        reference: Name of the row that the others are compared with. None uses the first row.
+        recipe: Training recipe. None uses the default recipe of the data.
+        changes: Settings of all runs.
+        columns: Scores to show, as field names of `longtail.evaluation.Scores`.
 
     Raises:
-        InputError: if it is empty, or names a row, a score or a reference that does not exist.
+        InputError: If a part is empty, or a row, a score or the reference is unknown or repeated.
     """
 
     name: str
@@ -95,25 +95,24 @@ class Plan:
     columns: tuple[str, ...] = COLUMNS
 
     def __post_init__(self) -> None:
-        for what in ("data", "methods", "seeds", "columns"):
-            if not getattr(self, what):
-                raise InputError(f"the plan {self.name} has no {what}; give at least one")
+        parts = {"data": self.data, "methods": self.methods, "seeds": self.seeds, "columns": self.columns}
+        for part, entries in parts.items():
+            if not entries:
+                raise InputError(f"the plan {self.name} has no {part}; list at least one")
         names = [entry.name for entry in self.methods]
         for kind, given in (("method", names), ("seed", list(map(str, self.seeds)))):
-            twice = next((each for each in given if given.count(each) > 1), None)
-            if twice is not None:
-                raise InputError(
-                    f"the plan {self.name} lists the {kind} {twice} twice; give each one a name of its own"
-                )
+            repeated = next((each for each in given if given.count(each) > 1), None)
+            if repeated is not None:
+                raise InputError(f"the plan {self.name} lists the {kind} {repeated} twice; names and seeds must differ")
         if self.reference is not None and self.reference not in names:
-            raise unknown_name("row for a reference", self.reference, names)
+            raise unknown_name("reference row", self.reference, names)
         for column in self.columns:
             if column not in SCORES:
                 raise unknown_name("score", column, SCORES)
 
 
 def names() -> list[str]:
-    """The plans that come with the package.
+    """Return the names of the plans that ship with the package.
 
     Example:
         >>> "quick" in names()
@@ -123,32 +122,35 @@ def names() -> list[str]:
 
 
 def read_plan(name: str) -> Plan:
-    """A plan that comes with the package, or one of your own.
+    """Read a plan that ships with the package, or a plan file.
 
     Args:
-        name: of a plan (`names()`), or the path of a YAML file.
+        name: Name of a plan (see `names`), or path of a YAML file.
 
     Raises:
-        InputError: if there is none of that name, or it is not a plan; the message names the place.
+        InputError: If there is no such plan or file, or its content is not a valid plan.
 
     Example:
         >>> read_plan("quick").reference
         'ce'
     """
-    shipped = PLANS / f"{name}.yaml"
     if name in names():
-        return parse_plan(name, yaml.safe_load(shipped.read_text()))
+        return parse_plan(name, yaml.safe_load((PLANS / f"{name}.yaml").read_text("utf-8")))
     path = Path(name).expanduser()
     if not path.is_file():
-        raise unknown_name("plan, and no file,", name, names())
+        raise unknown_name("plan or file", name, names())
     return parse_plan(path.stem, recipes.read_file(path))
 
 
 def parse_plan(name: str, content: Mapping[str, Any]) -> Plan:
-    """A plan from the mapping that YAML gave.
+    """Parse the mapping that YAML yields for a plan.
+
+    Args:
+        name: Name of the plan.
+        content: Mapping with the keys of the module's docstring.
 
     Raises:
-        InputError: for an unknown key, method or score, or a value of another kind.
+        InputError: If a key, a method or a score is unknown, or a value has the wrong type.
 
     Example:
         >>> plan = parse_plan("mine", {"data": "digits-lt", "methods": ["ce"], "seeds": 2})
@@ -177,17 +179,17 @@ def narrowed(
     changes: Mapping[str, Any] | None = None,
     factors: Sequence[float] = (),
 ) -> Plan:
-    """A part of a plan, or the whole with other settings.
+    """Return a plan with fewer rows or other settings.
 
     Args:
-        plan: to be narrowed.
-        only: the rows wanted; none given means all.
-        seeds: the first so many seeds, from 0.
-        changes: settings of all runs, which go before those of the plan.
-        factors: imbalance factors in the place of the plan's.
+        plan: Plan to start from.
+        only: Names of the rows to keep. Empty keeps all.
+        seeds: Number of seeds (0 to seeds - 1). None keeps those of the plan.
+        changes: Settings of all runs, which take precedence over those of the plan.
+        factors: Imbalance factors of every data set. Empty keeps those of the plan.
 
     Raises:
-        InputError: for a row that the plan does not have.
+        InputError: If the plan has no row of that name.
     """
     rows = [entry.name for entry in plan.methods]
     for name in only:
@@ -216,7 +218,7 @@ def _data(given: Any) -> tuple[DataEntry, ...]:
     for name, settings in given.items():
         settings = settings or {}
         if not isinstance(settings, Mapping):
-            raise InputError(f"the data {name} take a mapping, such as {{imbalance_factors: [100]}}, not {settings!r}")
+            raise InputError(f"`data.{name}` must be a mapping, such as {{imbalance_factors: [100]}}, got {settings!r}")
         rest = {key: value for key, value in settings.items() if key != "imbalance_factors"}
         from_mapping(DataConfig, rest, f"data.{name}")
         factors = _list(settings.get("imbalance_factors", [None]), f"data.{name}.imbalance_factors")
@@ -234,17 +236,17 @@ def _method(given: Any) -> MethodEntry:
     if isinstance(given, str):
         given = {"name": given}
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
-        raise InputError(f"a method is a name, or a mapping with a name and what differs, not {given!r}")
+        raise InputError(f"a method must be a name, or a mapping with a `name` and changed settings, got {given!r}")
     _refuse_unknown(given, METHOD_KEYS, f"setting of the method {given['name']}")
     name, method = given["name"], given.get("method", "ce" if "stages" in given else given["name"])
-    recipes.read("methods", method)  # refuse a misspelt one by name
+    recipes.read("methods", method)  # raises for an unknown recipe
     change = _change(
         {key: value for key, value in given.items() if key not in ("name", "method", "recipe", "published")},
         METHOD_KEYS,
         f"the method {name}",
     )
     if change and name in recipes.names("methods"):
-        raise InputError(f"the method {name} of the plan is not what {name} stands for elsewhere; give it another name")
+        raise InputError(f"the plan changes the method {name}, which is a recipe; give the changed row another name")
     published = given.get("published", None if change else method)
     if published is not None:
         recipes.read("methods", published)
@@ -252,18 +254,18 @@ def _method(given: Any) -> MethodEntry:
 
 
 def _common(given: Any) -> dict[str, Any]:
-    """The changes of all methods, which must leave each the method that it is."""
+    """Parse the changes of all runs, which must not turn a method into another one."""
     change = _change(given, CHANGE_KEYS, "the changes of all methods")
     for path, _ in change.get("set", ()):
         if recipes.CHANGES_METHOD.fullmatch(path):
-            raise InputError(f"{path} makes another method of each, so it can not be set for all; set it in one entry")
+            raise InputError(f"{path} defines the method, so it cannot be set for all methods; set it in one entry")
     return change
 
 
 def _change(given: Any, known: Sequence[str], where: str) -> dict[str, Any]:
-    """A change as `recipes.apply` takes it: "set" a list of pairs."""
+    """Return a change in the form that `recipes.apply` takes: "set" is a list of pairs."""
     if not isinstance(given, Mapping):
-        raise InputError(f"{where} must be a mapping of settings, not {given!r}")
+        raise InputError(f"{where} must be a mapping of settings, got {given!r}")
     _refuse_unknown(given, known, f"setting of {where}")
     change = dict(given)
     if "set" in change:
@@ -277,13 +279,13 @@ def _seeds(given: Any) -> tuple[int, ...]:
         return tuple(range(given))
     if isinstance(given, list) and given and all(type(seed) is int for seed in given):
         return tuple(given)
-    raise InputError(f"seeds must be a number of seeds, at least 1, or a list of them, not {given!r}")
+    raise InputError(f"`seeds` must be a number of seeds >= 1 or a list of seeds, got {given!r}")
 
 
 def _list(given: Any, what: str) -> list[Any]:
     if isinstance(given, (list, tuple)):
         return list(given)
-    raise InputError(f"{what} must be a list, not {given!r}")
+    raise InputError(f"`{what}` must be a list, got {given!r}")
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], kind: str) -> None:

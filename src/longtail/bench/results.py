@@ -1,4 +1,4 @@
-"""What finished cells say, and which of them may stand in one column.
+"""Rows of a bench: the finished runs of each method, and whether they may share a table.
 
 Shapes: S = seeds, N = test images, C = classes.
 """
@@ -15,12 +15,13 @@ import numpy.typing as npt
 
 from longtail.bench.cells import Cell
 from longtail.errors import InputError
-from longtail.evaluation import Predictions, group_options, read_predictions, read_result
+from longtail.evaluation import Predictions, group_options, read_predictions
 from longtail.evaluation.metrics import shot_groups
+from longtail.run.run import Run
 
-ALIKE: dict[
-    str, Callable[[Mapping[str, Any]], object]
-] = {  # what must agree within a column, and how to read it from a result
+Result = Mapping[str, Any]
+"""Content of a `result.json`."""
+ALIKE: Mapping[str, Callable[[Result], object]] = {
     "data": lambda result: result["data"],
     "imbalance factor": lambda result: result["imbalance_factor"],
     "split": lambda result: f"{result['split']['name']} ({result['split']['sha256'][:12]})",
@@ -29,146 +30,138 @@ ALIKE: dict[
     "protocol": lambda result: protocol(result),
     "class groups": lambda result: " ".join(map(str, result["class_groups"].values())),
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished cell.
-
-    Args:
-        folder: of its run.
-        result: the content of its `result.json`.
-        older: it was trained by an older version of the code.
-    """
-
-    folder: Path
-    result: Mapping[str, Any]
-    older: bool = False
-
-    @property
-    def test(self) -> Mapping[str, Any]:
-        """The scores."""
-        scores: Mapping[str, Any] = self.result["test"]
-        return scores
+"""Facts that must agree within a column, and how to read them."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method with what came of it.
+    """A method with its finished runs.
 
     Args:
-        name: of the row.
-        outcomes: by seed, of the seeds that are finished.
-        missing: seeds that are not.
-        published: the method recipe whose published figures stand beside it.
+        name: Name of the row.
+        runs: Finished runs by seed.
+        missing: Seeds without a finished run.
+        published: Method recipe whose published scores are shown next to the row.
+        older: Seeds whose run was trained by an older version of the code.
     """
 
     name: str
-    outcomes: Mapping[int, Outcome]
+    runs: Mapping[int, Run]
     missing: tuple[int, ...] = ()
     published: str | None = None
+    older: frozenset[int] = frozenset()
 
     @property
-    def first(self) -> Mapping[str, Any]:
-        """The result of its first seed, which stands for all: they share a column."""
-        return next(iter(self.outcomes.values())).result
+    def first(self) -> Run:
+        """Run of the first seed."""
+        return next(iter(self.runs.values()))
 
     def values(self, column: str) -> list[float | None]:
-        """A score, seed by seed."""
-        return [outcome.test.get(column) for outcome in self.outcomes.values()]
+        """Return a score of each seed."""
+        return [run.result["test"].get(column) for run in self.runs.values()]
 
     def same_trainings(self, other: "Row") -> bool:
-        """Whether both rows are names of the same cells."""
-        mine, theirs = ({outcome.folder for outcome in row.outcomes.values()} for row in (self, other))
+        """Return whether both rows are names of the same cells."""
+        mine, theirs = ({run.folder for run in row.runs.values()} for row in (self, other))
         return mine == theirs
 
 
-def outcome_of(cell: Cell, out: Path, older: Mapping[str, Sequence[Path]] | None = None) -> Outcome | None:
-    """What came of a cell, if it is finished.
+def finished_run(cell: Cell, out: Path, older: Mapping[str, Sequence[Path]] | None = None) -> Run | None:
+    """Return the finished run of a cell, or None.
 
     Args:
-        cell: of a plan.
-        out: folder of the bench.
-        older: as `older_cells` finds them: where there is none by the present code, the latest of these stands in.
+        cell: Cell of a plan.
+        out: Folder of the bench.
+        older: Folders from `older_cells`. The latest of them is accepted if the current code has no result.
     """
-    result = _result(cell.folder(out))
-    if result is not None:
-        return Outcome(cell.folder(out), result)
-    folders = [folder for folder in (older or {}).get(cell.settings, ()) if _result(folder) is not None]
-    if not folders:
-        return None
-    latest = max(folders, key=lambda folder: (folder / "result.json").stat().st_mtime)
-    return Outcome(latest, _result(latest) or {}, older=True)
+    own = cell.folder(out)
+    if (own / "result.json").is_file():
+        return Run(own)
+    results = [folder / "result.json" for folder in (older or {}).get(cell.settings, ())]
+    found = [path for path in results if path.is_file()]
+    return Run(max(found, key=lambda path: path.stat().st_mtime).parent) if found else None
 
 
 def older_cells(out: Path) -> dict[str, list[Path]]:
-    """Folders of all cells, whatever the version of the code, by the hash of their settings.
+    """Return the folders of all cells of any code version, by the hash of their settings.
 
     Args:
-        out: folder of the bench.
+        out: Folder of the bench.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted((out / "cells").glob("*/cell.json")):
-        found.setdefault(json.loads(path.read_text())["settings"], []).append(path.parent)
+        found.setdefault(json.loads(path.read_text("utf-8"))["settings"], []).append(path.parent)
     return found
 
 
-def differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Why two results can not stand in one column; nothing if they can.
+def differences(first: Result, second: Result) -> list[str]:
+    """Return the reasons why two results cannot share a column. Empty if they can.
 
     Args:
-        first: content of a `result.json`.
-        second: of another.
+        first: Content of a `result.json`.
+        second: Content of another one.
     """
     pairs = {what: (read(first), read(second)) for what, read in ALIKE.items()}
     return [f"{what} {one}, not {other}" for what, (one, other) in pairs.items() if one != other]
 
 
-def require_alike(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Results that are to share a column.
+def require_alike(results: Mapping[str, Result]) -> None:
+    """Require that results can share a column.
 
     Args:
-        results: content of `result.json` by the name of the row.
+        results: Contents of `result.json` by the name of the row.
 
     Raises:
-        InputError: if they differ in data, split, recipe, backbone or protocol, saying in what.
+        InputError: If they differ in data, split, recipe, backbone or protocol. The message names the differences.
     """
     names = list(results)
     for name in names[1:]:
         reasons = differences(results[name], results[names[0]])
         if reasons:
             raise InputError(
-                f"{name} and {names[0]} can not share a column: {'; '.join(reasons)}. Such numbers do not compare; "
-                "give each its own table, or train both alike"
+                f"{name} and {names[0]} cannot share a column: {'; '.join(reasons)}. Such scores are not comparable; "
+                "use separate tables, or train both under the same settings"
             )
 
 
 def correct_answers(row: Row, seeds: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Which test images a method got right, seed by seed."""
-    return np.stack([_correct(row.outcomes[seed].folder) for seed in seeds])
+    """Return which test images are classified correctly, shape (S, N).
+
+    Args:
+        row: Row with these seeds.
+        seeds: Seeds, in the order of the returned rows.
+    """
+    return np.stack([_correct(row.runs[seed].folder) for seed in seeds])
 
 
 def same_answers(rows: Sequence[Row]) -> list[list[str]]:
-    """Names of rows that call every test image the same, seed by seed; each group has at least two."""
+    """Return groups of at least two rows that predict the same class for every test image and seed.
+
+    Args:
+        rows: Rows of one table.
+    """
     groups: dict[tuple[tuple[int, bytes], ...], list[str]] = {}
     for row in rows:
-        answers = tuple(sorted((seed, _answers(each.folder)) for seed, each in row.outcomes.items()))
+        answers = tuple(sorted((seed, _answers(run.folder)) for seed, run in row.runs.items()))
         groups.setdefault(answers, []).append(row.name)
     return [names for names in groups.values() if len(names) > 1]
 
 
-def image_weights(outcome: Outcome, column: str) -> npt.NDArray[np.float64] | None:
-    """What a test image counts for in a score that is a mean over images; None for any other score.
+def image_weights(run: Run, column: str) -> npt.NDArray[np.float64] | None:
+    """Return the weight of each test image in a score that is a mean over images, shape (N,).
 
     Args:
-        outcome: of any row of the table.
-        column: "top1" counts images, "balanced" and the groups count classes.
+        run: Any run of the table.
+        column: "top1" weights images equally; "balanced" and the groups weight classes equally.
+
+    Returns:
+        None for any other score.
     """
-    found = read_about(outcome.folder)
+    found = read_about(run.folder)
     sizes_C = np.maximum(np.bincount(found.targets.numpy(), minlength=len(found.class_counts)), 1)
     if column == "top1":
         return np.ones(len(found.targets))
-    options = group_options(outcome.result["class_groups"])
+    options = group_options(run.result["class_groups"])
     masks = {name: mask.numpy() for name, mask in shot_groups(found.class_counts, **options).items()}
     mask_C = np.ones(len(sizes_C)) if column == "balanced" else masks.get(column)
     return None if mask_C is None else (mask_C / sizes_C)[found.targets.numpy()]
@@ -176,12 +169,12 @@ def image_weights(outcome: Outcome, column: str) -> npt.NDArray[np.float64] | No
 
 @lru_cache(maxsize=2)
 def read_about(folder: Path) -> Predictions:
-    """The predictions of a run, for its classes and labels."""
+    """Read the predictions of a run, for the classes and labels that all runs of a table share."""
     return read_predictions(folder)
 
 
-def protocol(result: Mapping[str, Any]) -> str:
-    """The protocol of a result, in words."""
+def protocol(result: Result) -> str:
+    """Return the protocol of a result as text."""
     chosen = result["protocol"]["selected_on"]
     return "last checkpoint" if chosen is None else f"best checkpoint on the {chosen} set"
 
@@ -191,6 +184,7 @@ def _backbone(about: Mapping[str, Any]) -> str:
     return f"{about['name']} (width {about['width']}{pretrained})"
 
 
+# Only the small arrays are kept: a bench has hundreds of runs, whose logits would not fit into the memory.
 @cache
 def _correct(folder: Path) -> npt.NDArray[np.bool_]:
     found = read_predictions(folder)
@@ -201,8 +195,3 @@ def _correct(folder: Path) -> npt.NDArray[np.bool_]:
 @cache
 def _answers(folder: Path) -> bytes:
     return read_predictions(folder).predicted.numpy().tobytes()
-
-
-def _result(folder: Path) -> dict[str, Any] | None:
-    path = folder / "result.json"
-    return read_result(path) if path.exists() else None

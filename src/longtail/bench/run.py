@@ -1,4 +1,4 @@
-"""A plan from its cells to its tables."""
+"""From a plan to its tables: expand the cells, train them, build the tables and write them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,106 +7,103 @@ from longtail._io import write_text
 from longtail.bench.board import Board
 from longtail.bench.cells import Cell, cells_of, jobs_for
 from longtail.bench.formats import FILES, csv_table, latex, markdown
-from longtail.bench.limits import Budget
 from longtail.bench.page import page
 from longtail.bench.plan import MethodEntry, Plan
-from longtail.bench.results import Row, older_cells, outcome_of
-from longtail.bench.runner import Runner
+from longtail.bench.results import Row, finished_run, older_cells
+from longtail.bench.runner import Budget, Runner
 from longtail.bench.table import Table, tables_of
 from longtail.errors import InputError, unknown_name
 
 RowCells = Mapping[tuple[str, str], tuple[MethodEntry, Sequence[Cell]]]
-"""By the words for data and row: the entry, and a cell for each seed."""
+"""Entry and one cell per seed, by the texts for data and row."""
 
 
 def rows_of(plan: Plan) -> RowCells:
-    """The cells of a plan, row by row.
+    """Return the cells of a plan, grouped by row.
 
     Args:
-        plan: what is to be compared.
+        plan: Plan to expand.
 
     Raises:
-        InputError: for data that can not be read, or a method that can not be run on them.
+        InputError: If data cannot be read, or a method cannot run on them.
     """
     rows: dict[tuple[str, str], tuple[MethodEntry, list[Cell]]] = {}
     for data, entry, cell in cells_of(plan):
         factor = cell.config.data.imbalance_factor
-        words = f"{data.name}{f' IF {factor:g}' if factor else ''}"
-        rows.setdefault((words, entry.name), (entry, []))[1].append(cell)
+        label = f"{data.name}{f' IF {factor:g}' if factor else ''}"
+        rows.setdefault((label, entry.name), (entry, []))[1].append(cell)
     return rows
 
 
 def train_rows(
     rows: RowCells, out: Path, limits: Budget, command: str = "", keep_old: bool = False
 ) -> Mapping[str, str]:
-    """Train what is not done yet.
+    """Train the cells that are not finished.
 
     Args:
-        rows: as `rows_of` gives them.
-        out: folder of the bench.
-        limits: what may be used at once.
-        command: what the user typed, for the results.
-        keep_old: results of an older version of the code will do.
+        rows: Rows from `rows_of`.
+        out: Folder of the bench.
+        limits: Limits of cores and memory.
+        command: Command line, for the results.
+        keep_old: Accept results of an older version of the code.
 
     Returns:
-        Why, of those cells that failed, by the words for the cell.
+        Reason of each failed cell, by the text for the cell.
 
     Raises:
-        InputError: if another bench uses the folder.
-        KeyboardInterrupt: on Ctrl-C, once the states are saved.
+        InputError: If another bench uses the folder.
+        KeyboardInterrupt: On Ctrl-C, after the states are saved.
     """
     cells = [cell for _, each in rows.values() for cell in each]
     older = older_cells(out) if keep_old else {}
-    keep = frozenset(cell.identity for cell in cells if keep_old and outcome_of(cell, out, older) is not None)
+    keep = frozenset(cell.identity for cell in cells if keep_old and finished_run(cell, out, older) is not None)
     runner = Runner(jobs_for(cells), out, limits, command, keep)
-    shown = {
-        " ".join((name, "on", words)): [cell.identity for cell in each] for (words, name), (_, each) in rows.items()
-    }
+    shown = {f"{name} on {label}": [cell.identity for cell in each] for (label, name), (_, each) in rows.items()}
     with Board(runner.progress, shown) as board:
         runner.run(board.tell)
     jobs = runner.progress.jobs
-    return {jobs[identity].cell.about: why for identity, why in runner.progress.failures.items()}
+    return {jobs[identity].cell.about: reason for identity, reason in runner.progress.failures.items()}
 
 
 def tables(plan: Plan, rows: RowCells, out: Path, keep_old: bool = False) -> list[Table]:
-    """The tables of a plan from what is finished.
+    """Build the tables of a plan from the finished runs.
 
     Args:
-        plan: what is to be compared.
-        rows: as `rows_of` gives them.
-        out: folder of the bench.
-        keep_old: results of an older version of the code will do; they are marked.
+        plan: Plan of the tables.
+        rows: Rows from `rows_of`.
+        out: Folder of the bench.
+        keep_old: Accept and mark results of an older version of the code.
 
     Raises:
-        InputError: if nothing is finished.
+        InputError: If no run is finished.
     """
     older = older_cells(out) if keep_old else {}
     found: dict[str, list[Row]] = {}
-    for (words, name), (entry, cells) in rows.items():
-        outcomes = {cell.config.seed: outcome_of(cell, out, older) for cell in cells}
-        done = {seed: outcome for seed, outcome in outcomes.items() if outcome is not None}
-        missing = tuple(seed for seed in outcomes if seed not in done)
-        found.setdefault(words, []).append(Row(name, done, missing, entry.published))
-    notes = [f"settings of all methods: {_in_words(change)}" for change in plan.changes]
+    for (label, name), (entry, cells) in rows.items():
+        runs = {cell.config.seed: finished_run(cell, out, older) for cell in cells}
+        done = {seed: run for seed, run in runs.items() if run is not None}
+        missing = tuple(seed for seed in runs if seed not in done)
+        own = {cell.config.seed: cell.folder(out) for cell in cells}
+        old = frozenset(seed for seed, run in done.items() if run.folder != own[seed])
+        found.setdefault(label, []).append(Row(name, done, missing, entry.published, old))
+    notes = [f"settings of all methods: {_format_change(change)}" for change in plan.changes]
     built = [table for each in found.values() for table in tables_of(each, plan.columns, plan.reference, notes)]
     if not built:
-        raise InputError(
-            f"nothing of the plan {plan.name} is finished in {out} by this version of the code; run it first"
-        )
+        raise InputError(f"no training of the plan {plan.name} is finished in {out} with this version of the code")
     return built
 
 
 def write_tables(built: Sequence[Table], plan: Plan, out: Path, formats: Sequence[str] = tuple(FILES)) -> list[Path]:
-    """Write the tables, each format whole or not at all.
+    """Write the tables atomically, and return the paths.
 
     Args:
-        built: of the plan.
-        plan: whose tables they are.
-        out: folder of the bench; they go into a folder there that is called after the plan.
-        formats: "md", "tex", "csv", "html".
+        built: Tables of the plan.
+        plan: Plan of the tables.
+        out: Folder of the bench. The files go to a folder in it with the name of the plan.
+        formats: Formats: "md", "tex", "csv", "html".
 
     Raises:
-        InputError: for an unknown format, or if a file can not be written.
+        InputError: If a format is unknown, or a file cannot be written.
     """
     texts = {
         "md": lambda: markdown(built, plan.name, plan.about),
@@ -123,19 +120,19 @@ def write_tables(built: Sequence[Table], plan: Plan, out: Path, formats: Sequenc
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, texts[name]())
         except OSError as error:
-            raise InputError(f"can not write {path}: {error.strerror or error}; choose another --out") from error
+            raise InputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
         paths.append(path)
     return paths
 
 
-def _in_words(change: Mapping[str, object], prefix: str = "") -> str:
-    """A change as "training.epochs=24"."""
+def _format_change(change: Mapping[str, object], prefix: str = "") -> str:
+    """Format a change, such as "training.epochs=24"."""
     parts = []
     for key, value in change.items():
         if key == "set" and isinstance(value, list):
             parts += [f"{path}={setting}" for path, setting in value]
         elif isinstance(value, Mapping):
-            parts.append(_in_words(value, f"{prefix}{key}."))
+            parts.append(_format_change(value, f"{prefix}{key}."))
         else:
             parts.append(f"{prefix}{key}={value}")
     return ", ".join(parts)

@@ -1,38 +1,93 @@
-"""Train the cells of a plan, several at once, within a budget of cores and memory; goes on where it was stopped."""
+"""Train the cells of a plan in parallel, within a budget of cores and memory. An interrupted bench resumes."""
 
+import os
 import queue
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from types import FrameType
+from typing import Any, Literal
+
+import psutil
+import torch
+from filelock import FileLock, Timeout
 
 from longtail._io import write_json
 from longtail._logging import console
 from longtail.bench.cells import Cell, Job, code_version
-from longtail.bench.crew import Message, Worker
-from longtail.bench.limits import LEAST_GB, PATIENCE, TICK, Budget, claimed, sigterm_as_ctrl_c
-from longtail.bench.worker import OUTPUT
+from longtail.bench.worker import OUTPUT, PATIENCE, Message, Worker
 from longtail.config.convert import to_mapping
 from longtail.errors import InputError
 from longtail.report.wording import several
 
+LEAST_GB = 0.6
+"""Main memory in GiB of a process that has imported torch."""
+GRACE = 5.0
+"""Seconds that a bench waits for its workers beyond `PATIENCE`."""
+TICK = 0.5
+"""Seconds between two checks of the workers."""
 State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of a bench.
+
+    Args:
+        jobs: Number of worker processes.
+        threads: Number of threads of each process.
+        memory_gb: Main memory of all processes together in GiB. A cell that needs more runs alone.
+    """
+
+    jobs: int
+    threads: int
+    memory_gb: float
+
+
+def budget(jobs: int | None = None, memory_gb: float | None = None) -> Budget:
+    """Divide the cores among worker processes. `OMP_NUM_THREADS` limits the threads of each.
+
+    Args:
+        jobs: Number of processes. Default: one per core, or one per four cores if they share an accelerator.
+        memory_gb: Main memory in GiB. Default: four fifths of the available memory.
+
+    Raises:
+        InputError: If a value is not positive.
+
+    Example:
+        >>> budget(jobs=2, memory_gb=8.0).jobs
+        2
+    """
+    if jobs is not None and jobs < 1:
+        raise InputError(f"`jobs` must be an integer >= 1, got {jobs}; omit it to use all cores")
+    if memory_gb is not None and memory_gb <= 0:
+        raise InputError(f"`memory_gb` must be > 0, got {memory_gb}; omit it to use the available memory")
+    process = psutil.Process()
+    cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
+    memory = memory_gb or 0.8 * psutil.virtual_memory().available / 2**30
+    if jobs is None:
+        wanted = max(1, cores // 4) if torch.accelerator.is_available() else cores
+        jobs = max(1, min(wanted, int(memory / LEAST_GB)))
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    threads = max(1, cores // jobs)
+    return Budget(jobs, min(threads, int(limit)) if limit.isdigit() and limit != "0" else threads, memory)
 
 
 @dataclass
 class Progress:
-    """How far a plan has got.
+    """State of a bench.
 
     Args:
-        jobs: all of them.
-        folders: of their runs.
-        states: of each.
-        failures: why, of those that failed.
-        began: when those that run now began (`time.monotonic()`).
-        known: those that were done before.
-        started: when all this began.
+        jobs: All jobs by identity.
+        folders: Folder of each job's run.
+        states: State of each job.
+        failures: Reason of each failed job.
+        began: Start of each running job, in seconds of `time.monotonic`.
+        known: Jobs that were done before the bench started.
+        started: Start of the bench, in seconds of `time.monotonic`.
     """
 
     jobs: Mapping[str, Job]
@@ -44,19 +99,19 @@ class Progress:
     started: float = field(default_factory=time.monotonic)
 
     def count(self, state: State) -> int:
-        """How many jobs are in a state."""
+        """Return the number of jobs in a state."""
         return sum(each == state for each in self.states.values())
 
 
 class Runner:
-    """Trains jobs.
+    """Pool of worker processes that trains jobs.
 
     Args:
-        jobs: by identity, see `jobs_for`.
-        out: folder of the bench.
-        limits: what may be used at once.
-        command: what the user typed, for the results.
-        keep: identities whose results need not be had anew: older ones stand in for them.
+        jobs: Jobs by identity, see `jobs_for`.
+        out: Folder of the bench.
+        limits: Limits of cores and memory.
+        command: Command line, for the results.
+        keep: Identities for which a result of an older version of the code is accepted.
     """
 
     def __init__(
@@ -70,40 +125,42 @@ class Runner:
         self.progress = Progress(jobs, folders, states, known=frozenset(jobs.keys() - needed))
         self._messages: queue.Queue[Message] = queue.Queue()
         self._workers: list[Worker] = []
+        self._started = 0
         self._needs_gb: dict[str, float] = {}
 
-    def run(self, tell: Callable[[str | None], None]) -> None:
-        """Train until nothing is left to do.
+    def run(self, notify: Callable[[str | None], None]) -> None:
+        """Train until every job is done or failed.
 
         Args:
-            tell: called with the identity of each job that ends, and with None when it is time to look at what runs.
+            notify: Called with the identity of each job that ends, and with None after each check of the workers.
 
         Raises:
-            InputError: if another bench uses the folder, or the source files change meanwhile.
-            KeyboardInterrupt: on Ctrl-C and SIGTERM, once the states are saved.
+            InputError: If another bench uses the folder, or the source files change during the bench.
+            KeyboardInterrupt: On Ctrl-C and SIGTERM, after the states are saved.
         """
-        with claimed(self.out) as lock, sigterm_as_ctrl_c():
+        with bench_lock(self.out), _sigterm_as_ctrl_c():
             try:
                 while self.progress.count("waiting") + self.progress.count("running"):
-                    self._give_orders(lock)
-                    tell(self._hear())
+                    self._give_orders()
+                    notify(self._receive())
             except BaseException:
                 self._stop()
                 raise
-            for worker in self._workers:
-                worker.dismiss()
-            for worker in self._workers:
-                worker.wait(PATIENCE)
+            self._end_workers()
 
-    def _give_orders(self, lock: IO[str]) -> None:
-        self._fail_those_that_can_not_start()
+    def _give_orders(self) -> None:
+        self._fail_dependents()
         ready = self._ready()
+        for worker in self._workers:
+            worker.peak_memory_gb()  # samples the memory
         idle = [worker for worker in self._workers if worker.ready and worker.job is None]
-        while ready and idle and self._fits(ready[0]):  # no small one overtakes a large one for ever
+        while ready and idle and self._fits(ready[0]):  # in order: a small job must not delay a large one forever
             self._order(idle.pop(), ready.pop(0))
         starting = sum(not worker.ready for worker in self._workers)
         if len(ready) > starting and not idle and len(self._workers) < self.limits.jobs and self._fits(ready[0]):
+            lock = self.out / f".worker-{self._started}.lock"
             self._workers.append(Worker(self.limits.threads, self._messages, self.out / "workers.txt", lock))
+            self._started += 1
 
     def _order(self, worker: Worker, identity: str) -> None:
         job, folder = self.progress.jobs[identity], self.progress.folders[identity]
@@ -115,8 +172,8 @@ class Runner:
         self.progress.states[identity] = "running"
         self.progress.began[identity] = time.monotonic()
 
-    def _hear(self) -> str | None:
-        """The next answer of a worker; nothing if none comes for a while."""
+    def _receive(self) -> str | None:
+        """Process the next answer of a worker, and return the identity of the job that ended, if any."""
         try:
             worker, answer = self._messages.get(timeout=TICK)
         except queue.Empty:
@@ -124,15 +181,15 @@ class Runner:
         if answer is None:
             self._workers.remove(worker)
             if worker.job is None and not worker.ready:
-                raise RuntimeError(f"a worker could not start; {self.out / 'workers.txt'} says why")
+                raise RuntimeError(f"a worker could not start; see {self.out / 'workers.txt'}")
             return None if worker.job is None else self._end(worker, worker.how_it_ended())
         if "ready" in answer:
             if answer["ready"] != code_version():
-                raise InputError("the source files of longtail have changed since this bench began; start it again")
+                raise InputError("the source files of longtail changed during this bench; start it again")
             worker.ready = True
             return None
-        if "interrupted" in answer:  # someone stopped the worker, not us
-            return self._end(worker, "its process was told to stop; the state is saved")
+        if "interrupted" in answer:  # a signal from outside the bench
+            return self._end(worker, "its process received a signal to stop; its state is saved")
         return self._end(worker, answer.get("failed"))
 
     def _end(self, worker: Worker, failure: str | None) -> str:
@@ -147,13 +204,13 @@ class Runner:
         return identity
 
     def _ready(self) -> list[str]:
-        """What could begin now: first what others wait for, then seed by seed, so that the table fills evenly."""
+        """Return the jobs that can start: per seed, those that others start from first, then in the plan's order."""
         states, jobs = self.progress.states, self.progress.jobs
-        ready = [i for i, job in jobs.items() if states[i] == "waiting" and _begun(job, states)]
-        waited_for = {job.start for i, job in jobs.items() if states[i] == "waiting"}
-        return sorted(ready, key=lambda i: (jobs[i].cell.config.seed, i not in waited_for))
+        ready = [i for i, job in jobs.items() if states[i] == "waiting" and _can_start(job, states)]
+        awaited = {job.start for i, job in jobs.items() if states[i] == "waiting"}
+        return sorted(ready, key=lambda i: (jobs[i].cell.config.seed, i not in awaited))
 
-    def _fail_those_that_can_not_start(self) -> None:
+    def _fail_dependents(self) -> None:
         states = self.progress.states
         for identity, job in self.progress.jobs.items():
             if states[identity] == "waiting" and job.start is not None and states[job.start] == "failed":
@@ -162,13 +219,13 @@ class Runner:
                 self.progress.failures[identity] = f"its first stage failed: {first}"
 
     def _fits(self, identity: str) -> bool:
-        """Whether the memory suffices for one more."""
+        """Return whether the memory suffices for one more job."""
         busy = [worker for worker in self._workers if worker.job is not None]
         taken = sum(self._need(worker.job, worker) for worker in busy if worker.job is not None)
         return not busy or taken + self._need(identity) <= self.limits.memory_gb
 
     def _need(self, identity: str, worker: Worker | None = None) -> float:
-        """The most memory that a cell of this kind is known to take."""
+        """Return the largest memory in GiB that a job of this kind is known to take."""
         now = 0.0 if worker is None else worker.peak_memory_gb()
         return max(LEAST_GB, now, self._needs_gb.get(self._kind(identity), 0.0))
 
@@ -177,22 +234,25 @@ class Runner:
         return f"{config.data.name} {config.model.backbone}"
 
     def _stop(self) -> None:
-        """Let every worker save its state and end; a second Ctrl-C makes them end at once."""
+        """Let every worker save its state and end. A second Ctrl-C kills them."""
         busy = [worker for worker in self._workers if worker.job is not None]
         if busy:
             console.print(f"stopping: {several(len(busy), 'training')} to save first (Ctrl-C again to stop at once)")
         try:
-            for worker in self._workers:
-                worker.stop()
-            for worker in self._workers:
-                worker.wait(PATIENCE)
+            self._end_workers()
         finally:
             for worker in self._workers:
-                worker.stop(signal.SIGKILL)
+                worker.kill()
+
+    def _end_workers(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+        for worker in self._workers:
+            worker.wait(PATIENCE + GRACE)
 
 
 def write_cell(folder: Path, cell: Cell) -> None:
-    """Say in a cell's folder what it is, so that a later bench knows it even under another version of the code."""
+    """Write the hashes of a cell to its folder, by which a bench with another version of the code finds it."""
     about: dict[str, Any] = {
         "identity": cell.identity,
         "settings": cell.settings,
@@ -202,16 +262,74 @@ def write_cell(folder: Path, cell: Cell) -> None:
     write_json(folder / "cell.json", about)
 
 
+@contextmanager
+def bench_lock(out: Path) -> Iterator[None]:
+    """Lock the folder of a bench. The workers of a killed bench are waited for, because they still save their states.
+
+    Args:
+        out: Folder of the bench. It is created if missing.
+
+    Raises:
+        InputError: If the folder cannot be written, or is still in use after `PATIENCE` seconds.
+    """
+    until = time.monotonic() + PATIENCE
+    lock = FileLock(out / ".lock")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, until)
+        for path in sorted(out.glob(".worker-*.lock")):
+            worker_lock = FileLock(path)
+            _acquire(worker_lock, until)
+            worker_lock.release()
+            path.unlink(missing_ok=True)
+    except Timeout as error:
+        lock.release()
+        raise InputError(f"another bench uses {out}; wait for it, or choose another folder") from error
+    except OSError as error:
+        lock.release()
+        raise InputError(f"cannot write to {out}: {error.strerror or error}; choose another folder") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, until: float) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"{Path(lock.lock_file).parent} is in use; waiting for the processes of an earlier bench to end")
+        lock.acquire(timeout=max(0.0, until - time.monotonic()), poll_interval=TICK)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # only the main thread can handle signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _needed(jobs: Mapping[str, Job], done: frozenset[str], keep: frozenset[str]) -> set[str]:
-    """What is still to be trained: what nothing stands in for, and what something of that starts from."""
+    """Return the jobs to train: those without an accepted result, and the jobs that these start from."""
     needed: set[str] = set()
-    for identity in reversed(list(jobs)):  # what starts from a job comes after it
-        waited_for = any(jobs[other].start == identity for other in needed)
+    for identity in reversed(list(jobs)):  # a job comes after the one that it starts from
+        awaited = any(jobs[other].start == identity for other in needed)
         wanted = not jobs[identity].hidden and identity not in keep
-        if identity not in done and (waited_for or wanted):
+        if identity not in done and (awaited or wanted):
             needed.add(identity)
     return needed
 
 
-def _begun(job: Job, states: Mapping[str, State]) -> bool:
+def _can_start(job: Job, states: Mapping[str, State]) -> bool:
     return job.start is None or states[job.start] == "done"

@@ -1,10 +1,12 @@
-"""The table: a line per method, a column per score, and a mark only where the difference is more than chance."""
+"""Tables of a bench: one line per method, one column per score, and marks for differences beyond chance."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from longtail.bench.beside import Beside, beside
+import numpy as np
+from scipy import stats
+
 from longtail.bench.results import (
     Row,
     correct_answers,
@@ -15,11 +17,48 @@ from longtail.bench.results import (
     require_alike,
     same_answers,
 )
-from longtail.bench.statistics import Summary, summarize
 from longtail.errors import InputError
 from longtail.evaluation import Difference, paired_bootstrap
+from longtail.evaluation.bootstrap import LEVEL
+from longtail.papers.published import Published, difference_in_sd, published
 
 HEADINGS = {"top1": "all", "mcc": "MCC", "nmi": "NMI", "ece": "ECE", "macro_f1": "macro F1", "g_mean": "G-mean"}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A score over seeds.
+
+    Args:
+        mean: Mean over the seeds.
+        sd: Sample standard deviation (n - 1 in the denominator). None for one seed.
+        n: Number of seeds.
+        low: Lower end of the 95 % interval of the mean by Student's t. None for one seed.
+        high: Upper end of the interval. None for one seed.
+    """
+
+    mean: float
+    sd: float | None
+    n: int
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A published score next to ours.
+
+    Args:
+        name: Name of our row.
+        ours: Our accuracy over the seeds.
+        published: Published scores with their source and setting.
+        distance: Ours minus published, in standard deviations of the difference. None for one seed.
+    """
+
+    name: str
+    ours: Summary
+    published: Published
+    distance: float | None
 
 
 @dataclass(frozen=True)
@@ -27,14 +66,14 @@ class Line:
     """A method in the table.
 
     Args:
-        name: of the row.
-        n: seeds that are done.
-        scores: by column; None where there is nothing to measure.
-        best: columns in which it beats the next best one by more than chance.
-        against: its accuracy less that of the reference; None for the reference, and where no seed is shared.
-        seconds: training time, that of shared first stages included.
-        older: some of it was trained by an older version of the code.
-        row: what it was made of.
+        name: Name of the row.
+        n: Number of finished seeds.
+        scores: Summary by column. None where the score does not exist.
+        best: Columns in which the method beats the next best by more than chance.
+        against: Its accuracy minus that of the reference. None for the reference, and without a common seed.
+        seconds: Training time, including shared first stages.
+        older: True if a run was trained by an older version of the code.
+        row: Row with the runs.
     """
 
     name: str
@@ -49,15 +88,15 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """Results that compare: one data set, split, recipe, backbone and protocol.
+    """Comparable results: one data set, split, recipe, backbone and protocol.
 
     Args:
-        facts: what they share, in words.
-        columns: scores, names of fields of `Scores`.
-        lines: in the order of the plan.
-        reference: the line that the others are compared with; None where it is in another table.
-        notes: sentences that a reader must know.
-        published: what others report of the same methods on the same data; never in a column with ours.
+        facts: Common facts as text.
+        columns: Scores, as field names of `Scores`.
+        lines: Lines in the order of the plan.
+        reference: Name of the line that the others are compared with. None if it is in another table.
+        notes: Notes for the reader.
+        published: Published scores of the same methods on the same data. They never share a column with ours.
     """
 
     facts: Mapping[str, str]
@@ -65,7 +104,7 @@ class Table:
     lines: tuple[Line, ...]
     reference: str | None
     notes: tuple[str, ...]
-    published: tuple[Beside, ...]
+    published: tuple[PublishedRow, ...]
 
     @property
     def title(self) -> str:
@@ -76,7 +115,10 @@ class Table:
 
 
 def heading(column: str) -> str:
-    """The heading of a score.
+    """Return the heading of a score.
+
+    Args:
+        column: Field name of `Scores`.
 
     Example:
         >>> heading("top1"), heading("few"), heading("ece_few")
@@ -90,29 +132,29 @@ def heading(column: str) -> str:
 def tables_of(
     rows: Sequence[Row], columns: Sequence[str], reference: str | None = None, notes: Sequence[str] = ()
 ) -> list[Table]:
-    """Tables of all rows, as few as can be: what can not share a column stands apart, with the reason.
+    """Build as few tables as possible. Rows that cannot share a column get another table, with the reason.
 
     Args:
-        rows: of one data set; those without a finished seed are left out.
-        columns: scores, names of fields of `Scores`.
-        reference: name of the row that the others are compared with; None takes the first of each table.
-        notes: sentences for every table.
+        rows: Rows of one data set. Rows without a finished seed are omitted.
+        columns: Scores, as field names of `Scores`.
+        reference: Name of the row that the others are compared with. Default: the first row of each table.
+        notes: Notes of every table.
 
     Raises:
-        InputError: if the seeds of one row can not share a column.
+        InputError: If the seeds of one row cannot share a column.
     """
     groups: list[list[Row]] = []
     for row in rows:
-        if not row.outcomes:
+        if not row.runs:
             continue
-        home = next((group for group in groups if not differences(row.first, group[0].first)), None)
+        home = next((group for group in groups if not differences(row.first.result, group[0].first.result)), None)
         groups.append([row]) if home is None else home.append(row)
     tables = []
     for index, group in enumerate(groups):
         apart = []
         if index:
-            reasons = "; ".join(differences(group[0].first, groups[0][0].first))
-            apart = [f"apart from the first table, as such numbers do not compare: {reasons}"]
+            reasons = "; ".join(differences(group[0].first.result, groups[0][0].first.result))
+            apart = [f"not comparable with the first table: {reasons}"]
         tables.append(build_table(group, columns, reference, [*notes, *apart]))
     return tables
 
@@ -120,64 +162,104 @@ def tables_of(
 def build_table(
     rows: Sequence[Row], columns: Sequence[str], reference: str | None = None, notes: Sequence[str] = ()
 ) -> Table:
-    """One table.
+    """Build one table.
 
     Args:
-        rows: each with a finished seed.
-        columns: scores, names of fields of `Scores`.
-        reference: name of the row that the others are compared with; None takes the first.
-        notes: sentences for the reader.
+        rows: Rows with at least one finished seed each.
+        columns: Scores, as field names of `Scores`.
+        reference: Name of the row that the others are compared with. Default: the first row.
+        notes: Notes for the reader.
 
     Raises:
-        InputError: if there is no row, or rows differ in data, split, recipe, backbone or protocol.
+        InputError: If there is no row, or rows differ in data, split, recipe, backbone or protocol.
     """
     if not rows:
-        raise InputError("nothing is finished yet, so there is no table; run the plan first")
-    require_alike({f"{row.name} (seed {seed})": each.result for row in rows for seed, each in row.outcomes.items()})
+        raise InputError("no training is finished, so there is no table; run the plan first")
+    require_alike({f"{row.name} (seed {seed})": run.result for row in rows for seed, run in row.runs.items()})
     wanted = reference or rows[0].name
     base = next((row for row in rows if row.name == wanted), None)
     best = {column: _best(rows, column) for column in columns}
     lines = tuple(_line(row, columns, base, best) for row in rows)
-    others = tuple(found for row in rows for found in beside(row))
+    others = tuple(found for row in rows for found in published_rows(row))
     name = None if base is None else base.name
     return Table(_facts(rows[0]), tuple(columns), lines, name, (*notes, *_notes(rows)), others)
 
 
-def _line(row: Row, columns: Sequence[str], base: Row | None, best: Mapping[str, frozenset[str]]) -> Line:
-    return Line(
-        row.name,
-        len(row.outcomes),
-        {column: summarize(row.values(column), -100 if column == "mcc" else 0, 100) for column in columns},
-        frozenset(column for column in columns if row.name in best[column]),
-        None if base is None or base.name == row.name else difference(row, base, "top1"),
-        summarize([outcome.result["cost"]["seconds"] for outcome in row.outcomes.values()]),
-        any(outcome.older for outcome in row.outcomes.values()),
-        row,
-    )
+def published_rows(row: Row) -> Iterator[PublishedRow]:
+    """Yield the published accuracies of a row's method on its data.
+
+    Args:
+        row: Row with at least one finished seed.
+    """
+    ours = summarize(row.values("top1"))
+    if row.published is None or ours is None:
+        return
+    result = row.first.result
+    for found in published(result["data"], result["imbalance_factor"], row.published):
+        if "top1" in found.scores:
+            distance = difference_in_sd(ours.mean, ours.sd, ours.n, found.scores["top1"], found.seeds)
+            yield PublishedRow(row.name, ours, found, distance)
+
+
+def summarize(values: Sequence[float | None], least: float = -math.inf, most: float = math.inf) -> Summary | None:
+    """Return mean, standard deviation and Student's interval of the known values. None if no value is known.
+
+    Args:
+        values: One value per seed.
+        least: Lower bound of the score, to which the interval is cut.
+        most: Upper bound of the score, to which the interval is cut.
+
+    Example:
+        >>> found = summarize([1.0, 2.0, 3.0, None])
+        >>> found.mean, found.sd, found.n, round(found.low, 2), round(found.high, 2)
+        (2.0, 1.0, 3, -0.48, 4.48)
+    """
+    known = np.array([value for value in values if value is not None], dtype=float)
+    if not len(known):
+        return None
+    mean = float(known.mean())
+    if len(known) == 1:
+        return Summary(mean, None, 1, None, None)
+    sd = float(known.std(ddof=1))
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * sd / math.sqrt(len(known))
+    return Summary(mean, sd, len(known), max(mean - reach, least), min(mean + reach, most))
 
 
 def difference(first: Row, second: Row, column: str) -> Difference | None:
-    """How much more accurate one method is than another, over the seeds that both have.
+    """Return the difference in accuracy of two methods over their common seeds.
 
     Args:
-        first: a row.
-        second: another, of the same table.
-        column: "top1", "balanced" or a group; another score is no mean over test images.
+        first: Row of a table.
+        second: Another row of the same table.
+        column: "top1", "balanced" or a group.
 
     Returns:
-        None if they share no seed, or the score is of another kind.
+        None without a common seed, or if the score is not a mean over test images.
     """
-    seeds = [seed for seed in first.outcomes if seed in second.outcomes]
+    seeds = [seed for seed in first.runs if seed in second.runs]
     if not seeds:
         return None
-    weights = image_weights(first.outcomes[seeds[0]], column)
+    weights = image_weights(first.runs[seeds[0]], column)
     if weights is None or not weights.any():
         return None
     return paired_bootstrap(correct_answers(first, seeds), correct_answers(second, seeds), weights)
 
 
+def _line(row: Row, columns: Sequence[str], base: Row | None, best: Mapping[str, frozenset[str]]) -> Line:
+    return Line(
+        row.name,
+        len(row.runs),
+        {column: summarize(row.values(column), -100 if column == "mcc" else 0, 100) for column in columns},
+        frozenset(column for column in columns if row.name in best[column]),
+        None if base is None or base.name == row.name else difference(row, base, "top1"),
+        summarize([run.result["cost"]["seconds"] for run in row.runs.values()]),
+        bool(row.older),
+        row,
+    )
+
+
 def _best(rows: Sequence[Row], column: str) -> frozenset[str]:
-    """Names of the row that beats the next best by more than chance (and of its twins); none, if none does."""
+    """Return the names of the row that beats the next best by more than chance. Empty if there is none."""
     means = {row.name: summary.mean for row in rows if (summary := summarize(row.values(column))) is not None}
     ranked = sorted((row for row in rows if row.name in means), key=lambda row: -means[row.name])
     if not ranked:
@@ -189,10 +271,10 @@ def _best(rows: Sequence[Row], column: str) -> frozenset[str]:
 
 
 def _facts(row: Row) -> dict[str, str]:
-    result: Mapping[str, Any] = row.first
+    result = row.first.result
     factor = result["imbalance_factor"]
     split, backbone = result["split"], result["backbone"]
-    about = read_about(next(iter(row.outcomes.values())).folder)
+    about = read_about(row.first.folder)
     width = f" of width {backbone['width']}" if backbone.get("width") is not None else ""
     return {
         "data": str(result["data"]),
@@ -211,11 +293,9 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     if missing:
         listed = ", ".join(f"{name} (seed {', '.join(map(str, seeds))})" for name, seeds in missing.items())
         notes.append(f"not finished: {listed}")
-    notes += [f"these call every test image the same: {', '.join(names)}" for names in same_answers(rows)]
-    if any(outcome.older for row in rows for outcome in row.outcomes.values()):
-        notes.append("† trained, at least in part, by an older version of the code")
-    if all(len(row.outcomes) == 1 for row in rows):
-        notes.append(
-            "one seed: the intervals of the differences know of the test images only, not of the luck of a seed"
-        )
+    notes += [f"identical predictions for every test image: {', '.join(names)}" for names in same_answers(rows)]
+    if any(row.older for row in rows):
+        notes.append("† at least one run was trained by an older version of the code")
+    if all(len(row.runs) == 1 for row in rows):
+        notes.append("one seed: the intervals of the differences cover the test images, not the variation of seeds")
     return notes

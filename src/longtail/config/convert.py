@@ -63,7 +63,7 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
         longtail.errors.InputError: there is no setting 'learning_rate'; there are: lr, momentum, nesterov, weight_decay
     """
     if cls is Component:
-        return _component(value, where)
+        return Component.parse(value, where)
     if cls is Stage:
         return _stage(value, where)
     if dataclasses.is_dataclass(cls):
@@ -86,23 +86,13 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
     return _scalar(cls, value, where)
 
 
-def _component(value: Any, where: str) -> Component:
-    if isinstance(value, Component):
-        return value
-    if isinstance(value, str):
-        return Component(value)
-    if isinstance(value, Mapping) and isinstance(value.get("name"), str):
-        return Component(value["name"], {key: item for key, item in value.items() if key != "name"})
-    raise InputError(f"`{where}` must be a name, or a mapping with a name and its options, got {value!r}")
-
-
 def _stage(value: Any, where: str) -> Stage:
     """Return a stage from its name, or from a mapping with its name and options."""
     if isinstance(value, Stage):
         return value
     import longtail.stages as stages  # the stages import torch, which reading a recipe alone does not need
 
-    component = _component(value, where)
+    component = Component.parse(value, where)
     cls = find_class(component.name, stages)
     if not (isinstance(cls, type) and issubclass(cls, Stage)):
         raise InputError(f"{where} must name a subclass of longtail.stages.Stage, got {component.name!r}")

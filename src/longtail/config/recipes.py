@@ -17,7 +17,7 @@ from typing import Any, Literal
 import yaml
 
 from longtail.config.convert import from_mapping, read_yaml, to_mapping
-from longtail.config.schema import Config
+from longtail.config.schema import Config, DataConfig
 from longtail.errors import InputError, unknown_name
 
 Kind = Literal["data", "training", "methods", "stages", "plans"]
@@ -106,6 +106,25 @@ def compose(data: str, method: str, recipe: str | None = None, changes: Sequence
     for change in changes:
         merged = apply(merged, change)
     return typed(merged)
+
+
+def data_config(name: str, changes: Mapping[str, Any]) -> DataConfig:
+    """Return the data configuration of a data set, with the settings of its recipe if it has one.
+
+    Args:
+        name: Name of a data set, or a path.
+        changes: Fields of `DataConfig` to replace.
+
+    Raises:
+        InputError: If a field is unknown or of another type.
+
+    Example:
+        >>> data_config("digits-lt", {"imbalance_factor": 10}).imbalance_factor
+        10.0
+    """
+    settings = read("data", name)["data"] if name in names("data") else {"name": name}
+    config: DataConfig = from_mapping(DataConfig, {**settings, **changes}, "data")
+    return config
 
 
 def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

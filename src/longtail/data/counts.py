@@ -1,4 +1,7 @@
-"""How many training images each class has, and what follows from it: prior, imbalance, shot groups."""
+"""Class counts of a training set, and what follows from them: prior, imbalance and shot groups.
+
+Shapes: N = images, C = classes.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ from longtail.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class ClassCounts:
-    """Training images per class.
+    """Number of training images per class.
 
     Args:
-        counts: shape (C,), whole numbers >= 0, in the order of the labels; a list or a tensor.
+        counts: Integers >= 0 of shape (C,), in the order of the labels, as a list or a tensor.
 
     Raises:
-        InputError: if there are fewer than two classes, or a count is negative or no whole number.
+        InputError: If there are fewer than two classes, no class has an image, or a count is negative or not an
+            integer.
 
     Example:
         >>> counts = ClassCounts([500, 50, 5])
@@ -34,15 +38,25 @@ class ClassCounts:
     counts: Tensor
 
     def __init__(self, counts: Countable) -> None:
-        object.__setattr__(self, "counts", _checked(counts))
+        object.__setattr__(self, "counts", _validate(counts))
 
     @classmethod
     def from_targets(cls, targets: Tensor, num_classes: int) -> ClassCounts:
-        """Count labels: `targets` of shape (N,), each in [0, num_classes)."""
+        """Count the labels of a training set.
+
+        Args:
+            targets: Labels in [0, num_classes), int64, shape (N,).
+            num_classes: C.
+
+        Raises:
+            InputError: If a label is not below `num_classes`.
+
+        Example:
+            >>> ClassCounts.from_targets(torch.tensor([0, 2, 0]), 3).counts
+            tensor([2, 0, 1])
+        """
         if len(targets) and int(targets.max()) >= num_classes:
-            raise InputError(
-                f"labels must lie below the number of classes, {num_classes}, but one is {int(targets.max())}"
-            )
+            raise InputError(f"labels must be below the number of classes, {num_classes}, got {int(targets.max())}")
         return cls(torch.bincount(targets.cpu(), minlength=num_classes))
 
     def __len__(self) -> int:
@@ -50,53 +64,66 @@ class ClassCounts:
 
     @property
     def total(self) -> int:
-        """Training images in all."""
+        """Number of training images."""
         return int(self.counts.sum())
 
     @property
     def prior(self) -> Tensor:
-        """Share of each class, shape (C,), float32, sums to one."""
+        """Share of each class, float32, shape (C,). The shares sum to one."""
         return (self.counts.double() / self.total).float()
 
     @property
     def imbalance_factor(self) -> float:
-        """Largest count over smallest count among the classes that have images."""
+        """Largest count divided by the smallest count, over the classes that have images."""
         present = self.counts[self.counts > 0]
         return float(present.max() / present.min())
 
     @property
     def gini(self) -> float:
-        """Gini coefficient of the counts: 0 when all classes are equal, towards 1 when one has everything."""
+        """Gini coefficient of the counts: 0 if all are equal, close to 1 if one class has nearly all images."""
         ordered_C = self.counts.double().sort().values
         ranks_C = torch.arange(1, len(self) + 1, dtype=torch.float64)
         n = len(self)
         return float((2 * (ranks_C * ordered_C).sum() / (n * ordered_C.sum())) - (n + 1) / n)
 
     def groups(self, many: int = 100, few: int = 20, *, many_closed: bool = False) -> dict[str, Tensor]:
-        """Masks of shape (C,) by number of training images: many > 100, few < 20, medium between.
+        """Group the classes by their number of training images.
 
         Args:
-            many: a class with more images than this is "many".
-            few: a class with fewer images than this is "few".
-            many_closed: count a class with exactly `many` images as "many", as the ELM paper does (so does many - 1).
+            many: Classes with more images than this are "many".
+            few: Classes with fewer images than this are "few". The rest are "medium".
+            many_closed: Whether a class with exactly `many` images is "many", as in the ELM paper.
+
+        Returns:
+            Boolean masks of shape (C,) under "many", "medium" and "few".
+
+        Raises:
+            InputError: If `few` is larger than `many`.
         """
         if few > many:
-            raise InputError(f"the few-shot limit must not exceed the many-shot limit, but {few} > {many}")
+            raise InputError(f"`few` must be at most `many`, got few={few} and many={many}")
         is_many = self.counts >= many if many_closed else self.counts > many
         is_few = self.counts < few
         return {"many": is_many, "medium": ~(is_many | is_few), "few": is_few}
 
     def quantile_groups(self, shares: tuple[float, float] = (1 / 3, 1 / 3)) -> dict[str, Tensor]:
-        """Masks by rank instead of fixed limits: the fullest share of the classes, the next, and the rest.
+        """Group the classes by rank, for data on which fixed limits leave a group empty.
 
-        For data on which the fixed limits leave a group empty. Ties are broken by class order.
+        Args:
+            shares: Shares of the classes that are "many" and "medium". The rest are "few". Ties follow class order.
+
+        Returns:
+            Boolean masks of shape (C,) under "many", "medium" and "few".
+
+        Raises:
+            InputError: If a share is negative or the shares sum to more than one.
 
         Example:
             >>> ClassCounts([9, 8, 7, 6, 5, 4]).quantile_groups()["many"]
             tensor([ True,  True, False, False, False, False])
         """
         if min(shares) < 0 or sum(shares) > 1:
-            raise InputError(f"the shares of many and medium must be >= 0 and sum to at most 1, not {shares}")
+            raise InputError(f"`shares` must be >= 0 and sum to at most 1, got {shares}")
         order = torch.argsort(self.counts, descending=True, stable=True)
         ends = [round(len(self) * shares[0]), round(len(self) * (shares[0] + shares[1])), len(self)]
         masks, start = {}, 0
@@ -108,14 +135,15 @@ class ClassCounts:
 
 
 Countable = Tensor | Sequence[int] | ClassCounts
+"""What is accepted as class counts."""
 
 
-def _checked(counts: Countable) -> Tensor:
+def _validate(counts: Countable) -> Tensor:
     if isinstance(counts, ClassCounts):
         return counts.counts
     values = torch.as_tensor(counts).detach().cpu()
     if values.ndim != 1 or len(values) < 2:
-        raise InputError(f"class counts need at least two classes in one dimension, not shape {tuple(values.shape)}")
+        raise InputError(f"class counts need at least two classes in one dimension, got shape {tuple(values.shape)}")
     if values.is_floating_point() and not torch.equal(values, values.round()):
         raise InputError("class counts must be whole numbers of images; to pass a prior, multiply it by the total")
     if not bool((values > 0).any()):

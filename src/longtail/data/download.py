@@ -1,9 +1,9 @@
-"""Fetch CIFAR: `longtail data get`.
+"""Download of CIFAR into the official binary layout.
 
-The Parquet copy on the Hugging Face hub comes in seconds, so it is tried first; the university's own server is slow but
-has the last word. Every file is checked against the digest of the official one before it takes its place: SHA-256 for
-CIFAR-100, MD5 (per batch) for CIFAR-10. The hub's CIFAR-10 holds the five batches in another order, in which the
-seed-0 subsets would be other subsets; the digests also put them back in theirs.
+The Parquet copy on the Hugging Face hub is tried first, because it takes seconds. The university's own server is slow,
+but authoritative. Every file is checked against the digest of the official one before it is written: SHA-256 for
+CIFAR-100, MD5 per batch for CIFAR-10. The hub has the five batches of CIFAR-10 in another order, which would change the
+seed-0 subsets; the digests restore the official order.
 """
 
 import io
@@ -19,12 +19,13 @@ import numpy as np
 import pyarrow.parquet
 from PIL import Image
 
-from longtail.data.formats.cifar_files import CIFARS, Cifar, CifarFiles
-from longtail.data.formats.cifar_records import Bytes, is_official, read_cifar
+from longtail._io import atomic_write
+from longtail.data.formats.cifar_files import CIFARS, Bytes, Cifar, CifarFiles, is_official
 from longtail.errors import InputError, unknown_name
 from longtail.version import __version__
 
 Progress = Callable[[int, int | None], None]
+"""Callback with the bytes received of a file, and its size if the server reports it."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,15 @@ class Source:
     """A place to download from.
 
     Args:
-        urls: of the training and the test table as Parquet, or of the one archive in the binary layout.
+        urls: URLs of the training table and the test table in Parquet format, or of the one archive in the binary
+            layout.
     """
 
     urls: tuple[str, ...]
 
     @property
     def host(self) -> str:
-        """For messages."""
+        """Name of the server, for messages."""
         return urlsplit(self.urls[0]).netloc
 
 
@@ -60,7 +62,7 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
 }
 
 
-def download(
+def download_data(
     name: str,
     target_dir: Path,
     *,
@@ -68,23 +70,23 @@ def download(
     sources: Sequence[Source] | None = None,
     timeout: float = 30.0,
 ) -> Path:
-    """Fetch a data set into the official binary layout, unless it is there already.
+    """Download a data set in the official binary layout, unless it is already there.
 
     Args:
         name: "cifar10" or "cifar100".
-        target_dir: the folder for data; the files go into its `cifar-10-batches-bin` or `cifar-100-binary`.
-        on_progress: called with the bytes fetched and the size (None where the server does not tell), file after file.
-        sources: places to try, in order; by default `SOURCES[name]`.
-        timeout: longest silence of a server, in seconds.
+        target_dir: Data folder. The files are written into its `cifar-10-batches-bin` or `cifar-100-binary`.
+        on_progress: Callback with the bytes received and the size (None if unknown) of one file after the other.
+        sources: Places to try, in order. By default, `SOURCES[name]`.
+        timeout: Longest time without data from a server, in seconds.
 
     Returns:
-        The folder with the files. Each appears there whole and checked, or not at all.
+        Folder with the files. Each file is checked and written atomically.
 
     Raises:
-        InputError: if the name is unknown, the folder cannot be written to, or no source delivers the official files.
+        InputError: If the name is unknown, the folder cannot be written, or no source has the official files.
 
     Example:
-        >>> download("cifar1000", Path("data"))
+        >>> download_data("cifar1000", Path("data"))
         Traceback (most recent call last):
         ...
         longtail.errors.InputError: there is no data set to download 'cifar1000'; did you mean cifar100 or cifar10?
@@ -93,57 +95,57 @@ def download(
         raise unknown_name("data set to download", name, CIFARS)
     cifar = CIFARS[name]
     folder = target_dir / cifar.layouts[0].folder
-    if _is_there(cifar, folder):
+    if _is_complete(cifar, folder):
         return folder
     places = SOURCES[name] if sources is None else sources
     try:
         target_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=target_dir) as scratch:
-            files = _first_good(cifar, places, Path(scratch), on_progress, timeout)
-            _put(cifar, files, Path(scratch), folder)
+            files = _download_first(cifar, places, Path(scratch), on_progress, timeout)
+        _write(cifar, files, folder)
     except OSError as error:
         raise InputError(f"cannot write to {target_dir}: {error}; give another folder, or set LONGTAIL_DATA") from error
     return folder
 
 
-def _is_there(cifar: Cifar, folder: Path) -> bool:
+def _is_complete(cifar: Cifar, folder: Path) -> bool:
     files = CifarFiles(cifar, cifar.layouts[0], folder)
     if not files.complete:
         return False
     try:
-        return all(map(is_official, read_cifar(files), cifar.digests))
-    except InputError:  # truncated, say: fetched anew
+        return all(map(is_official, files.read(), cifar.digests))
+    except InputError:  # a truncated file, for example, is downloaded again
         return False
 
 
-def _first_good(
+def _download_first(
     cifar: Cifar, sources: Sequence[Source], scratch: Path, on_progress: Progress | None, timeout: float
 ) -> list[Bytes]:
-    """The official records of each file, from the first source that has them."""
+    """Return the official records of each file from the first source that has them."""
     failed = []
     for source in sources:
         try:
             paths = [_fetch(url, scratch, on_progress, timeout) for url in source.urls]
             if len(paths) == 1:
-                return _official(cifar, read_cifar(CifarFiles(cifar, cifar.layouts[0], paths[0])))
-            return _official(cifar, _split(cifar, [_table_records(cifar, path) for path in paths]))
-        except Exception as error:  # Pillow and Arrow raise all kinds on broken data; the next source may do better
+                return _official(cifar, CifarFiles(cifar, cifar.layouts[0], paths[0]).read())
+            return _official(cifar, _split_batches(cifar, [_table_records(cifar, path) for path in paths]))
+        except Exception as error:  # Pillow and Arrow raise many types on broken data; try the next source
             failed.append(f"  {source.host}: {error}")
-    raise InputError(_no_luck(cifar, sources[-1].urls[-1], failed, scratch.parent))
+    raise InputError(_failure(cifar, sources[-1].urls[-1], failed, scratch.parent))
 
 
-def _no_luck(cifar: Cifar, archive_url: str, failed: list[str], target_dir: Path) -> str:
+def _failure(cifar: Cifar, archive_url: str, failed: list[str], target_dir: Path) -> str:
     archives = " or ".join(layout.archive for layout in cifar.layouts)
     tried = "\n".join(failed)
     return (
         f"cannot download {cifar.title}; tried\n{tried}\n"
-        f"Where there is a network, fetch {archive_url}, and put it into {target_dir} as it is ({archives} will do); "
-        f"or set LONGTAIL_DATA to the folder that holds it"
+        f"On a machine with network access, download {archive_url} and put it into {target_dir} without unpacking it "
+        f"({archives}); or set LONGTAIL_DATA to the folder that holds it"
     )
 
 
 def _fetch(url: str, folder: Path, on_progress: Progress | None, timeout: float) -> Path:
-    """Download a file; the last part of the address is its name."""
+    """Download a file under the last part of its URL."""
     path = folder / Path(urlsplit(url).path).name
     request = urllib.request.Request(url, headers={"User-Agent": f"longtail/{__version__}"})
     with urllib.request.urlopen(request, timeout=timeout) as response, path.open("wb") as file:
@@ -155,12 +157,12 @@ def _fetch(url: str, folder: Path, on_progress: Progress | None, timeout: float)
             if on_progress is not None:
                 on_progress(done, total)
     if total is not None and done != total:
-        raise InputError(f"{path.name} broke off after {done:,} of {total:,} bytes")
+        raise InputError(f"the download of {path.name} stopped after {done:,} of {total:,} bytes")
     return path
 
 
 def _table_records(cifar: Cifar, path: Path) -> Bytes:
-    """Binary records of a Parquet table: a column of PNGs and one column per label."""
+    """Convert a Parquet table, with a column of PNGs and one column per label, to binary records."""
     columns = [key.removesuffix("s") for key in cifar.label_keys]
     table: Any = pyarrow.parquet.read_table(path, columns=["img", *columns])
     records = np.empty((len(table), cifar.record_bytes), np.uint8)
@@ -172,27 +174,27 @@ def _table_records(cifar: Cifar, path: Path) -> Bytes:
     return records
 
 
-def _split(cifar: Cifar, tables: list[Bytes]) -> list[Bytes]:
-    """The training table cut into as many files as the binary layout has, then the test table."""
+def _split_batches(cifar: Cifar, tables: list[Bytes]) -> list[Bytes]:
+    """Cut the training table into the files of the binary layout, and append the test table."""
     return [*np.split(tables[0], len(cifar.digests) - 1), tables[1]]
 
 
 def _official(cifar: Cifar, files: list[Bytes]) -> list[Bytes]:
-    """The files put in the order of the digests, each matching its own."""
+    """Sort the files into the order of the digests, and check that each digest matches one."""
     ordered = []
     for name, digest in zip(cifar.layouts[0].files, cifar.digests, strict=True):
         match = next((records_NR for records_NR in files if is_official(records_NR, digest)), None)
         if match is None:
-            raise InputError(f"what came is not the official {name}: no part of it has {digest}")
+            raise InputError(f"the downloaded data are not the official {name}: no part of them has {digest}")
         ordered.append(match)
     return ordered
 
 
-def _put(cifar: Cifar, files: list[Bytes], scratch: Path, folder: Path) -> None:
-    """Write the files and the lists of class names beside the target, then move each into place."""
+def _write(cifar: Cifar, files: list[Bytes], folder: Path) -> None:
+    """Write the files and the lists of class names."""
     contents = {name: records_NR.tobytes() for name, records_NR in zip(cifar.layouts[0].files, files, strict=True)}
     contents |= {name: ("\n".join(names) + "\n").encode() for name, names in cifar.names.items()}
     folder.mkdir(exist_ok=True)
     for name, content in contents.items():
-        (scratch / name).write_bytes(content)
-        (scratch / name).replace(folder / name)
+        with atomic_write(folder / name) as file:
+            file.write(content)

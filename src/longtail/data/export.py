@@ -1,4 +1,4 @@
-"""Write a data set out as PNGs, a folder per class, and as the table of them: `longtail data export`."""
+"""Write a data set as PNG files, one folder per class, with a table of them."""
 
 import csv
 import re
@@ -18,26 +18,25 @@ BATCH = 256
 def export_dataset(dataset: Dataset, target: Path, on_progress: Callable[[int, int], None] | None = None) -> Path:
     """Write every image as a lossless PNG, and `dataset.csv` with the columns path, label and split.
 
-    The files are `train/<class>/<position>.png`, likewise `val` (where there is one) and `test`. The position in the
-    part, with leading zeros, is the name, so that names sort as the images of a class are ordered; rows of the table
-    come in the same order, class after class. A class name that is no folder name is percent-encoded as in an address;
-    the table has it as it is. The table is written last: where it is, the export is whole.
+    The files are `train/<class>/<index>.png`, and the same under `val` (if present) and `test`. The index is the
+    position in the split, zero-padded, so that names sort in the order of the images. The rows of the table are grouped
+    by class, in the same order. A class name that cannot be a folder name is percent-encoded; the table has it
+    unchanged. The table is written last, so an export with a table is complete.
 
     Args:
-        dataset: what to write, at the size that the net sees.
-        target: a folder that does not exist or is empty.
-        on_progress: called with the images written so far and the images in all.
+        dataset: Data set to write, at the image size that the model sees.
+        target: Folder that does not exist or is empty.
+        on_progress: Callback with the number of images written and the number of all images.
 
     Returns:
-        The path of the table.
+        Path of the table.
 
     Raises:
-        InputError: if the target is not empty or cannot be written to, or if two classes have one name.
+        InputError: If the target is not empty or cannot be written, or two classes have the same name.
 
     Example:
         >>> import tempfile
-        >>> from longtail.data.dataset import Split
-        >>> from longtail.data.resident import ResidentImages
+        >>> from longtail.data import ResidentImages, Split
         >>> part = Part(ResidentImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)), torch.tensor([1, 0]))
         >>> dataset = Dataset("tiny", ("cat", "dog"), part, None, part, Split("full", "", 2))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +48,7 @@ def export_dataset(dataset: Dataset, target: Path, on_progress: Callable[[int, i
         test/dog/0.png,dog,test
     """
     if len(set(dataset.class_names)) < len(dataset.class_names):
-        raise InputError(f"two classes of {dataset.name} have the same name, so that one folder would hold both")
+        raise InputError(f"two classes of {dataset.name} have the same name, so one folder would hold both; rename one")
     parts = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     present = {name: part for name, part in parts.items() if part is not None}
     total = sum(map(len, present.values()))
@@ -63,17 +62,17 @@ def export_dataset(dataset: Dataset, target: Path, on_progress: Callable[[int, i
                     on_progress(len(rows), total)
         return _write_table(rows, target)
     except (OSError, UnicodeEncodeError) as error:
-        raise InputError(f"cannot write to {target}: {error}; give a folder on a disk with room") from error
+        raise InputError(f"cannot write to {target}: {error}; give a writable folder with free space") from error
 
 
 def _make_empty(target: Path) -> None:
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise InputError(f"{target} exists and is no empty folder; delete it or give another, nothing is overwritten")
+        raise InputError(f"{target} exists and is not an empty folder; delete it or give another folder")
     target.mkdir(parents=True, exist_ok=True)
 
 
 def _write_part(part: Part, split: str, class_names: tuple[str, ...], target: Path) -> Iterator[tuple[str, str, str]]:
-    """Write the images of a part, class after class; a row of the table each."""
+    """Write the images of a split class by class, and yield the table row of each."""
     folders = [f"{split}/{folder_name(name)}" for name in class_names]
     for label in sorted(set(part.targets.tolist())):
         (target / folders[label]).mkdir(parents=True)
@@ -87,9 +86,9 @@ def _write_part(part: Part, split: str, class_names: tuple[str, ...], target: Pa
 
 
 def _in_order(images: Images, order: Tensor) -> Iterator[Tensor]:
-    """The images as evaluation sees them, one by one on the CPU, fetched a batch at a time."""
-    whole = len(order) // BATCH * BATCH
-    for order_SB in (order[:whole].view(-1, BATCH), order[whole:].view(1, -1)):
+    """Yield the plain views of the images on the CPU, read in batches."""
+    full = len(order) // BATCH * BATCH
+    for order_SB in (order[:full].view(-1, BATCH), order[full:].view(1, -1)):
         if order_SB.numel():
             for batch in images.batches(order_SB, None):
                 yield from batch.cpu()
@@ -105,12 +104,15 @@ def _write_table(rows: list[tuple[str, str, str]], target: Path) -> Path:
 
 
 def folder_name(class_name: str) -> str:
-    """A class name as a folder name, different for different names: letters, digits and a few signs stay.
+    """Encode a class name as a folder name. Different class names give different folder names.
+
+    Args:
+        class_name: Any text. Letters, digits and a few signs are kept.
 
     Example:
         >>> folder_name("maple tree"), folder_name("cat/dog"), folder_name("..")
         ('maple tree', 'cat%2Fdog', '%2E%2E')
     """
-    # a leading dot hides a folder; at the end, Windows drops dots and blanks
-    unfit = re.compile(r"[^\w .,+()'&@=!#-]|^[. ]+|[. ]+\Z")
-    return unfit.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), class_name) or "%"
+    # a leading dot hides a folder; Windows drops dots and spaces at the end
+    invalid = re.compile(r"[^\w .,+()'&@=!#-]|^[. ]+|[. ]+\Z")
+    return invalid.sub(lambda found: "".join(f"%{byte:02X}" for byte in found[0].encode()), class_name) or "%"

@@ -1,43 +1,257 @@
-"""From a data configuration to a data set: the one place that knows which file reads what."""
+"""Load a data set by name or path: choose the reader, read the images and split them.
 
+Shapes: N = images of all splits, C = classes.
+"""
+
+import hashlib
+import os
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from longtail._logging import progress_bar
 from longtail.config.schema import DataConfig
-from longtail.data.dataset import Dataset
-from longtail.data.formats.cifar import load_cifar
-from longtail.data.formats.cifar_files import CIFARS, detect_cifar
+from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
+from longtail.data.decode import SMALL
+from longtail.data.files import DecodedImages, Progress, check_all, decode_all, natural_size
+from longtail.data.formats.cifar import detect_cifar, load_cifar
+from longtail.data.formats.cifar_files import CIFARS
 from longtail.data.formats.digits import load_digits_lt
 from longtail.data.formats.feature_dataset import load_feature_data
 from longtail.data.formats.features import holds_features
-from longtail.data.own import load_own
+from longtail.data.formats.folder import read_folder
+from longtail.data.formats.listing import SPLIT_NAMES, Listing, check_class_presence
+from longtail.data.formats.lists import BENCHMARKS, read_lists
+from longtail.data.formats.table import TABLE_SUFFIXES, read_table
+from longtail.data.inspect import Matches, equal_files, equal_pixels
+from longtail.data.resident import ResidentImages, channel_statistics
+from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
+from longtail.data.stream import StreamedImages
 from longtail.errors import InputError, nearest
 
 NAMES = ("digits-lt", "cifar10-lt", "cifar100-lt", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inat18")
+CHECK_LIMIT = 50_000
+# statistics of ImageNet, the convention for natural images
+STREAMED_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def load_data(config: DataConfig, device: torch.device) -> Dataset:
-    """Read a data set by name or path.
+def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset:
+    """Load a data set by name or path.
 
     Args:
-        config: which, and how.
-        device: where small images are kept.
+        config: Name or path of the data, and how to read and split them.
+        device: Device that holds small images and receives the batches of large ones.
 
     Raises:
-        InputError: if it can not be found or read; the message says what is needed.
+        InputError: If the data cannot be found or read.
+
+    Example:
+        >>> data = load_data(DataConfig(name="digits-lt", val_share=0.1))
+        >>> data.class_counts.counts.tolist(), len(data.val), len(data.test)
+        ([112, 79, 57, 41, 29, 21, 14, 11, 7, 5], 41, 500)
     """
-    if config.name not in NAMES and not Path(config.name).expanduser().exists():
+    path = Path(config.name).expanduser()
+    if config.name not in NAMES and not path.exists():
         near = nearest(config.name, NAMES)
-        wanted = f"one of {', '.join(NAMES)}, a folder that holds a folder per class, a table or a list"
-        hint = f"did you mean {' or '.join(near)}?" if near else f"give {wanted}"
+        choices = f"one of {', '.join(NAMES)}, a folder with one folder per class, a table or a list"
+        hint = f"did you mean {' or '.join(near)}?" if near else f"give {choices}"
         raise InputError(f"there is no data set and no file or folder {config.name!r}; {hint}")
     if config.name == "digits-lt":
         return load_digits_lt(config, device)
-    if holds_features(Path(config.name).expanduser()):
+    if holds_features(path):
         return load_feature_data(config, device)
-    if config.name.removesuffix("-lt") in CIFARS or detect_cifar(Path(config.name).expanduser()) is not None:
+    if config.name.removesuffix("-lt") in CIFARS or detect_cifar(path) is not None:
         return load_cifar(config, device)
     with progress_bar("reading images", 1) as bar:
-        return load_own(config, device, bar.moved_to)
+        return load_files(config, device, bar.moved_to)
+
+
+def load_files(config: DataConfig, device: torch.device | str = "cpu", on_progress: Progress | None = None) -> Dataset:
+    """Load image files from a folder, a table or lists.
+
+    Args:
+        config: Settings, whose `name` is a path or a benchmark published as lists ("imagenet-lt", "places-lt",
+            "inat18").
+        device: Device of the training.
+        on_progress: Callback with the number of images checked and the number of all images.
+
+    Raises:
+        InputError: If the path is of an unknown kind, or its content is invalid.
+
+    Example:
+        >>> load_files(DataConfig(name="photos"))
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: 'photos' is not a file or folder; give a folder with one folder per class, ...
+    """
+    return dataset_from_listing(find_listing(config), config, device, on_progress)
+
+
+def find_listing(config: DataConfig) -> Listing:
+    """List the image files of `config.name` with the reader for its kind.
+
+    Args:
+        config: Settings, of which `name` and `root` are used.
+
+    Raises:
+        InputError: If the path is of an unknown kind, or its content is invalid.
+    """
+    path = Path(config.name).expanduser()
+    if config.name in BENCHMARKS:
+        return read_lists(config.name, config.root)
+    if path.is_dir():
+        return read_lists(config.name, config.root) if any(path.glob("*_train.txt")) else read_folder(config.name)
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return read_table(config.name, config.root)
+    if path.suffix.lower() == ".txt":
+        return read_lists(config.name, config.root)
+    problem = "is not a supported kind of data" if path.exists() else "is not a file or folder"
+    raise InputError(
+        f"{config.name!r} {problem}; give a folder with one folder per class, a table "
+        f"({', '.join(TABLE_SUFFIXES)}), or a list (.txt)"
+    )
+
+
+def dataset_from_listing(
+    listing: Listing, config: DataConfig, device: torch.device | str = "cpu", on_progress: Progress | None = None
+) -> Dataset:
+    """Read the images of a listing and split them into training, validation and test images.
+
+    Args:
+        listing: Image files with their classes.
+        config: How to read and split them.
+        device: Device of the training.
+        on_progress: Callback with the number of images checked and the number of all images.
+
+    Returns:
+        Data set whose split digest covers a line `path<tab>label` for each training image, in order.
+
+    Raises:
+        InputError: If an image cannot be read (unless `config.on_bad_image` is "skip"), a class loses all its training
+            images, or a setting is out of range.
+    """
+    check_split_options(
+        test_per_class=config.test_per_class, val_share=config.val_share, imbalance_factor=config.imbalance_factor
+    )
+    names = [path for part in SPLIT_NAMES if part in listing.parts for path in listing.parts[part].paths]
+    targets_N = torch.cat([listing.parts[part].targets for part in SPLIT_NAMES if part in listing.parts])
+    paths = [listing.root / name for name in names]
+    size, resident = _storage(paths, config)
+    decoded = _read_once(paths, size, resident, config, on_progress)
+    rows, notes = complete_splits(
+        _readable_rows(listing, targets_N, decoded.readable),
+        targets_N,
+        listing.class_names,
+        test_per_class=config.test_per_class,
+        imbalance_factor=config.imbalance_factor,
+        profile=config.profile,
+        val_share=config.val_share,
+        seed=config.seed,
+    )
+    duplicates, duplicate_notes = _find_duplicates(rows, names, paths, decoded.pixels)
+    has_val = "val" in listing.parts
+    images = _images(rows, paths, decoded.pixels, size, device, config)
+    mean, std = STREAMED_STATISTICS
+    if decoded.pixels is not None:
+        mean, std = channel_statistics(decoded.pixels[rows["train"]])
+    return Dataset(
+        name=listing.name,
+        class_names=listing.class_names,
+        train=Part(images["train"], targets_N[rows["train"]]),
+        val=Part(images["val"], targets_N[rows["val"]]) if "val" in rows else None,
+        test=Part(images["test"], targets_N[rows["test"]]),
+        split=Split(
+            listing.source + ("" if has_val else val_suffix(config.val_share)),
+            _digest(names, targets_N, rows["train"]),
+            len(rows["train"]),
+        ),
+        imbalance_factor=config.imbalance_factor,
+        val_from_train=not has_val,
+        mean=mean,
+        std=std,
+        load_report=LoadReport(
+            notes=(*listing.notes, *_decode_notes(decoded, size, len(paths), listing.root), *notes, *duplicate_notes),
+            skipped=len(decoded.bad),
+            duplicates=len(duplicates),
+        ),
+    )
+
+
+def _storage(paths: list[Path], config: DataConfig) -> tuple[int, bool]:
+    """Return the side of the square in pixels, and whether the images are kept in memory."""
+    size = config.image_size if config.image_size is not None else natural_size(paths)
+    return size, config.storage == "resident" or (config.storage == "auto" and size <= SMALL)
+
+
+def _read_once(
+    paths: list[Path], size: int, resident: bool, config: DataConfig, on_progress: Progress | None
+) -> DecodedImages:
+    """Read every image once if that is affordable, so that errors show before hours of training."""
+    if resident:
+        return decode_all(paths, size, config.on_bad_image, on_progress)
+    # unreadable images can only be left out after all have been read
+    if len(paths) <= CHECK_LIMIT or config.on_bad_image == "skip":
+        return check_all(paths, config.on_bad_image, on_progress)
+    return DecodedImages(torch.arange(len(paths)), ())
+
+
+def _decode_notes(decoded: DecodedImages, size: int, images: int, root: Path) -> list[str]:
+    notes = []
+    if decoded.bad:
+        reasons = [f"{error.path.relative_to(root).as_posix()} ({error.reason})" for error in decoded.bad]
+        notes.append(f"{len(decoded.bad):,} unreadable images were left out: {first_few(reasons)}.")
+    if decoded.resized:
+        notes.append(f"{decoded.resized:,} of {images:,} images were not {size} x {size} pixels and were resized.")
+    return notes
+
+
+def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> Rows:
+    """Return the readable rows of each split. Check that no split and no class is lost."""
+    is_readable_N = torch.zeros(len(targets_N), dtype=torch.bool)
+    is_readable_N[readable] = True
+    rows: dict[str, Tensor] = {}
+    start = 0
+    for part in SPLIT_NAMES:
+        if part in listing.parts:
+            end = start + len(listing.parts[part])
+            rows[part] = is_readable_N[start:end].nonzero().flatten() + start
+            start = end
+            if not len(rows[part]):
+                raise InputError(f"no image of the {part} split of {listing.name!r} can be read")
+    if len(readable) < len(targets_N):
+        what = f"{listing.name} without its {len(targets_N) - len(readable):,} unreadable images"
+        check_class_presence(what, listing.class_names, {part: targets_N[index] for part, index in rows.items()})
+    return rows
+
+
+def _find_duplicates(
+    rows: Rows, names: list[str], paths: list[Path], pixels: Tensor | None
+) -> tuple[Matches, list[str]]:
+    train, test = rows["train"].tolist(), rows["test"].tolist()
+    if pixels is not None:
+        found = equal_pixels(pixels, train, test)
+    elif len(paths) <= CHECK_LIMIT:
+        found = equal_files(paths, train, test)
+    else:
+        return [], [f"Duplicates were not searched, because there are more than {CHECK_LIMIT:,} streamed images."]
+    if not found:
+        return [], []
+    named = first_few([f"{names[copy]} = {names[original]}" for copy, original in found])
+    return found, [f"{len(found):,} of {len(test):,} test images are in the training split too: {named}."]
+
+
+def _images(
+    rows: Rows, paths: list[Path], pixels: Tensor | None, size: int, device: torch.device | str, config: DataConfig
+) -> dict[str, Images]:
+    if pixels is not None:
+        return {part: ResidentImages(pixels[index], device) for part, index in rows.items()}
+    everything = StreamedImages(paths, size, device=device, workers=config.workers)
+    return {part: everything.subset(index) for part, index in rows.items()}
+
+
+def _digest(names: list[str], targets_N: Tensor, train: Tensor) -> str:
+    digest = hashlib.sha256()
+    for row, label in zip(train.tolist(), targets_N[train].tolist(), strict=True):
+        digest.update(os.fsencode(names[row]) + f"\t{label}\n".encode())
+    return digest.hexdigest()

@@ -1,6 +1,8 @@
-"""Small images as one uint8 tensor on the training device: a batch is an index pick.
+"""Small images as one uint8 tensor on the training device, where a batch is one indexing operation.
 
 As in airbench (Jordan, https://github.com/KellerJordan/cifar10-airbench): no workers, no decoding, no copy.
+
+Shapes: N = images, S = steps of an epoch, B = batch, R = uniform random numbers per image, H x W = image size.
 """
 
 from collections.abc import Iterator
@@ -15,11 +17,11 @@ class ResidentImages:
     """Images held in memory.
 
     Args:
-        pixels: uint8, RGB, shape (N, 3, H, W), H = W; moved to `device`.
-        device: where training runs.
+        pixels: RGB images, uint8, shape (N, 3, H, W) with H = W. They are moved to `device`.
+        device: Device of the training.
 
     Raises:
-        InputError: for another type or shape.
+        InputError: If `pixels` has another type or shape.
 
     Example:
         >>> images = ResidentImages(torch.zeros(10, 3, 8, 8, dtype=torch.uint8))
@@ -28,13 +30,9 @@ class ResidentImages:
     """
 
     def __init__(self, pixels: Tensor, device: torch.device | str = "cpu") -> None:
-        if (
-            pixels.dtype != torch.uint8
-            or pixels.ndim != 4
-            or pixels.shape[1] != 3
-            or pixels.shape[2] != pixels.shape[3]
-        ):
-            raise InputError(f"images must be uint8 of shape (N, 3, H, H), not {pixels.dtype} {tuple(pixels.shape)}")
+        is_rgb = pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.shape[2] == pixels.shape[3]
+        if pixels.dtype != torch.uint8 or not is_rgb:
+            raise InputError(f"images must be uint8 of shape (N, 3, H, H), got {pixels.dtype} {tuple(pixels.shape)}")
         self.pixels = pixels.to(device)
         self.size = pixels.shape[-1]
 
@@ -42,24 +40,27 @@ class ResidentImages:
         return len(self.pixels)
 
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
-        """One uint8 tensor (B, 3, H, W) per row of `order_SB`; the random numbers are for images read from disk."""
+        """Yield one uint8 tensor (B, 3, H, W) per row of `order_SB`. The random numbers are not used."""
         del uniforms_SBR
         for picked_B in order_SB.to(self.pixels.device):
             yield self.pixels[picked_B]
 
     def subset(self, indices: Tensor) -> "ResidentImages":
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         return ResidentImages(self.pixels[indices.to(self.pixels.device)], self.pixels.device)
 
     def thumbnail(self, index: int) -> Tensor:
-        """One image: uint8 (3, H, W) on the CPU."""
+        """Return one image: uint8 (3, H, W) on the CPU."""
         return self.pixels[index].cpu()
 
 
 def channel_statistics(pixels: Tensor) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of each colour channel, in [0, 1], from uint8 images (N, 3, H, W).
+    """Compute the mean and standard deviation of each color channel, in [0, 1].
 
-    Sums whole numbers, so that the result does not depend on the order of the images.
+    The sums are over integers, so the result does not depend on the order of the images.
+
+    Args:
+        pixels: Images, uint8, shape (N, 3, H, W).
 
     Example:
         >>> channel_statistics(torch.full((2, 3, 4, 4), 255, dtype=torch.uint8))[0]
@@ -70,7 +71,7 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, float, float], tupl
     for channel in range(3):
         share = torch.bincount(pixels[:, channel].flatten().cpu().int(), minlength=256).double()
         share = share / share.sum()
-        centre = (share * levels).sum()
-        mean.append(float(centre / 255))
-        std.append(max(float((share * (levels - centre) ** 2).sum().sqrt() / 255), 1e-3))
+        center = (share * levels).sum()
+        mean.append(float(center / 255))
+        std.append(max(float((share * (levels - center) ** 2).sum().sqrt() / 255), 1e-3))
     return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])

@@ -1,6 +1,6 @@
-"""Large images, read from disk in every epoch by worker processes, a batch ahead of the net.
+"""Large images, read from disk in every epoch by worker processes that work ahead of the model.
 
-Shapes: N = images, S = steps of an epoch, B = batch, R = uniform random numbers of an image.
+Shapes: N = images, S = steps of an epoch, B = batch, R = uniform random numbers per image.
 """
 
 import os
@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 from longtail.data.decode import CROP_UNIFORMS, BadImage, decode_image, fit_image, random_resized_crop
 from longtail.errors import InputError
 
-MOST_WORKERS = 8
+MAX_DEFAULT_WORKERS = 8
 
 
 def default_workers() -> int:
-    """Processes or threads that read images: one per core that this process may use, at most 8."""
-    cores: int | None = getattr(os, "process_cpu_count", os.cpu_count)()  # of this process: since Python 3.13
-    return min(MOST_WORKERS, cores or 1)
+    """Return the default number of processes or threads that read images: one per available core, at most 8."""
+    cores: int | None = getattr(os, "process_cpu_count", os.cpu_count)()  # since Python 3.13, only available cores
+    return min(MAX_DEFAULT_WORKERS, cores or 1)
 
 
 class StreamedImages:
@@ -29,12 +29,12 @@ class StreamedImages:
 
     Args:
         paths: N image files.
-        size: side of the square that every image becomes, in pixels.
-        device: where training runs.
-        workers: processes that decode; 0 decodes in this one; None takes one per core, at most 8.
+        size: Side of the square that every image becomes, in pixels.
+        device: Device of the training.
+        workers: Number of decoding processes. 0 decodes in this process; None uses one per core, at most 8.
 
     Raises:
-        InputError: if `size` or `workers` is out of range.
+        InputError: If `size` or `workers` is out of range.
 
     Example:
         >>> len(StreamedImages([Path("cat/1.jpg"), Path("dog/1.jpg")], 224))
@@ -50,10 +50,10 @@ class StreamedImages:
         workers: int | None = None,
     ) -> None:
         if size < 1:
-            raise InputError(f"the image size must be at least 1 pixel, not {size}; give another --image-size")
+            raise InputError(f"`size` of the images must be >= 1 pixel, got {size}")
         if workers is not None and workers < 0:
-            raise InputError(f"workers must be 0 or more, not {workers}; give another --workers")
-        # one block of bytes: a worker that touches a list of strings copies every page it lies on
+            raise InputError(f"`workers` must be >= 0, got {workers}")
+        # one block of bytes: reading a list of strings changes reference counts and copies its pages in every worker
         self._names_N = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         self.size = size
         self.device = torch.device(device)
@@ -68,19 +68,20 @@ class StreamedImages:
         return len(self._names_N)
 
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
-        """One uint8 tensor (B, 3, size, size) per row of `order_SB`, in that order.
+        """Yield one uint8 tensor (B, 3, size, size) per row of `order_SB`, in that order.
 
         Args:
-            order_SB: which images, int64.
-            uniforms_SBR: the first four numbers of an image choose its random crop; None asks for the plain view.
+            order_SB: Indices of the images of each batch, int64.
+            uniforms_SBR: Random numbers in [0, 1), of which the first four choose the random crop of an image. None
+                gives the plain view.
 
         Raises:
-            BadImage: when an image cannot be read.
-            InputError: if there are fewer than four random numbers an image.
+            BadImage: If an image cannot be read.
+            InputError: If there are fewer than four random numbers per image.
         """
         if uniforms_SBR is not None and uniforms_SBR.shape[-1] < CROP_UNIFORMS:
             raise InputError(
-                f"a random crop takes {CROP_UNIFORMS} random numbers an image, not {uniforms_SBR.shape[-1]}"
+                f"a random crop needs {CROP_UNIFORMS} random numbers per image, got {uniforms_SBR.shape[-1]}"
             )
         order_SB = order_SB.cpu()
         crops_SBR = None if uniforms_SBR is None else uniforms_SBR[..., :CROP_UNIFORMS].cpu().contiguous()
@@ -91,7 +92,7 @@ class StreamedImages:
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             pin_memory=self.device.type == "cuda",
-            generator=torch.Generator(),  # its own: the default one would change the random state of the run
+            generator=torch.Generator(),  # the default generator would change the random state of the run
         )
         for batch in loader:
             if isinstance(batch, BadImage):
@@ -99,20 +100,20 @@ class StreamedImages:
             yield batch.to(self.device, non_blocking=True)
 
     def subset(self, indices: Tensor) -> "StreamedImages":
-        """The images at `indices`, in that order."""
+        """Return the images at `indices`, in that order."""
         chosen = StreamedImages([], self.size, device=self.device, workers=self.workers)
         chosen._names_N = self._names_N[indices.cpu().numpy()]
         return chosen
 
     def thumbnail(self, index: int) -> Tensor:
-        """The plain view of one image: uint8 (3, size, size) on the CPU."""
+        """Return the plain view of one image: uint8 (3, size, size) on the CPU."""
         return fit_image(decode_image(_path(self._names_N, index)), self.size)
 
 
 class _Batches(Dataset[Tensor | BadImage]):
-    """What a worker process makes: batch after batch, or the BadImage that stopped it.
+    """Batches of one epoch, made in a worker process, or the BadImage that stopped one.
 
-    Returned instead of raised, because an error crosses the process border as a traceback in a string.
+    The error is returned and not raised, because an error crosses the process border as a traceback in a string.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Losses on the embeddings, beside the loss on the logits: `Loss(class_counts, embedding_dim)(embeddings, targets)`."""
+"""Losses on embeddings, added to the loss on the logits: `loss = PullLoss(class_counts, embedding_dim)`."""
 
 from longtail.embedding.center import CenterLoss
 from longtail.embedding.dro import DROLoss

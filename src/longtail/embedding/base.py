@@ -1,86 +1,101 @@
-"""The contract of every embedding loss: a term on the input of the classifier, beside the loss on its output.
+"""Base class of all embedding losses: a term on the input of the classifier, added to the loss on its output.
 
 Shapes: B = batch, D = embedding dimension, C = classes.
 """
 
 import math
 from abc import abstractmethod
-from typing import TypedDict, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from longtail.component import Component, check_options
+from longtail.component import Component, format_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 
 NO_CLASS = -1
-"""The label that `per_example` and `remember` see of an ignored row."""
-
-
-class Contract(TypedDict, total=False):
-    """The options that every embedding loss takes; see `EmbeddingLoss`."""
-
-    weight: float
-    ignore_index: int
+"""Label of an ignored row in `per_example` and `remember`."""
 
 
 class EmbeddingLoss(nn.Module):
-    """A loss on embeddings that knows how many training images each class has. Subclasses implement `per_example`.
+    """Base class of losses on embeddings that use the number of training images per class.
+
+    Subclasses implement `per_example`.
+
+    Attributes:
+        uses_logits: Whether `per_example` takes the logits (B, C) as a third argument.
+        stream: Sampler of a second stream of images that only this loss sees; None for a loss on the ordinary batches.
 
     Args:
-        class_counts: training images per class, shape (C,); a tensor, a list or `ClassCounts`. A class may have none.
-        embedding_dim: D; only a loss that keeps embeddings from batch to batch needs to know it.
-        weight: multiplies the loss: lambda, 0.01 in most settings of the ELM paper.
-        ignore_index: a row with this label contributes 0, and is nobody's partner.
+        class_counts: Training images per class, shape (C,); a tensor, a list or `ClassCounts`. A class may have none.
+        embedding_dim: Embedding dimension, D. Required only by losses that store embeddings.
+        weight: Factor of the loss, called lambda in the ELM paper, which mostly uses 0.01 (default).
+        ignore_index: Label of the rows to ignore. Such a row contributes 0 and is not a partner of other rows.
 
     Raises:
-        InputError: if `weight` is negative or not finite, `embedding_dim` is no whole number >= 1, or an option is
-            unknown.
+        InputError: If `weight` is negative or not finite, or `embedding_dim` is not an integer >= 1.
     """
 
-    counts_C: Tensor
-    # whether `per_example` takes the logits (B, C), too, as its third argument
-    uses_logits: bool = False
-    # sampler of a second stream of images, which only this loss sees
+    uses_logits: ClassVar[bool] = False
     stream: Component | None = None
+    counts_C: Tensor
 
-    def __init__(self, class_counts: Countable, embedding_dim: int | None = None, **contract: Unpack[Contract]) -> None:
+    def __init__(
+        self,
+        class_counts: Countable,
+        embedding_dim: int | None = None,
+        *,
+        weight: float = 0.01,
+        ignore_index: int = -100,
+    ) -> None:
         super().__init__()
-        check_options(self, contract, Contract)
-        weight = contract.get("weight", 0.01)
         if not 0 <= weight < math.inf:
-            raise InputError(f"weight multiplies the loss and must be finite and >= 0 (0.01, say), not {weight}")
+            raise InputError(f"`weight` must be finite and >= 0 (default: 0.01), got {weight}")
         if embedding_dim is not None and not (isinstance(embedding_dim, int) and embedding_dim >= 1):
-            raise InputError(f"embedding_dim must be a whole number >= 1, or None, not {embedding_dim}")
-        self.weight, self.ignore_index = weight, contract.get("ignore_index", -100)
-        self.embedding_dim = embedding_dim
+            raise InputError(f"`embedding_dim` must be an integer >= 1 or None, got {embedding_dim}")
+        self.weight, self.ignore_index, self.embedding_dim = weight, ignore_index, embedding_dim
         self.register_buffer("counts_C", ClassCounts(class_counts).counts.float(), persistent=False)
 
     @abstractmethod
     def per_example(self, embeddings_BD: Tensor, targets_B: Tensor, *extra: Tensor) -> Tensor:
-        """Loss of each example, shape (B,), in at least float32; ignored rows have the label `NO_CLASS`."""
-
-    def remember(self, embeddings_BD: Tensor, targets_B: Tensor) -> None:
-        """Hook of losses with memory: sees each training batch, detached, once its loss is taken."""
-
-    def forward(self, embeddings_BD: Tensor, targets_B: Tensor, *extra: Tensor) -> Tensor:
-        """Weighted mean of the loss over all rows of the batch, those ignored included (as 0).
+        """Compute the loss of each example.
 
         Args:
-            embeddings_BD: shape (B, D), any float type; computed in at least float32, also under autocast.
-            targets_B: labels, shape (B,).
-            extra: what `per_example` takes beside these: the logits (B, C), if it `uses_logits`.
+            embeddings_BD: Embeddings, float32 or float64.
+            targets_B: Labels; `NO_CLASS` for ignored rows.
+            extra: Logits (B, C) of a loss with `uses_logits`.
+
+        Returns:
+            Losses of shape (B,).
+        """
+
+    def remember(self, embeddings_BD: Tensor, targets_B: Tensor) -> None:
+        """Update stored embeddings after the loss of a training batch. Does nothing by default.
+
+        Args:
+            embeddings_BD: Detached embeddings.
+            targets_B: Labels; `NO_CLASS` for ignored rows.
+        """
+
+    def forward(self, embeddings_BD: Tensor, targets_B: Tensor, *extra: Tensor) -> Tensor:
+        """Compute the weighted mean of the loss over all rows of the batch. Ignored rows count as 0.
+
+        Args:
+            embeddings_BD: Embeddings of shape (B, D), any float type. The loss is computed in at least float32, also
+                under autocast.
+            targets_B: Labels of shape (B,).
+            extra: Further arguments of `per_example`: the logits (B, C) of a loss with `uses_logits`.
 
         Returns:
             A scalar.
 
         Raises:
-            InputError: if the shapes do not fit.
+            InputError: If the shapes do not match.
         """
         self._check_shapes(embeddings_BD, targets_B, *extra)
         targets_B = torch.where(targets_B == self.ignore_index, NO_CLASS, targets_B)
-        # distances of bfloat16 products would be off by more than the margins
+        # the error of distances from bfloat16 products would exceed the margins
         with torch.autocast(embeddings_BD.device.type, enabled=False):
             wide_BD, *wide_extra = (_at_least_float32(values) for values in (embeddings_BD, *extra))
             losses_B = self.per_example(wide_BD, targets_B, *wide_extra)
@@ -89,33 +104,39 @@ class EmbeddingLoss(nn.Module):
                     self.remember(wide_BD.detach(), targets_B)
         return self.weight * torch.where(targets_B >= 0, losses_B, 0.0).mean()
 
+    def extra_repr(self) -> str:
+        """Format the sizes and the options for `repr`."""
+        dim = "" if self.embedding_dim is None else f"embedding_dim={self.embedding_dim}"
+        shown = [f"num_classes={len(self.counts_C)}", dim, f"weight={self.weight}"]
+        return ", ".join(filter(None, [*shown, format_options(self, EmbeddingLoss, omit="weight")]))
+
     def needed_dim(self, why: str) -> int:
-        """D, for a loss that keeps embeddings.
+        """Return D, for a loss that stores embeddings.
 
         Args:
-            why: what it keeps, for the message.
+            why: Stored values, for the message.
 
         Raises:
-            InputError: if it was not given.
+            InputError: If `embedding_dim` was not given.
         """
         if self.embedding_dim is None:
-            raise InputError(f"{type(self).__name__} keeps {why}: pass embedding_dim, the width of the embeddings")
+            raise InputError(f"`embedding_dim` is required: {type(self).__name__} stores {why}")
         return self.embedding_dim
 
     def _check_shapes(self, embeddings_BD: Tensor, targets_B: Tensor, *extra: Tensor) -> None:
-        given, dim = tuple(embeddings_BD.shape), self.embedding_dim
+        name, given, dim = type(self).__name__, tuple(embeddings_BD.shape), self.embedding_dim
         if embeddings_BD.ndim != 2 or given[0] == 0 or (dim is not None and given[1] != dim):
-            raise InputError(f"{type(self).__name__} needs embeddings of shape (B, {dim or 'D'}), B >= 1, not {given}")
+            raise InputError(f"{name} needs embeddings of shape (B, {dim or 'D'}) with B >= 1, got {given}")
         if targets_B.shape != given[:1] or targets_B.is_floating_point():
             raise InputError(
-                f"embeddings of shape {given} need whole labels of shape {given[:1]}, not {targets_B.dtype} of shape "
-                f"{tuple(targets_B.shape)}; an embedding loss has no use for mixed labels: train it without mixing"
+                f"{name} needs integer labels of shape {given[:1]}, got {targets_B.dtype} of shape "
+                f"{tuple(targets_B.shape)}. Soft labels are not supported: train without mixing."
             )
         wanted = [(given[0], len(self.counts_C))] if self.uses_logits else []
         if [tuple(values.shape) for values in extra] != wanted:
             raise InputError(
-                f"{type(self).__name__} takes {f'the logits {wanted[0]}' if wanted else 'nothing'} beside embeddings "
-                f"and labels, but was given {[tuple(values.shape) for values in extra] or 'nothing'}"
+                f"{name} takes {f'logits of shape {wanted[0]}' if wanted else 'no argument'} after embeddings and "
+                f"labels, got {[tuple(values.shape) for values in extra] or 'none'}"
             )
 
 

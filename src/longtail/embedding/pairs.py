@@ -1,4 +1,4 @@
-"""What the embedding losses share: distances of pairs, who pairs with whom, places within a class, all ranks' rows.
+"""Helpers of embedding losses: distances of pairs, class masks, positions within a class, and the rows of all ranks.
 
 Shapes: B = batch, K = keys, D = embedding dimension, W = ranks.
 """
@@ -6,24 +6,25 @@ Shapes: B = batch, K = keys, D = embedding dimension, W = ranks.
 import torch
 from torch import Tensor, distributed
 
-NORM_FLOOR = 1e-3  # an embedding behind a ReLU can be all zero, where a unit vector has no gradient
+NORM_FLOOR = 1e-3
+"""Lower bound of the norm in `unit`. An embedding after a ReLU can be all zero, where a unit vector has no gradient."""
 
 
 def squared_distances(queries_BD: Tensor, keys_KD: Tensor) -> Tensor:
-    """||q - k||^2 of all pairs, shape (B, K), by one product of matrices.
+    """Compute ||q - k||^2 of all pairs, shape (B, K), by one matrix product.
 
     Example:
         >>> squared_distances(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
         tensor([[25.,  0.]])
     """
-    center_D = keys_KD.detach().mean(dim=0)  # distances do not change, and less cancels
+    center_D = keys_KD.detach().mean(dim=0)  # a common shift keeps the distances and reduces cancellation
     queries_BD, keys_KD = queries_BD - center_D, keys_KD - center_D
     squares_BK = queries_BD.square().sum(dim=1, keepdim=True) + keys_KD.square().sum(dim=1)
     return (squares_BK - 2 * queries_BD @ keys_KD.T).clamp(min=0)
 
 
 def unit(embeddings_BD: Tensor) -> Tensor:
-    """Embeddings divided by their length, or by `NORM_FLOOR` where that is larger.
+    """Divide embeddings by their length, or by `NORM_FLOOR` if that is larger.
 
     Example:
         >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
@@ -34,7 +35,7 @@ def unit(embeddings_BD: Tensor) -> Tensor:
 
 
 def same_class(targets_B: Tensor) -> Tensor:
-    """Which rows are another example of the same class, shape (B, B); a negative label has no partner.
+    """Return a mask of the pairs of different rows of one class, shape (B, B); a negative label has no partner.
 
     Example:
         >>> same_class(torch.tensor([7, 7, -1, -1])).long()
@@ -48,7 +49,7 @@ def same_class(targets_B: Tensor) -> Tensor:
 
 
 def other_class(targets_B: Tensor) -> Tensor:
-    """Which rows are an example of another class, shape (B, B); a negative label has no partner.
+    """Return a mask of the pairs of rows of different classes, shape (B, B); a negative label has no partner.
 
     Example:
         >>> other_class(torch.tensor([7, 5, -1])).long()
@@ -61,11 +62,11 @@ def other_class(targets_B: Tensor) -> Tensor:
 
 
 def rank_within(groups_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Place of each row among the rows of its group, without a loop.
+    """Compute the position of each row among the rows of its group, without a loop.
 
     Returns:
-        The rows sorted by group, shape (B,); and in that order, the place within the group, from 0, and where in that
-        order the group begins.
+        Three tensors of shape (B,): the rows sorted by group and, in that order, the position within the group (from 0)
+        and the position at which the group begins.
 
     Example:
         >>> rank_within(torch.tensor([7, 5, 7, 7]))
@@ -77,9 +78,10 @@ def rank_within(groups_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def over_all_ranks(embeddings_BD: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of all processes that train together, of which each has as many: shapes (W B, D) and (W B,).
+    """Gather the rows of all ranks: shapes (W B, D) and (W B,).
 
-    Row i of rank r is row i W + r: where each rank takes every W-th image of a common order, that is its order.
+    All ranks must have the same number of rows. Row i of rank r becomes row i W + r, which restores the common order if
+    each rank takes every W-th image of it.
 
     Example:
         >>> over_all_ranks(torch.zeros(2, 3), torch.tensor([4, 5]))[1]  # one process

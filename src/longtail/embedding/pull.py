@@ -1,25 +1,26 @@
 """The pull of ELM (Jitkrittum et al., "ELM: Embedding and Logit Margins for Long-Tail Learning", 2022).
 
 Sec. 3.1: Omega(x, y) = log(1 + sum over x+ of exp(||Phi(x) - Phi(x+)||^2 - alpha_y)), where x+ are the *other* training
-images of the class y. Weighted and added to `BalancedSoftmax` it is their objective, Eq. 4. No code of theirs is
-public, and the text does not say which x+ a step sees. The plainest reading, those of the batch, hardly ever pairs a
-rare class: in CIFAR-100-LT at an imbalance of 100, 1 batch in 740 holds two images of the rarest. So there are four
-ways to choose the pairs, see `PullLoss`. The embeddings are not normalised, as their Fig. 4 implies.
+images of the class y. Weighted and added to `BalancedSoftmax` it is the objective of the paper, Eq. 4.
+
+The authors have published no code, and the text does not specify which x+ a step uses. The images of the batch hardly
+ever include a pair of a rare class: in CIFAR-100-LT with imbalance factor 100, 1 batch in 740 contains two images of
+the rarest class. `PullLoss` therefore offers four ways to choose the pairs. The embeddings are not normalized by
+default, as Fig. 4 of the paper implies.
 Shapes: B = batch, D = embedding dimension, C = classes, P = possible partners of a row.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Literal, TypedDict, Unpack, get_args
+from typing import Literal, TypedDict, get_args
 
 import torch
 from torch import Tensor
 
 from longtail.component import Component
 from longtail.data.counts import ClassCounts, Countable
-from longtail.embedding.base import Contract, EmbeddingLoss
-from longtail.embedding.centroids import Centroids
-from longtail.embedding.memory import Memory
+from longtail.embedding.base import EmbeddingLoss
+from longtail.embedding.memory import Centroids, Memory
 from longtail.embedding.pairs import same_class, squared_distances, unit
 from longtail.errors import InputError, unknown_name
 
@@ -30,7 +31,7 @@ AlphaOf = Literal["counts", "prior"]
 
 
 class PullSettings(TypedDict):
-    """The options of `PullLoss` that the paper sets for each data set."""
+    """Options of `PullLoss` that the paper sets for each data set."""
 
     alpha_of: AlphaOf
     alpha_scale: float
@@ -46,11 +47,17 @@ PAPER_SETTINGS: Mapping[str, PullSettings] = {
     # "offers good performance across many datasets", Appendix A.2
     "any": {"alpha_of": "counts", "alpha_scale": 1.0, "alpha_power": 1.0, "weight": 0.01},
 }
-"""Appendix A.2, by data name: `PullLoss(class_counts, **PAPER_SETTINGS["imagenet-lt"])`."""
+"""Settings of Appendix A.2 by data set: `PullLoss(class_counts, **PAPER_SETTINGS["imagenet-lt"])`."""
 
 
 def pull_margins(class_counts: Countable, of: AlphaOf, scale: float, power: float) -> Tensor:
-    """Squared distance that a pair of each class may keep: `scale` times the count, or share, to a power. Shape (C,).
+    """Return the margin of each class, shape (C,): the squared distance that costs little.
+
+    Args:
+        class_counts: Training images per class, shape (C,).
+        of: Basis of the margin: "counts" or "prior", the shares of the classes.
+        scale: Factor of the margins.
+        power: Exponent of the counts or shares.
 
     Example:
         >>> pull_margins([16, 4], "counts", scale=1.0, power=0.5), pull_margins([16, 4], "prior", 10.0, 1.0)
@@ -62,40 +69,44 @@ def pull_margins(class_counts: Countable, of: AlphaOf, scale: float, power: floa
 
 
 class PullLoss(EmbeddingLoss):
-    """Pulls the embeddings of each class together, the more tightly the rarer the class.
-
-    Args:
-        class_counts: training images per class, shape (C,).
-        embedding_dim: D; needed for the pairs "memory" and "centroid".
-        pairs: what stands for the other images of the class. "batch": those of the batch; "balanced": those of the
-            batch, too, but of a second stream of batches, which draws four images of a class at a time and all classes
-            equally often (see `stream`); "memory": those of the batch and, up to as many as the class has, the newest
-            of earlier ones; "centroid": a running mean of the class.
-        alpha_of: what the margin depends on, the "counts" of the classes or their shares, the "prior".
-        alpha_scale: alpha_y is this, in units of squared distance,
-        alpha_power: times the count or share to this power. The defaults are those of CIFAR-100-LT and iNaturalist;
-            `PAPER_SETTINGS` has the others.
-        relaxation: "softplus" as above, or "hinge", the largest excess over the margin alone, which it bounds.
-        count_correct: multiply the sum by the images it stands for over those it has: (n_y - 1) / pairs. The images of
-            the batch then estimate the sum over the whole class.
-        stop_grad_keys: let only one end of a pair move; those of "memory" and "centroid" never do.
-        normalize: "none"; "l2": unit length, so that no squared distance exceeds 4; "scale_by_sqrt_dim": divided by
-            sqrt(D), so that a squared distance is a mean over dimensions and not their sum.
-        memory_size: most embeddings kept of a class; a class keeps at most all but one. By default, all classes of
-            fewer than 20 images keep all they need. C x `memory_size` x D floats in all.
-        momentum: of the centroids.
-        contract: `weight`, the lambda of the paper, and `ignore_index`, see `EmbeddingLoss`.
+    """Loss that contracts the embeddings of each class, more tightly for rarer classes.
 
     A class of fewer than four images pairs with further copies of its images under "balanced", in other augmentations.
-    The memory can not know images again. If the classes are shuffled anew in each pass over the data, some slots hold
-    earlier embeddings of the very image they are paired with.
+    The memory cannot recognize images. If the classes are reshuffled in each pass over the data, some slots hold
+    earlier embeddings of the image they are paired with.
+
+    Args:
+        class_counts: Training images per class, shape (C,).
+        embedding_dim: Embedding dimension, D. Required for the pairs "memory" and "centroid".
+        pairs: Partners of an image, in place of all other images of its class. "batch" (default): those of the batch.
+            "balanced": those of the batch, but in a second stream of batches that draws four images of a class at a
+            time and all classes equally often (see `stream`). "memory": those of the batch, and the most recent of
+            earlier batches up to the size of the class. "centroid": a running mean of the class.
+        alpha_of: Basis of the margin: "counts" (default) or "prior", the shares of the classes.
+        alpha_scale: Factor of the margin, in units of squared distance. Default: 1.
+        alpha_power: Exponent of the count or share in the margin. Default: 0.5. The defaults are those of CIFAR-100-LT
+            and iNaturalist; `PAPER_SETTINGS` has the others.
+        relaxation: "softplus" (default) for the formula above, or "hinge" for the largest excess over the margin, which
+            is a lower bound of it.
+        count_correct: Whether to multiply the sum by (n_y - 1) / pairs, so that the pairs estimate the sum over the
+            whole class. Default: False.
+        stop_grad_keys: Whether only one image of a pair receives a gradient. The partners of "memory" and "centroid"
+            never do. Default: False.
+        normalize: "none" (default); "l2" for unit length, so that squared distances are at most 4; or
+            "scale_by_sqrt_dim" to divide by sqrt(D), so that a squared distance is a mean over dimensions.
+        memory_size: Maximum number of stored embeddings per class; a class stores at most all but one. The default of
+            20 is enough for all classes of fewer than 20 images. The memory holds C x `memory_size` x D floats.
+        momentum: Share of a centroid that is kept in a batch with images of its class, in [0, 1). Default: 0.9.
+        weight: Factor of the loss, lambda in the paper, see `EmbeddingLoss`.
+        ignore_index: Label of the rows to ignore, see `EmbeddingLoss`.
 
     Raises:
-        InputError: for an unknown or impossible option, or if `embedding_dim` is needed and missing.
+        InputError: If an option is unknown, out of range or incompatible with another one, or `embedding_dim` is
+            required and missing.
 
     Example:
         >>> pull = PullLoss([16, 4], weight=1.0)
-        >>> pull(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([0, 1, 1]))  # log(1 + e^(1 - 2)), of two rows in 3
+        >>> pull(torch.tensor([[0.0], [1.0], [2.0]]), torch.tensor([0, 1, 1]))  # log(1 + e^(1 - 2)), 2 of 3 rows
         tensor(0.2088)
     """
 
@@ -116,15 +127,18 @@ class PullLoss(EmbeddingLoss):
         normalize: Normalize = "none",
         memory_size: int = 20,
         momentum: float = 0.9,
-        **contract: Unpack[Contract],
+        weight: float = 0.01,
+        ignore_index: int = -100,
     ) -> None:
-        super().__init__(class_counts, embedding_dim, **contract)
+        super().__init__(class_counts, embedding_dim, weight=weight, ignore_index=ignore_index)
         _check_names(pairs, alpha_of, relaxation, normalize)
         _check_numbers(alpha_scale, alpha_power, memory_size)
         if count_correct and relaxation == "hinge":
-            raise InputError("count_correct mends a sum, and the hinge takes the largest pair alone: leave one out")
+            raise InputError('`count_correct=True` has no effect with `relaxation="hinge"`; set only one of them')
         self.pairs, self.relaxation, self.normalize = pairs, relaxation, normalize
         self.count_correct, self.stop_grad_keys = count_correct, stop_grad_keys
+        self.alpha_of, self.alpha_scale, self.alpha_power = alpha_of, alpha_scale, alpha_power
+        self.memory_size, self.momentum = memory_size, momentum
         if pairs == "balanced":
             self.stream = Component("ClassAwareSampler", {"per_class": 4})
         if pairs == "memory":
@@ -136,7 +150,7 @@ class PullLoss(EmbeddingLoss):
         self.register_buffer("alpha_C", alpha_C, persistent=False)
 
     def per_example(self, embeddings_BD: Tensor, targets_B: Tensor, *extra: Tensor) -> Tensor:
-        """Omega of each example, shape (B,); 0 where it has no partner."""
+        """Compute Omega of each example, shape (B,); 0 for an example without a partner."""
         embeddings_BD = self._normalized(embeddings_BD)
         classes_B = targets_B.clamp(min=0)
         distances_BP, valid_BP = self._pairs(embeddings_BD, targets_B)
@@ -145,18 +159,18 @@ class PullLoss(EmbeddingLoss):
             others_B1 = (self.counts_C[classes_B, None] - 1).clamp(min=0)
             excess_BP = excess_BP + (others_B1 / valid_BP.sum(dim=1, keepdim=True).clamp(min=1)).log()
         excess_BP = excess_BP.masked_fill(~valid_BP, -math.inf)
-        with_one = torch.cat([torch.zeros_like(excess_BP[:, :1]), excess_BP], dim=1)  # e^0, the one of log(1 + ...)
+        with_one = torch.cat([torch.zeros_like(excess_BP[:, :1]), excess_BP], dim=1)  # e^0 = 1 in log(1 + ...)
         return with_one.amax(dim=1) if self.relaxation == "hinge" else with_one.logsumexp(dim=1)
 
     def remember(self, embeddings_BD: Tensor, targets_B: Tensor) -> None:
-        """Keep the embeddings of a training batch for later ones."""
+        """Store the embeddings of a training batch for later batches."""
         if self.pairs == "memory":
             self.memory.write(self._normalized(embeddings_BD), targets_B)
         elif self.pairs == "centroid":
             self.centroids.update(self._normalized(embeddings_BD), targets_B)
 
     def _pairs(self, embeddings_BD: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances of each row to its possible partners, and which of them count: both (B, P)."""
+        """Return squared distances to possible partners, and a mask of those that count: both (B, P)."""
         if self.pairs == "centroid":
             means_BD, seen_B = self.centroids.of(targets_B)
             return (embeddings_BD - means_BD).square().sum(dim=1, keepdim=True), seen_B[:, None]
@@ -187,6 +201,8 @@ def _check_names(pairs: str, alpha_of: str, relaxation: str, normalize: str) -> 
 
 def _check_numbers(alpha_scale: float, alpha_power: float, memory_size: int) -> None:
     if not (0 <= alpha_scale < math.inf and 0 <= alpha_power < math.inf):
-        raise InputError(f"alpha_scale and alpha_power must be finite and >= 0, not {alpha_scale} and {alpha_power}")
+        raise InputError(
+            f"`alpha_scale` and `alpha_power` must be finite and >= 0, got {alpha_scale} and {alpha_power}"
+        )
     if not isinstance(memory_size, int) or memory_size < 1:
-        raise InputError(f"memory_size is a number of embeddings per class, at least 1, not {memory_size}")
+        raise InputError(f"`memory_size` must be an integer >= 1 (embeddings per class), got {memory_size}")

@@ -1,49 +1,53 @@
 """Range loss (Zhang et al., "Range Loss for Deep Face Recognition with Long-Tailed Training Data", ICCV 2017).
 
-https://arxiv.org/abs/1611.08976: a times the sum, over the classes of the batch, of the harmonic mean of their k
-largest squared distances, plus b times [m - D]_+ with the smallest squared distance D of two class means of the batch.
-The ELM paper names the second term alone. The margin m is in units of squared distance and so belongs to a net: the
-default of 1 is a choice of ours.
+https://arxiv.org/abs/1611.08976: a times the sum over the classes of the batch of the harmonic mean of their k largest
+squared distances, plus b times [m - D]_+, where D is the smallest squared distance of two class means of the batch. The
+ELM paper mentions only the second term. The margin m is in units of squared distance and depends on the network; the
+default of 1 is a choice of this library.
 Shapes: B = batch, D = embedding dimension, C = classes, P = pairs of rows.
 """
 
 import math
-from typing import Unpack
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.embedding.base import Contract, EmbeddingLoss
+from longtail.embedding.base import EmbeddingLoss
 from longtail.embedding.pairs import other_class, rank_within, same_class, squared_distances
 from longtail.errors import InputError
 
-SMALLEST = 1e-12  # of a squared distance, whose inverse is taken
+SMALLEST = 1e-12
+"""Lower bound of a squared distance before it is inverted."""
 
 
 class RangeLoss(EmbeddingLoss):
-    """Narrows the widest pairs of each class, and parts the two nearest class means; one value for a whole batch.
+    """Loss that shrinks the largest distances within classes and separates the two nearest class means.
+
+    All examples of a batch have the value of the batch.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        embedding_dim: D, or None for any.
-        num_ranges: k, how many of the largest distances of a class count; a class with fewer pairs counts those.
-        margin: m, squared distance that two class means shall have.
-        intra_scale: a, of the first term.
-        inter_scale: b, of the second; both are multiplied by `weight`.
-        contract: `weight` and `ignore_index`, see `EmbeddingLoss`.
+        class_counts: Training images per class, shape (C,).
+        embedding_dim: Embedding dimension, D, or None for any.
+        num_ranges: Number of largest distances of a class that count, k. Default: 2. A class with fewer pairs counts
+            all of them.
+        margin: Squared distance that two class means should have, m. Default: 1.
+        intra_scale: Factor of the first term, a. Default: 1.
+        inter_scale: Factor of the second term, b. Default: 1. Both terms are multiplied by `weight`.
+        weight: Factor of the loss, see `EmbeddingLoss`.
+        ignore_index: Label of the rows to ignore, see `EmbeddingLoss`.
 
     Raises:
-        InputError: if an option is out of its range.
+        InputError: If an option is out of range.
 
     Example:
         >>> range_loss = RangeLoss([5, 5], margin=10.0, weight=1.0)
         >>> range_loss(torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 0, 0, 1]))
         tensor(7.6000)
 
-        The distances in class 0 are 4, 1 and 1, the harmonic mean of the two largest is 2 / (1/4 + 1/1) = 1.6, and the
-        means, 1 and 3, are 4 apart: 10 - 4.
+        The squared distances in class 0 are 4, 1 and 1, and the harmonic mean of the two largest is
+        2 / (1/4 + 1/1) = 1.6. The squared distance of the means, 1 and 3, is 4: 10 - 4.
     """
 
     def __init__(
@@ -55,33 +59,34 @@ class RangeLoss(EmbeddingLoss):
         margin: float = 1.0,
         intra_scale: float = 1.0,
         inter_scale: float = 1.0,
-        **contract: Unpack[Contract],
+        weight: float = 0.01,
+        ignore_index: int = -100,
     ) -> None:
-        super().__init__(class_counts, embedding_dim, **contract)
+        super().__init__(class_counts, embedding_dim, weight=weight, ignore_index=ignore_index)
         if not isinstance(num_ranges, int) or num_ranges < 1:
-            raise InputError(f"num_ranges must be a whole number, at least 1 (2 in the paper), not {num_ranges}")
+            raise InputError(f"`num_ranges` must be an integer >= 1 (2 in the paper), got {num_ranges}")
         if not all(0 <= value < math.inf for value in (margin, intra_scale, inter_scale)):
             raise InputError(
-                "margin, intra_scale and inter_scale must be finite and >= 0, "
-                f"not {margin}, {intra_scale} and {inter_scale}"
+                "`margin`, `intra_scale` and `inter_scale` must be finite and >= 0, "
+                f"got {margin}, {intra_scale} and {inter_scale}"
             )
         self.num_ranges, self.margin = num_ranges, margin
         self.intra_scale, self.inter_scale = intra_scale, inter_scale
 
     def per_example(self, embeddings_BD: Tensor, targets_B: Tensor, *extra: Tensor) -> Tensor:
-        """The value of the batch, shape (B,)."""
+        """Compute the value of the batch, shape (B,)."""
         intra = harmonic_ranges(squared_distances(embeddings_BD, embeddings_BD), targets_B, self.num_ranges)
         inter = F.relu(self.margin - nearest_means(embeddings_BD, targets_B))
         return (self.intra_scale * intra + self.inter_scale * inter).expand(len(targets_B))
 
 
 def harmonic_ranges(distances_BB: Tensor, targets_B: Tensor, num_ranges: int) -> Tensor:
-    """Sum over the classes of the harmonic mean of the largest distances of each: a scalar.
+    """Sum the harmonic mean of the largest distances over the classes: a scalar.
 
     Args:
-        distances_BB: of all pairs of rows.
-        targets_B: labels, shape (B,); a row with a negative one is left out.
-        num_ranges: how many distances of a class count.
+        distances_BB: Squared distances of all pairs of rows.
+        targets_B: Labels, shape (B,). Rows with a negative label are ignored.
+        num_ranges: Number of distances of a class that count.
 
     Example:
         >>> harmonic_ranges(torch.tensor([[0.0, 3.0], [3.0, 0.0]]), torch.tensor([1, 1]), 2)
@@ -95,13 +100,13 @@ def harmonic_ranges(distances_BB: Tensor, targets_B: Tensor, num_ranges: int) ->
     chosen_P = falling_P[order_P]
     counts_P = (rank_P < num_ranges) & valid_P[chosen_P]
     inverse_P = torch.where(counts_P, 1 / distances_P[chosen_P].clamp(min=SMALLEST), 0.0)
-    sums_P = torch.zeros_like(inverse_P).index_add(0, starts_P, inverse_P)  # of a class: where its pairs begin
+    sums_P = torch.zeros_like(inverse_P).index_add(0, starts_P, inverse_P)  # at the first pair of a class
     numbers_P = torch.zeros_like(sums_P).index_add(0, starts_P, counts_P.to(sums_P.dtype))
     return torch.where(numbers_P > 0, numbers_P / torch.where(numbers_P > 0, sums_P, 1.0), 0.0).sum()
 
 
 def nearest_means(embeddings_BD: Tensor, targets_B: Tensor) -> Tensor:
-    """Smallest squared distance of two class means of the batch, a scalar; infinite where there is one class.
+    """Compute the smallest squared distance of two class means of the batch: a scalar, infinite for a single class.
 
     Example:
         >>> nearest_means(torch.tensor([[0.0], [2.0], [4.0]]), torch.tensor([0, 0, 1]))

@@ -1,19 +1,20 @@
-"""Spread-out regulariser (Zhang et al., "Learning Spread-out Local Feature Descriptors", ICCV 2017).
+"""Spread-out regularizer (Zhang et al., "Learning Spread-out Local Feature Descriptors", ICCV 2017).
 
-https://arxiv.org/abs/1708.06320: M_1^2 + [M_2 - 1/d]_+ with the mean M_1 of u^T u' over pairs of unit embeddings, and
-the mean M_2 of its square: 0 and 1/d for points spread evenly over the sphere. Their pairs are non-matching ones.
-Appendix D of the ELM paper, Eqs. 7 to 9, writes all pairs x != x', those of one class included: `pairs="all"`.
+https://arxiv.org/abs/1708.06320: M_1^2 + [M_2 - 1/d]_+, where M_1 is the mean of u^T u' over pairs of unit embeddings
+and M_2 the mean of its square. For points spread evenly over the sphere they are 0 and 1/d. The paper uses pairs of
+different classes. Appendix D of the ELM paper, Eqs. 7 to 9, uses all pairs x != x', including those of one class:
+`pairs="all"`.
 Shapes: B = batch, D = embedding dimension, C = classes.
 """
 
-from typing import Literal, Unpack, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.embedding.base import Contract, EmbeddingLoss
+from longtail.embedding.base import EmbeddingLoss
 from longtail.embedding.pairs import other_class, unit
 from longtail.errors import unknown_name
 
@@ -21,16 +22,19 @@ Pairs = Literal["other-class", "all"]
 
 
 class SpreadOutLoss(EmbeddingLoss):
-    """Spreads the directions of the embeddings over the sphere; every example of a batch has the batch's value.
+    """Regularizer that spreads the directions of the embeddings over the sphere.
+
+    All examples of a batch have the value of the batch.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        embedding_dim: D, or None for any.
-        pairs: "other-class", or "all".
-        contract: `weight` and `ignore_index`, see `EmbeddingLoss`.
+        class_counts: Training images per class, shape (C,).
+        embedding_dim: Embedding dimension, D, or None for any.
+        pairs: Pairs of examples: "other-class" (default), or "all" to include pairs of one class.
+        weight: Factor of the loss, see `EmbeddingLoss`.
+        ignore_index: Label of the rows to ignore, see `EmbeddingLoss`.
 
     Raises:
-        InputError: for other pairs.
+        InputError: If `pairs` is unknown.
 
     Example:
         >>> spread = SpreadOutLoss([5, 5], weight=1.0)
@@ -44,15 +48,16 @@ class SpreadOutLoss(EmbeddingLoss):
         embedding_dim: int | None = None,
         *,
         pairs: Pairs = "other-class",
-        **contract: Unpack[Contract],
+        weight: float = 0.01,
+        ignore_index: int = -100,
     ) -> None:
-        super().__init__(class_counts, embedding_dim, **contract)
+        super().__init__(class_counts, embedding_dim, weight=weight, ignore_index=ignore_index)
         if pairs not in get_args(Pairs):
             raise unknown_name("kind of pairs", pairs, get_args(Pairs))
         self.pairs = pairs
 
     def per_example(self, embeddings_BD: Tensor, targets_B: Tensor, *extra: Tensor) -> Tensor:
-        """The value of the batch, shape (B,)."""
+        """Compute the value of the batch, shape (B,)."""
         unit_BD = unit(embeddings_BD)
         cosines_BB = unit_BD @ unit_BD.T
         if self.pairs == "all":

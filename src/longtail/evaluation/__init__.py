@@ -1,23 +1,36 @@
-"""From logits to every number of a result."""
+"""Scores of a classifier on long-tailed data, from logits or predicted labels."""
 
 from longtail.evaluation.bootstrap import Difference, paired_bootstrap
 from longtail.evaluation.calibration import Reliability, brier_score, confidences, reliability, reliability_by_group
 from longtail.evaluation.geometry import (
     Compactness,
     class_centroids,
+    class_means,
     compactness,
+    empirical_cdf,
     largest_norm,
+    logit_margins,
     max_intra_class_distances,
     mean_intra_class_distances,
     nearest_centroid_distances,
 )
-from longtail.evaluation.margins import class_means, empirical_cdf, logit_margins
 from longtail.evaluation.metrics import confusion_matrix, shot_groups
-from longtail.evaluation.predictions import Predictions, read_predictions, save_predictions
-from longtail.evaluation.priors import adjust_to_prior, example_weights, long_tailed_prior
-from longtail.evaluation.result_file import group_options, read_result
-from longtail.evaluation.scores import Scores, evaluate_logits, evaluate_predictions
-from longtail.evaluation.training_counts import read_training_counts
+from longtail.evaluation.predictions import (
+    Predictions,
+    group_options,
+    read_predictions,
+    read_result,
+    save_predictions,
+)
+from longtail.evaluation.reading import read_training_counts
+from longtail.evaluation.scores import (
+    Scores,
+    adjust_to_prior,
+    evaluate_logits,
+    evaluate_predictions,
+    example_weights,
+    long_tailed_prior,
+)
 
 __all__ = [
     "Compactness",

@@ -1,7 +1,8 @@
-"""Does a confidence of 80 % mean being right 80 % of the time? Overall, and for rare classes apart.
+"""Calibration: agreement of confidence and accuracy, overall and by group of classes.
 
 Expected calibration error and reliability diagrams: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
-https://arxiv.org/abs/1706.04599. Brier score: Brier, 1950, over all classes.
+https://arxiv.org/abs/1706.04599. Brier score: Brier, "Verification of Forecasts Expressed in Terms of Probability",
+Monthly Weather Review 1950, summed over classes.
 
 Shapes: N = examples, C = classes, K = bins.
 """
@@ -17,12 +18,12 @@ from longtail.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """Examples binned by confidence: what a reliability diagram draws. Three tensors of shape (K,), float64.
+    """Examples binned by confidence, as in a reliability diagram. Three tensors of shape (K,), float64.
 
     Args:
-        confidence: mean confidence of each bin, in percent; NaN where the bin is empty.
-        accuracy: share of its examples that were recognised, in percent; NaN where the bin is empty.
-        count: its examples, each counted with its weight.
+        confidence: Mean confidence of each bin, in percent; NaN for an empty bin.
+        accuracy: Accuracy of each bin, in percent; NaN for an empty bin.
+        count: Sum of the weights of the examples in each bin.
     """
 
     confidence: Tensor
@@ -31,10 +32,7 @@ class Reliability:
 
     @property
     def ece(self) -> float | None:
-        """Expected calibration error, in percent: mean gap of accuracy and confidence, bins weighing as they count.
-
-        None where there is no example.
-        """
+        """Expected calibration error in percent: mean gap of accuracy and confidence; None without examples."""
         total = self.count.sum()
         if total == 0:
             return None
@@ -43,10 +41,13 @@ class Reliability:
 
 
 def confidences(logits_NC: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability of the predicted class, and which class it is.
+    """Compute the predicted class and its probability.
+
+    Args:
+        logits_NC: Logits, any float type and device, shape (N, C).
 
     Returns:
-        Confidences in [0, 1] (float64) and predicted labels (int64), each of shape (N,) and on the CPU.
+        Confidences in [0, 1] (float64) and predicted labels (int64), each of shape (N,), on the CPU.
 
     Example:
         >>> confidences(torch.tensor([[0.0, 0.0], [-1.0, 1.0]]))
@@ -55,7 +56,7 @@ def confidences(logits_NC: Tensor) -> tuple[Tensor, Tensor]:
     logits_NC = _at_least_float32(logits_NC)
     top_N, predicted_N = logits_NC.max(1)
     confidence_N = (top_N - logits_NC.logsumexp(1)).double().exp()
-    # on the CPU from here: weighted counting is not deterministic on an accelerator
+    # on the CPU, because weighted counting is not deterministic on an accelerator
     return confidence_N.cpu(), predicted_N.cpu()
 
 
@@ -69,24 +70,24 @@ def reliability(
     """Bin examples by confidence, in bins of equal width.
 
     Args:
-        confidence_N: in [0, 1].
-        correct_N: whether the prediction was right; bool.
-        bins: how many.
-        weights_N: how much each example counts; None counts each once.
+        confidence_N: Confidence of each example in [0, 1], shape (N,).
+        correct_N: Whether each prediction is correct, bool, shape (N,).
+        bins: Number of bins K; default 15.
+        weights_N: Weight of each example, shape (N,). None (default) weights them equally.
 
     Raises:
-        InputError: if `bins` is not positive.
+        InputError: If `bins` is not positive.
 
     Example:
         >>> reliability(torch.tensor([0.875, 0.875, 0.625]), torch.tensor([True, False, True])).ece
         37.5
     """
     if bins < 1:
-        raise InputError(f"calibration needs at least one bin, not {bins}")
+        raise InputError(f"`bins` must be >= 1, got {bins}")
     confidence_N = confidence_N.double()
     weights_N = torch.ones_like(confidence_N) if weights_N is None else weights_N.double()
     edges = torch.arange(1, bins, dtype=torch.float64) / bins
-    bin_N = torch.bucketize(confidence_N, edges)  # a bin holds its upper edge, not its lower
+    bin_N = torch.bucketize(confidence_N, edges)  # a bin includes its upper edge, not its lower edge
     count_K = torch.bincount(bin_N, weights_N, minlength=bins)
     return Reliability(
         confidence=100 * torch.bincount(bin_N, weights_N * confidence_N, minlength=bins) / count_K,
@@ -104,15 +105,15 @@ def reliability_by_group(
     bins: int = 15,
     weights_N: Tensor | None = None,
 ) -> dict[str, Reliability]:
-    """`reliability` of all examples ("all"), and of those whose true class is in each group.
+    """Compute `reliability` of all examples ("all") and of the examples of each group of true classes.
 
     Args:
-        confidence_N: in [0, 1].
-        correct_N: whether the prediction was right; bool.
-        targets_N: true labels.
-        groups: masks of shape (C,), as `shot_groups` gives them.
-        bins: how many.
-        weights_N: how much each example counts; None counts each once.
+        confidence_N: Confidence of each example in [0, 1], shape (N,).
+        correct_N: Whether each prediction is correct, bool, shape (N,).
+        targets_N: True labels in [0, C), shape (N,).
+        groups: Masks of shape (C,) by name, as returned by `shot_groups`.
+        bins: Number of bins K; default 15.
+        weights_N: Weight of each example, shape (N,). None (default) weights them equally.
 
     Example:
         >>> groups = {"many": torch.tensor([True, False]), "few": torch.tensor([False, True])}
@@ -131,12 +132,12 @@ def reliability_by_group(
 
 
 def brier_score(logits_NC: Tensor, targets_N: Tensor, weights_N: Tensor | None = None) -> float:
-    """Mean squared distance of the probabilities from the one-hot target, summed over classes: 0 (best) to 2.
+    """Compute the mean squared distance of probabilities and one-hot targets, summed over classes: 0 (best) to 2.
 
     Args:
-        logits_NC: as for `evaluate_logits`.
-        targets_N: labels in [0, C).
-        weights_N: how much each example counts; None counts each once.
+        logits_NC: Logits, any float type and device, shape (N, C).
+        targets_N: Labels in [0, C), shape (N,).
+        weights_N: Weight of each example, shape (N,). None (default) weights them equally.
 
     Example:
         >>> round(brier_score(torch.zeros(3, 2), torch.tensor([0, 1, 1])), 4)
@@ -144,7 +145,7 @@ def brier_score(logits_NC: Tensor, targets_N: Tensor, weights_N: Tensor | None =
     """
     logits_NC = _at_least_float32(logits_NC)
     log_total_N = logits_NC.logsumexp(1)
-    # sum of p^2 without holding the probabilities
+    # sum of squared probabilities without storing the probabilities
     squares_N = ((2 * logits_NC).logsumexp(1) - 2 * log_total_N).double().exp()
     own_logit_N = logits_NC.gather(1, targets_N.to(logits_NC.device)[:, None])[:, 0]
     score_N = (squares_N - 2 * (own_logit_N - log_total_N).double().exp() + 1).cpu()

@@ -1,8 +1,9 @@
-"""How tight the classes lie in the space of the embeddings, and how far apart.
+"""Geometry of embeddings and logits: intra-class distances, compactness and logit margins.
 
-d_max(x) = max over x+ of ||Phi(x) - Phi(x+)|| / max over all x' of ||Phi(x')||, with x+ of the class of x: Figure 4 of
-"ELM: Embedding and Logit Margins for Long-Tail Learning" (2022). A regulariser that shrinks the whole space shrinks
-every distance, so `compactness` also gives the ratio of distances within a class to that of its nearest neighbour.
+Figures 3, 4 and 6 of Jitkrittum et al., "ELM: Embedding and Logit Margins for Long-Tail Learning", 2022,
+https://arxiv.org/abs/2204.13208. Relative distance: d_max(x) = max over x+ of |Phi(x) - Phi(x+)| / max over x' of
+|Phi(x')|, where x+ has the class of x. Logit margin: gamma = f_y - max_{j != y} f_j on raw logits. A regularizer that
+shrinks the whole space shrinks every distance, so `compactness` also returns a scale-free ratio.
 
 Shapes: N = examples, D = embedding dimension, C = classes, M = examples of one class.
 """
@@ -14,20 +15,19 @@ import torch
 from torch import Tensor
 
 from longtail.errors import InputError
-from longtail.evaluation.margins import class_means
 
 BLOCK = 2**22
-"""Most distances in memory at a time, 32 MB of them."""
+"""Maximum number of distances in memory at a time (32 MB)."""
 
 
 class Compactness(NamedTuple):
-    """Means over the classes of a group; None where no class has the value.
+    """Compactness of the classes of a group; each value is a mean over classes, None if no class has the value.
 
-    Args:
-        max_distance: from an example to the farthest of its class, over the examples of a class.
-        mean_distance: of the pairs of a class.
-        centroid_distance: from the centroid of a class to the nearest other one.
-        ratio: of the mean distance of a class to that of its centroid: the smaller, the more compact.
+    Attributes:
+        max_distance: Distance from an example to the farthest one of its class, averaged over the class.
+        mean_distance: Mean distance of two examples of a class.
+        centroid_distance: Distance from the centroid of a class to the nearest other centroid.
+        ratio: Mean distance over centroid distance; smaller is more compact.
     """
 
     max_distance: float | None
@@ -37,18 +37,18 @@ class Compactness(NamedTuple):
 
 
 def max_intra_class_distances(embeddings_ND: Tensor, targets_N: Tensor, *, relative: bool = True) -> Tensor:
-    """Distance from each example to the farthest one of its class.
+    """Compute the distance from each example to the farthest one of its class.
 
     Args:
-        embeddings_ND: shape (N, D), any float type; computed in float64.
-        targets_N: labels in [0, C).
-        relative: divide by the largest norm of all embeddings, as the ELM paper does.
+        embeddings_ND: Embeddings, shape (N, D), any float type; computed in float64.
+        targets_N: Labels in [0, C), shape (N,).
+        relative: Whether to divide by the largest norm of all embeddings, as in the ELM paper.
 
     Returns:
-        Shape (N,), float64, on the CPU; NaN for the only example of its class.
+        Distances, shape (N,), float64, on the CPU; NaN for the only example of a class.
 
     Raises:
-        InputError: if there is no example, or the shapes do not fit.
+        InputError: If there is no example, or the shapes do not fit.
 
     Example:
         >>> embeddings = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 10.0]])
@@ -63,12 +63,12 @@ def max_intra_class_distances(embeddings_ND: Tensor, targets_N: Tensor, *, relat
 
 
 def mean_intra_class_distances(embeddings_ND: Tensor, targets_N: Tensor, num_classes: int) -> Tensor:
-    """Mean distance of the pairs of each class, shape (C,), float64; NaN where it has no pair.
+    """Compute the mean distance of two examples of each class, shape (C,), float64; NaN for fewer than two examples.
 
     Args:
-        embeddings_ND: shape (N, D), any float type.
-        targets_N: labels in [0, C).
-        num_classes: C.
+        embeddings_ND: Embeddings, shape (N, D), any float type.
+        targets_N: Labels in [0, C), shape (N,).
+        num_classes: Number of classes C.
 
     Example:
         >>> mean_intra_class_distances(torch.tensor([[0.0], [1.0], [2.0], [9.0]]), torch.tensor([0, 0, 0, 1]), 2)
@@ -82,7 +82,12 @@ def mean_intra_class_distances(embeddings_ND: Tensor, targets_N: Tensor, num_cla
 
 
 def class_centroids(embeddings_ND: Tensor, targets_N: Tensor, num_classes: int) -> Tensor:
-    """Mean embedding of each class, shape (C, D), float64; NaN where it has no example.
+    """Compute the mean embedding of each class, shape (C, D), float64; NaN for a class without an example.
+
+    Args:
+        embeddings_ND: Embeddings, shape (N, D), any float type.
+        targets_N: Labels in [0, C), shape (N,).
+        num_classes: Number of classes C.
 
     Example:
         >>> class_centroids(torch.tensor([[0.0], [2.0]]), torch.tensor([1, 1]), 2).flatten()
@@ -94,10 +99,10 @@ def class_centroids(embeddings_ND: Tensor, targets_N: Tensor, num_classes: int) 
 
 
 def nearest_centroid_distances(centroids_CD: Tensor) -> Tensor:
-    """Distance from each centroid to the nearest other one, shape (C,); NaN where there is none.
+    """Compute the distance from each centroid to the nearest other one, shape (C,); NaN if there is none.
 
     Args:
-        centroids_CD: from `class_centroids`; a class whose row is NaN is nobody's neighbour.
+        centroids_CD: Centroids of `class_centroids`, shape (C, D). Rows of NaN are ignored.
 
     Example:
         >>> nearest_centroid_distances(torch.tensor([[0.0], [1.0], [torch.nan], [5.0]]))
@@ -110,7 +115,7 @@ def nearest_centroid_distances(centroids_CD: Tensor) -> Tensor:
     others_KD = centroids_CD[present_K]
     for start, rows in _pieces(len(present_K)):
         distances = torch.cdist(others_KD[rows], others_KD)
-        distances.diagonal(start).fill_(torch.inf)  # of a centroid to itself
+        distances.diagonal(start).fill_(torch.inf)  # exclude the distance of a centroid to itself
         nearest_C[present_K[rows]] = distances.amin(dim=1)
     return nearest_C
 
@@ -118,17 +123,17 @@ def nearest_centroid_distances(centroids_CD: Tensor) -> Tensor:
 def compactness(
     embeddings_ND: Tensor, targets_N: Tensor, groups: Mapping[str, Tensor], *, relative: bool = False
 ) -> dict[str, Compactness]:
-    """How compact the classes of each group are; every class of a group counts the same.
+    """Compute the compactness of the classes of each group; each class has the same weight.
 
     Args:
-        embeddings_ND: shape (N, D), any float type.
-        targets_N: labels in [0, C).
-        groups: masks of shape (C,) by name: of `shot_groups`, or of `ClassCounts(...).groups(many_closed=True)`, which
-            are the head, torso and tail of the ELM paper.
-        relative: divide all distances by the largest norm of all embeddings; the ratio stays.
+        embeddings_ND: Embeddings, shape (N, D), any float type.
+        targets_N: Labels in [0, C), shape (N,).
+        groups: Masks of shape (C,) by name, from `shot_groups`, or from `ClassCounts(...).groups(many_closed=True)` for
+            the head, torso and tail of the ELM paper.
+        relative: Whether to divide all distances by the largest norm of all embeddings. The ratio does not change.
 
     Raises:
-        InputError: if there is no example or no group, or the shapes do not fit.
+        InputError: If there is no example or no group, or the shapes do not fit.
 
     Example:
         >>> embeddings, targets = torch.tensor([[0.0], [2.0], [5.0], [6.0]]), torch.tensor([0, 0, 1, 1])
@@ -137,7 +142,7 @@ def compactness(
         Compactness(max_distance=1.0, mean_distance=1.0, centroid_distance=4.5, ratio=0.2222222222222222)
     """
     if not groups:
-        raise InputError("compactness is told by group of classes, and no group was given; see `shot_groups`")
+        raise InputError("`groups` must have at least one group of classes, got none; see `shot_groups`")
     num_classes = len(next(iter(groups.values())))
     scale = largest_norm(embeddings_ND) if relative else 1.0
     farthest_N = max_intra_class_distances(embeddings_ND, targets_N, relative=False)
@@ -149,7 +154,10 @@ def compactness(
 
 
 def largest_norm(embeddings_ND: Tensor) -> float:
-    """Largest length of an embedding: the unit of relative distances.
+    """Return the largest norm of the embeddings, the unit of relative distances.
+
+    Args:
+        embeddings_ND: Embeddings, shape (N, D).
 
     Example:
         >>> largest_norm(torch.tensor([[3.0, 4.0], [1.0, 0.0]]))
@@ -158,13 +166,66 @@ def largest_norm(embeddings_ND: Tensor) -> float:
     return float(embeddings_ND.double().norm(dim=1).max())
 
 
+def logit_margins(logits_NC: Tensor, targets_N: Tensor) -> Tensor:
+    """Compute the margin of each example: the logit of its class minus the highest other logit.
+
+    Args:
+        logits_NC: Raw logits without an added prior, shape (N, C).
+        targets_N: Labels in [0, C), shape (N,).
+
+    Returns:
+        Margins, shape (N,), float32, on the CPU; positive for a correct prediction.
+
+    Example:
+        >>> logit_margins(torch.tensor([[3.0, 1.0, 0.0], [3.0, 1.0, 0.0]]), torch.tensor([0, 2]))
+        tensor([ 2., -3.])
+    """
+    targets_N = targets_N.to(logits_NC.device)
+    best_N2, which_N2 = logits_NC.topk(2, dim=1)
+    rival_N = torch.where(which_N2[:, 0] == targets_N, best_N2[:, 1], best_N2[:, 0])
+    return (logits_NC.gather(1, targets_N[:, None])[:, 0] - rival_N).float().cpu()
+
+
+def class_means(values_N: Tensor, targets_N: Tensor, num_classes: int) -> Tensor:
+    """Compute the mean of a value over the examples of each class, shape (C,), float64; NaN for an absent class.
+
+    Args:
+        values_N: One value per example, e.g. a margin, shape (N,).
+        targets_N: Labels in [0, C), shape (N,).
+        num_classes: Number of classes C.
+
+    Example:
+        >>> class_means(torch.tensor([2.0, -3.0, 4.0]), torch.tensor([0, 2, 0]), 3)
+        tensor([ 3., nan, -3.], dtype=torch.float64)
+    """
+    sums_C = torch.bincount(targets_N, values_N.double(), minlength=num_classes)
+    return sums_C / torch.bincount(targets_N, minlength=num_classes)
+
+
+def empirical_cdf(values_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the empirical cumulative distribution function of values.
+
+    Args:
+        values_N: Values, shape (N,).
+
+    Returns:
+        The sorted values, and for each the share in (0, 1] of values that are not larger, each of shape (N,).
+
+    Example:
+        >>> empirical_cdf(torch.tensor([2.0, -3.0]))
+        (tensor([-3.,  2.]), tensor([0.5000, 1.0000]))
+    """
+    ordered_N = values_N.sort().values
+    return ordered_N, torch.arange(1, len(ordered_N) + 1) / len(ordered_N)
+
+
 def _mean(values: Tensor) -> float | None:
     present = values[~values.isnan()]
     return float(present.mean()) if len(present) else None
 
 
 def _blocks(embeddings_ND: Tensor, targets_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Some rows (on the CPU), and their distances to all of their class (0 to themselves), class by class."""
+    """Yield row indices (on the CPU) and their distances to all examples of their class, 0 to themselves."""
     counts = torch.bincount(targets_N).tolist()
     for members_M in torch.split(targets_N.argsort(stable=True), counts):
         if len(members_M) < 2:
@@ -177,7 +238,7 @@ def _blocks(embeddings_ND: Tensor, targets_N: Tensor) -> Iterator[tuple[Tensor, 
 
 
 def _pieces(num_rows: int) -> Iterator[tuple[int, slice]]:
-    """Row slices of a square matrix, none with more than `BLOCK` entries, and where each starts."""
+    """Yield row slices of a square matrix with at most `BLOCK` entries each, and their first rows."""
     height = max(1, BLOCK // num_rows)
     for start in range(0, num_rows, height):
         yield start, slice(start, start + height)
@@ -186,7 +247,7 @@ def _pieces(num_rows: int) -> Iterator[tuple[int, slice]]:
 def _checked(embeddings_ND: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     if embeddings_ND.ndim != 2 or len(embeddings_ND) == 0 or targets_N.shape != embeddings_ND.shape[:1]:
         raise InputError(
-            "the geometry needs embeddings of shape (N, D), N >= 1, and as many labels, "
-            f"not shapes {tuple(embeddings_ND.shape)} and {tuple(targets_N.shape)}"
+            "embeddings must have shape (N, D) with N >= 1, and labels shape (N,), got "
+            f"{tuple(embeddings_ND.shape)} and {tuple(targets_N.shape)}"
         )
     return embeddings_ND.detach().double(), targets_N.to(embeddings_ND.device)

@@ -1,8 +1,8 @@
-"""From predicted and true labels to every score that needs no confidence.
+"""Scores of predicted labels, without confidences.
 
-All scores but one follow from three numbers per class (`Tally`): so an example may count with any weight, and the 8,142
-classes of iNaturalist cost no matrix of 8,142 x 8,142. Values are in percent, and agree with scikit-learn's, which has
-no weights for NMI and builds that matrix.
+All scores except NMI are functions of three numbers per class (`Tally`). Examples may therefore have weights, and the
+8,142 classes of iNaturalist need no matrix of 8,142 x 8,142. Values are in percent and agree with scikit-learn, which
+has no weights for NMI and builds that matrix.
 
 Shapes: N = examples, C = classes.
 """
@@ -17,17 +17,17 @@ from longtail.errors import unknown_name
 
 Groups = Literal["fixed", "quantile"]
 
-# below this share a variance is rounding error: all targets, or all predictions, are of one class
+# a variance below this is rounding error: all targets, or all predictions, are of one class
 _NO_VARIANCE = 1e-12
 
 
 class Tally(NamedTuple):
-    """Examples per class, each counted with its weight; three tensors of shape (C,), float64.
+    """Weighted number of examples per class; three tensors of shape (C,), float64.
 
-    Args:
-        hits: examples of the class that were predicted as it.
-        actual: examples of the class.
-        predicted: examples predicted as the class.
+    Attributes:
+        hits: Examples of the class that are predicted as the class.
+        actual: Examples of the class.
+        predicted: Examples predicted as the class.
     """
 
     hits: Tensor
@@ -39,10 +39,10 @@ def tally(predicted_N: Tensor, targets_N: Tensor, num_classes: int, weights_N: T
     """Count hits, targets and predictions of each class.
 
     Args:
-        predicted_N: labels in [0, C), on the CPU.
-        targets_N: labels in [0, C), on the CPU.
-        num_classes: C.
-        weights_N: how much each example counts; None counts each once.
+        predicted_N: Predicted labels in [0, C), shape (N,), on the CPU.
+        targets_N: True labels in [0, C), shape (N,), on the CPU.
+        num_classes: Number of classes C.
+        weights_N: Weight of each example, shape (N,). None (default) weights them equally.
 
     Example:
         >>> tally(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2).hits
@@ -57,7 +57,10 @@ def tally(predicted_N: Tensor, targets_N: Tensor, num_classes: int, weights_N: T
 
 
 def per_class_accuracy(counts: Tally) -> Tensor:
-    """Share of each class's examples that were recognised (its recall), shape (C,); NaN where the test has none.
+    """Compute the accuracy (recall) of each class, shape (C,); NaN for a class without a test example.
+
+    Args:
+        counts: Counts of `tally`.
 
     Example:
         >>> per_class_accuracy(tally(torch.tensor([0, 1]), torch.tensor([0, 0]), 2))
@@ -67,23 +70,31 @@ def per_class_accuracy(counts: Tally) -> Tensor:
 
 
 def top1_accuracy(counts: Tally) -> float:
-    """Share of all examples that were recognised."""
+    """Compute the share of correct predictions.
+
+    Args:
+        counts: Counts of `tally`.
+
+    Example:
+        >>> top1_accuracy(tally(torch.tensor([0, 1]), torch.tensor([0, 0]), 2))
+        50.0
+    """
     return 100 * float(counts.hits.sum() / counts.actual.sum())
 
 
 def mean_accuracy(per_class_C: Tensor, members_C: Tensor | None = None) -> float | None:
-    """Mean of the per-class accuracies: of all classes balanced accuracy, of a group's the accuracy of the group.
+    """Compute the mean per-class accuracy: balanced accuracy, or the accuracy of a group of classes.
 
-    Every class counts the same, as in the code most papers use (Kang et al., ICLR 2020, `shot_acc`,
-    https://github.com/facebookresearch/classifier-balancing). On a balanced test it is the share of the group's
-    images that were recognised.
+    Every class has the same weight, as in the code that most papers use (Kang et al., ICLR 2020, `shot_acc`,
+    https://github.com/facebookresearch/classifier-balancing). On a class-balanced test set it equals the share of
+    correct predictions of the group.
 
     Args:
-        per_class_C: accuracies; a NaN (no example in the test) is left out.
-        members_C: which classes; None takes all.
+        per_class_C: Accuracy of each class, shape (C,). NaN (no test example) is ignored.
+        members_C: Mask of the group, bool, shape (C,). None (default) takes all classes.
 
     Returns:
-        None where no class of the group is in the test.
+        The mean; None if no class of the group has a test example.
 
     Example:
         >>> mean_accuracy(torch.tensor([80.0, 40.0, torch.nan]))
@@ -95,28 +106,55 @@ def mean_accuracy(per_class_C: Tensor, members_C: Tensor | None = None) -> float
 
 
 def worst_accuracy(per_class_C: Tensor) -> float:
-    """Accuracy of the class that fares worst, among those in the test."""
+    """Return the lowest per-class accuracy.
+
+    Args:
+        per_class_C: Accuracy of each class, shape (C,). NaN (no test example) is ignored.
+
+    Example:
+        >>> worst_accuracy(torch.tensor([80.0, 40.0, torch.nan]))
+        40.0
+    """
     return float(per_class_C[~per_class_C.isnan()].min())
 
 
 def geometric_mean(per_class_C: Tensor) -> float:
-    """Geometric mean of the per-class accuracies (G-mean): 0 as soon as one class is never recognised."""
+    """Compute the geometric mean of the per-class accuracies (G-mean): 0 if the accuracy of any class is 0.
+
+    Args:
+        per_class_C: Accuracy of each class, shape (C,). NaN (no test example) is ignored.
+
+    Example:
+        >>> round(geometric_mean(torch.tensor([80.0, 20.0])), 4)
+        40.0
+    """
     return float(per_class_C[~per_class_C.isnan()].log().mean().exp())
 
 
 def macro_f1(counts: Tally) -> float:
-    """Mean F1 of the classes that were in the test or predicted.
+    """Compute the mean F1 over the classes that have a test example or are predicted.
 
-    A class that was predicted and is not in the test counts with an F1 of 0, as in scikit-learn.
+    A class that is predicted but has no test example has an F1 of 0, as in scikit-learn.
+
+    Args:
+        counts: Counts of `tally`.
+
+    Example:
+        >>> round(macro_f1(tally(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 0]), 2)), 2)
+        73.33
     """
     seen_C = counts.actual + counts.predicted
     return 100 * float((2 * counts.hits / seen_C)[seen_C > 0].mean())
 
 
 def matthews_correlation(counts: Tally) -> float:
-    """Matthews correlation of many classes (R_K; Gorodkin, 2004), in [-100, 100].
+    """Compute the multiclass Matthews correlation coefficient, in [-100, 100].
 
-    0 where all targets, or all predictions, are of one class.
+    Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", Computational Biology and
+    Chemistry 2004 (R_K). It is 0 if all targets, or all predictions, are of one class.
+
+    Args:
+        counts: Counts of `tally`.
 
     Example:
         >>> round(matthews_correlation(tally(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 0, 1, 0]), 2)), 2)
@@ -134,9 +172,16 @@ def matthews_correlation(counts: Tally) -> float:
 def normalized_mutual_information(
     predicted_N: Tensor, targets_N: Tensor, num_classes: int, weights_N: Tensor | None = None
 ) -> float:
-    """Mutual information of predicted and true labels over the mean of their entropies (NMI).
+    """Compute the normalized mutual information (NMI): mutual information over the mean of both entropies.
 
-    The one score here that needs the pairs: arguments as of `tally`. 100 where both are of one class.
+    It is 100 if all targets and all predictions are of one class. This score needs the pairs of labels, not only the
+    counts of `tally`.
+
+    Args:
+        predicted_N: Predicted labels in [0, C), shape (N,), on the CPU.
+        targets_N: True labels in [0, C), shape (N,), on the CPU.
+        num_classes: Number of classes C.
+        weights_N: Weight of each example, shape (N,). None (default) weights them equally.
 
     Example:
         >>> normalized_mutual_information(torch.tensor([1, 1, 0]), torch.tensor([0, 0, 1]), 2)
@@ -158,7 +203,12 @@ def _entropy(amounts: Tensor) -> float:
 
 
 def confusion_matrix(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -> Tensor:
-    """How many examples of each class (row) were predicted as each class (column), shape (C, C), int64.
+    """Count the examples of each class (row) predicted as each class (column), shape (C, C), int64.
+
+    Args:
+        predicted_N: Predicted labels in [0, C), shape (N,).
+        targets_N: True labels in [0, C), shape (N,).
+        num_classes: Number of classes C.
 
     Example:
         >>> confusion_matrix(torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), 2)
@@ -170,16 +220,19 @@ def confusion_matrix(predicted_N: Tensor, targets_N: Tensor, num_classes: int) -
 
 
 def shot_groups(class_counts: Countable, many: int = 100, few: int = 20, groups: Groups = "fixed") -> dict[str, Tensor]:
-    """Which classes are "many", "medium" and "few": masks of shape (C,).
+    """Group the classes into "many", "medium" and "few" by their number of training images.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        many: a class with more images than this is "many".
-        few: a class with fewer images than this is "few".
-        groups: "fixed" uses `many` and `few`; "quantile" takes thirds of the classes instead.
+        class_counts: Training images per class, shape (C,).
+        many: A class with more images than this is "many"; default 100.
+        few: A class with fewer images than this is "few"; default 20.
+        groups: "fixed" (default) uses `many` and `few`; "quantile" takes thirds of the classes by rank instead.
+
+    Returns:
+        Masks of shape (C,) by name.
 
     Raises:
-        InputError: for another kind of groups, or if `few` exceeds `many`.
+        InputError: For another kind of groups, or if `few` exceeds `many`.
 
     Example:
         >>> shot_groups([500, 50, 5])["medium"]

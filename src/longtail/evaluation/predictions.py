@@ -1,10 +1,11 @@
-"""Predictions of a test set with all that is needed to judge them; written by every run, read from any tool.
+"""Predictions for a test set, written by every run and read from any tool, and the result file of a run.
 
 Shapes: N = examples, C = classes, D = embedding dimension.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,33 +16,39 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longtail._io import replacing
+from longtail._io import atomic_write
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.evaluation.checks import Array, as_tensor, check_lengths, checked_labels, checked_logits
 from longtail.evaluation.metrics import Groups
-from longtail.evaluation.priors import Prior
-from longtail.evaluation.reading import RawPredictions, read_csv, read_npz
-from longtail.evaluation.scores import Scores, evaluate_logits, evaluate_predictions
-from longtail.evaluation.training_counts import HOW_TO_GIVE_COUNTS, NamedCounts, is_whole_number, read_training_counts
+from longtail.evaluation.reading import (
+    HOW_TO_GIVE_COUNTS,
+    NamedCounts,
+    RawPredictions,
+    is_whole_number,
+    read_csv,
+    read_npz,
+    read_training_counts,
+)
+from longtail.evaluation.scores import Prior, Scores, evaluate_logits, evaluate_predictions
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Predictions:
-    """What a model said about a test set. Tensors are on the CPU.
+    """Predictions for a test set, with everything needed to score them. Tensors are on the CPU.
 
     Args:
-        targets: true labels, int64, shape (N,).
-        class_counts: *training* images per class, int64, shape (C,).
-        logits: float32, shape (N, C); None where only labels are known.
-        predicted: int64, shape (N,); with logits, the highest one.
-        class_names: C names; without any, the labels.
-        paths: N image paths, where known.
-        embeddings: float32, shape (N, D), where wanted.
+        targets: True labels in [0, C), shape (N,); stored as int64.
+        class_counts: Training (not test) images per class, shape (C,); stored as int64.
+        logits: Logits, shape (N, C); stored as float32. None if only labels are known.
+        predicted: Predicted labels, shape (N,); stored as int64. Computed from the logits if these are given.
+        class_names: C names; by default the labels.
+        paths: N image paths, or None.
+        embeddings: Embeddings, shape (N, D); stored as float32. Optional.
 
     Raises:
-        InputError: for shapes that do not fit, labels out of range, NaN logits, or if not exactly one of logits and
-            predicted labels is given.
+        InputError: If shapes do not fit, a label is out of range, a logit is NaN, or not exactly one of `logits` and
+            `predicted` is given.
 
     Example:
         >>> found = Predictions(torch.tensor([0, 1]), [500, 5], logits=torch.tensor([[2.0, 1.0], [1.0, 0.0]]))
@@ -78,7 +85,7 @@ class Predictions:
             predicted_N = checked_labels(predicted, num_classes, "predicted labels")
             check_lengths(predicted_N, targets_N)
         else:
-            raise InputError("give the logits, or where there are none the predicted labels")
+            raise InputError("exactly one of `logits` and `predicted` must be given; pass the logits if there are any")
         names = tuple(map(str, range(num_classes))) if class_names is None else tuple(class_names)
         _check_length("class_names", names, num_classes, "class")
         _check_length("paths", paths, len(targets_N), "example")
@@ -96,11 +103,18 @@ class Predictions:
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
-        """Number of examples."""
+        """Return the number of examples N."""
         return len(self.targets)
 
     def scores(self, *, many: int = 100, few: int = 20, groups: Groups = "fixed", prior: Prior | None = None) -> Scores:
-        """Judge them: `evaluate_logits`, or without logits `evaluate_predictions`, with their options."""
+        """Compute all scores, with `evaluate_logits`, or `evaluate_predictions` if there are no logits.
+
+        Args:
+            many: A class with more training images than this is "many"; default 100.
+            few: A class with fewer training images than this is "few"; default 20.
+            groups: "fixed" (default) uses `many` and `few`; "quantile" takes thirds of the classes by rank instead.
+            prior: Test prior to score under, shape (C,). None (default) uses the test set as it is.
+        """
         options: dict[str, Any] = {"many": many, "few": few, "groups": groups, "prior": prior}
         if self.logits is None:
             return evaluate_predictions(self.predicted, self.targets, self.class_counts, **options)
@@ -109,19 +123,19 @@ class Predictions:
 
 def _check_length(what: str, values: Sequence[str] | Array | None, length: int, per: str) -> None:
     if values is not None and len(values) != length:
-        raise InputError(f"{what} must have one entry per {per}, {length}, not {len(values)}")
+        raise InputError(f"`{what}` must have one entry per {per}, {length}, got {len(values)}")
 
 
 def save_predictions(path: str | Path, predictions: Predictions) -> None:
-    """Write an NPZ file, whole or not at all; it holds plain arrays only.
+    """Write predictions to an NPZ file of plain arrays, atomically.
 
     Args:
-        path: of the file; one that is there is replaced.
-        predictions: become the arrays logits (or predicted), targets, class_counts, class_names, and where there are
-            any paths and embeddings.
+        path: Path of the file. An existing file is replaced.
+        predictions: Predictions, stored as the arrays logits (or predicted), targets, class_counts, class_names, and
+            paths and embeddings if there are any.
 
     Raises:
-        InputError: where it cannot be written (no such folder, disk full); what stood there before stays.
+        InputError: If the file cannot be written (missing folder, full disk). An existing file is then unchanged.
 
     Example:
         >>> import tempfile
@@ -132,7 +146,7 @@ def save_predictions(path: str | Path, predictions: Predictions) -> None:
         tensor([0, 0])
     """
     try:
-        with replacing(Path(path)) as file:
+        with atomic_write(Path(path)) as file:
             np.savez(file, **_to_arrays(predictions))
     except OSError as error:
         raise InputError(f"cannot write the predictions to {path}: {error}") from error
@@ -154,17 +168,19 @@ def _to_arrays(predictions: Predictions) -> dict[str, Any]:
 
 
 def read_predictions(path: str | Path, counts: str | Path | Countable | None = None) -> Predictions:
-    r"""Read predictions: of a run, or of any other tool.
+    r"""Read the predictions of a run or of another tool.
 
     Args:
-        path: a run's folder; an NPZ file (`logits`, `probabilities` or `predicted`, with `targets`); or a CSV file (a
-            column `target`, and `logit_0`, `logit_1`, ... or `prob_cat`, `prob_dog`, ... or `predicted`). Labels may
-            be numbers from 0 or class names. Where a file has both, logits decide, not predicted labels.
-        counts: *training* images per class, as `read_training_counts` takes them; they go before those of the file.
+        path: Folder of a run; an NPZ file with `targets` and `logits`, `probabilities` or `predicted`; or a CSV file
+            with a column `target` and columns `logit_0`, `logit_1`, ..., or `prob_cat`, `prob_dog`, ..., or
+            `predicted`. Labels are numbers from 0 or class names. If a file has both, logits take precedence over
+            predicted labels.
+        counts: Training (not test) images per class, in any form that `read_training_counts` takes. They take
+            precedence over the counts in the file.
 
     Raises:
-        InputError: for a file that cannot be read or lacks something, naming the array, column or line; if neither
-            the file nor `counts` says how many training images the classes have.
+        InputError: If the file cannot be read or lacks something, naming the array, column or line, or if neither the
+            file nor `counts` has the training images per class.
 
     Example:
         >>> import tempfile
@@ -179,20 +195,21 @@ def read_predictions(path: str | Path, counts: str | Path | Countable | None = N
     if path.is_dir():
         path = path / "predictions.npz"
     if not path.is_file():
-        raise InputError(f"no predictions at {path}; give a run's folder, an NPZ file or a CSV file")
+        raise InputError(f"there are no predictions at {path}; pass the folder of a run, an NPZ file or a CSV file")
     readers = {".npz": read_npz, ".csv": read_csv, ".tsv": read_csv, ".txt": read_csv}
     if path.suffix.lower() not in readers:
-        raise InputError(f"cannot tell what {path} is from its name; it must end in {', '.join(readers)}")
+        raise InputError(f"cannot infer the format of {path} from its name; it must end in {', '.join(readers)}")
     given = None if counts is None else read_training_counts(counts)
     try:
-        return _understood(readers[path.suffix.lower()](path), given)
+        return _matched(readers[path.suffix.lower()](path), given)
     except InputError as error:
         if str(path) in str(error):
             raise
         raise InputError(f"{path}: {error}") from error
 
 
-def _understood(raw: RawPredictions, given: NamedCounts | None) -> Predictions:
+def _matched(raw: RawPredictions, given: NamedCounts | None) -> Predictions:
+    """Match labels to classes and check everything."""
     names, class_counts = _classes(raw, given)
     num_classes = len(class_counts)
     place = raw.place
@@ -215,10 +232,10 @@ def _understood(raw: RawPredictions, given: NamedCounts | None) -> Predictions:
 
 
 def _classes(raw: RawPredictions, given: NamedCounts | None) -> tuple[tuple[str, ...] | None, ClassCounts]:
-    """Names of the classes (None where there are none) and their counts, in the order of the labels."""
+    """Return class names (None if there are none) and class counts, in the order of the labels."""
     if given is None:
         if raw.class_counts is None:
-            raise InputError(f"the file does not say how many training images each class had; {HOW_TO_GIVE_COUNTS}")
+            raise InputError(f"the file has no training images per class; {HOW_TO_GIVE_COUNTS}")
         counts, names = ClassCounts(as_tensor(raw.class_counts, "class_counts")), raw.class_names
     elif given.names is None or raw.class_names is None:
         counts, names = given.counts, raw.class_names or given.names
@@ -233,19 +250,19 @@ def _classes(raw: RawPredictions, given: NamedCounts | None) -> tuple[tuple[str,
 def _reordered(counts: ClassCounts, names: tuple[str, ...], wanted: tuple[str, ...]) -> ClassCounts:
     odd = sorted(set(names) ^ set(wanted))
     if odd:
-        raise InputError(f"the training counts and the predictions do not name the same classes:\n{first_ten(odd)}")
+        raise InputError(f"the training counts and the predictions have different class names:\n{first_ten(odd)}")
     by_name = dict(zip(names, counts.counts.tolist(), strict=True))
     return ClassCounts([by_name[name] for name in wanted])
 
 
 def _labels(values: npt.NDArray[Any], names: tuple[str, ...] | None, place: Callable[[int], str]) -> Array:
-    """Labels as numbers: from names where they are names, from digits otherwise."""
+    """Convert labels that are class names, or digits as text, to integers."""
     if values.dtype.kind != "U":
         return values
     texts = [text.strip() for text in values.ravel().tolist()]
     label_of = {name: label for label, name in enumerate(names or ())}
     if names is not None and len(label_of) < len(names):
-        raise InputError("two classes have the same name, so labels must be numbers")
+        raise InputError("two classes have the same name, so labels must be numbers; rename one, or use numbers")
     if not all(text in label_of for text in texts) and all(map(is_whole_number, texts)):
         return torch.tensor([int(text) for text in texts], dtype=torch.int64)
     for index, text in enumerate(texts):
@@ -253,8 +270,54 @@ def _labels(values: npt.NDArray[Any], names: tuple[str, ...] | None, place: Call
             continue
         if names is None:
             raise InputError(
-                f"{place(index)}: the label {text!r} is no whole number, and nothing names the classes; "
-                "name them with the training images per class (--counts), a CSV file with the columns class,count"
+                f"{place(index)}: the label {text!r} is not an integer, and there are no class names; pass `counts` as "
+                "a CSV file with the columns class,count"
             )
         raise InputError(f"{place(index)}: {unknown_name('class', text, names)}")
     return torch.tensor([label_of[text] for text in texts], dtype=torch.int64)
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Read the `result.json` of a run.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        InputError: If the file does not exist or cannot be read.
+
+    Example:
+        >>> read_result(Path("runs/none/result.json"))
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: there is no result at runs/none/result.json; give the folder of a finished run
+    """
+    if not path.is_file():
+        raise InputError(f"there is no result at {path}; give the folder of a finished run")
+    try:
+        result = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; remove it and resume the run in {path.parent}") from error
+    if not isinstance(result, dict):
+        raise InputError(f"{path} must be a JSON object, got a {type(result).__name__}")
+    return result
+
+
+def group_options(groups: Any) -> dict[str, Any]:
+    """Convert the section "class_groups" of a result to options of `evaluate_logits`.
+
+    Args:
+        groups: The section; None or empty gives no options.
+
+    Raises:
+        InputError: If a key is missing or a value is invalid.
+
+    Example:
+        >>> group_options({"kind": "fixed", "many": 100, "few": 20})
+        {'many': 100, 'few': 20, 'groups': 'fixed'}
+    """
+    groups = groups or {}
+    try:
+        return {"many": int(groups["many"]), "few": int(groups["few"]), "groups": groups["kind"]} if groups else {}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f'"class_groups" of a result must have kind, many and few, got {groups!r}') from error

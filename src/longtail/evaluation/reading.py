@@ -1,11 +1,13 @@
-"""Predictions as files hold them, ours and those of other tools: NPZ arrays, or a CSV table.
+"""Files of predictions (NPZ or CSV) and of training images per class.
 
-Nothing is ever unpickled. Labels stay as the file has them, numbers or names; `predictions.py` makes sense of them.
+Nothing is unpickled. Labels stay as in the file, numbers or names; `longtail.evaluation.predictions` matches them to
+classes.
 
 Shapes: N = examples, C = classes, D = embedding dimension.
 """
 
 import csv
+import json
 import re
 import struct
 import tokenize
@@ -21,39 +23,43 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 from longtail.evaluation.checks import example
-from longtail.evaluation.training_counts import delimiter_of, positions
 
 TARGETS = ("targets", "target", "labels", "label", "true", "y_true")
 PREDICTED = ("predicted", "predictions", "prediction", "y_pred")
 LOGITS = ("logits",)
 PROBABILITIES = ("probabilities", "probs")
 
+HOW_TO_GIVE_COUNTS = (
+    "pass `counts`: a CSV file with the columns class,count, a file with one count per line in label order, a JSON "
+    "list, or a list"
+)
 _NEEDED = (
-    f"it needs the true labels ({', '.join(TARGETS)}) and beside them {{scores}}, or predicted labels "
+    f"it needs the true labels ({', '.join(TARGETS)}) and either {{scores}}, or predicted labels "
     f"({', '.join(PREDICTED)})"
 )
 _BROKEN_NPZ = (
     OSError, ValueError, EOFError, KeyError, SyntaxError, NotImplementedError, RuntimeError, MemoryError, OverflowError,
     zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
-_UNIT_SUM_TOLERANCE = 1e-2  # of probabilities that a tool wrote with few digits
+_UNIT_SUM_TOLERANCE = 1e-2  # for probabilities written with few digits
 
 
 @dataclass(frozen=True, eq=False)
 class RawPredictions:
-    """What a file holds, before labels are matched to classes.
+    """Content of a file of predictions, before labels are matched to classes.
 
     Args:
-        targets: shape (N,), numbers or text.
-        predicted: shape (N,), likewise; not None where `logits` is None.
-        logits: shape (N, C).
-        class_counts: shape (C,).
+        targets: True labels, numbers or text, shape (N,).
+        predicted: Predicted labels, numbers or text, shape (N,). Not None if `logits` is None.
+        logits: Logits, shape (N, C).
+        class_counts: Training images per class, shape (C,).
         class_names: C names.
         paths: N image paths.
-        embeddings: shape (N, D).
-        place: names the example of an index in a message.
+        embeddings: Embeddings, shape (N, D).
+        place: Function from the index of an example to its name in messages.
     """
 
     targets: npt.NDArray[Any]
@@ -67,10 +73,13 @@ class RawPredictions:
 
 
 def read_npz(path: Path) -> RawPredictions:
-    """Read an NPZ file: the arrays of `save_predictions`, or another tool's under the names above.
+    """Read an NPZ file with the arrays of `save_predictions`, or those of another tool under the names above.
+
+    Args:
+        path: Path of the file.
 
     Raises:
-        InputError: for a file that is truncated, holds Python objects or lacks what is needed (naming what it has).
+        InputError: If the file is truncated, has Python objects or lacks an array, listing the arrays it has.
     """
     arrays = _arrays(path)
     needed = _NEEDED.format(scores="logits (N, C), probabilities (N, C)")
@@ -78,7 +87,7 @@ def read_npz(path: Path) -> RawPredictions:
     logits, probabilities = (_pick(path, arrays, names, names[0]) for names in (LOGITS, PROBABILITIES))
     predicted = _pick(path, arrays, PREDICTED, "predicted labels")
     if targets is None or (logits is None and probabilities is None and predicted is None):
-        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; {needed}")
+        raise InputError(f"{path} has the arrays {', '.join(arrays) or '(none)'}; {needed}")
     names, paths = arrays.get("class_names"), arrays.get("paths")
     return RawPredictions(
         targets=targets,
@@ -96,25 +105,28 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         with open(path, "rb") as stream:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} holds one bare array; put it into an NPZ file with numpy.savez(path, ...)")
+                raise InputError(f"{path} is a single array; write an NPZ file with numpy.savez(path, ...)")
             return {name: file[name] for name in file.files}
     except InputError:
         raise
     except _BROKEN_NPZ as error:
-        advice = "it is truncated or no NPZ file; write it again with numpy.savez"
+        advice = "it is truncated or not an NPZ file; write it again with numpy.savez"
         if "allow_pickle" in str(error):
-            advice = "Python objects are never loaded; write texts as numpy.array(names, dtype=str)"
+            advice = "Python objects are never loaded; write text as numpy.array(names, dtype=str)"
         raise InputError(f"cannot read {path}: {error}; {advice}") from error
 
 
 def read_csv(path: Path) -> RawPredictions:
-    """Read a table with a header: a column of true labels, and logits, probabilities or predicted labels.
+    """Read a table with a header, a column of true labels, and logits, probabilities or predicted labels.
 
-    Logits are columns `logit_0`, `logit_1`, ... or `logit_cat`, `logit_dog`, ...; probabilities likewise `prob_...`.
-    Columns may be separated by comma, semicolon or tab; other columns are ignored, except `path`.
+    Logits are columns `logit_0`, `logit_1`, ... or `logit_cat`, `logit_dog`, ...; probabilities are columns `prob_...`.
+    Columns are separated by comma, semicolon or tab. Other columns except `path` are ignored.
+
+    Args:
+        path: Path of the file.
 
     Raises:
-        InputError: naming the columns there are, or the line that cannot be read.
+        InputError: If a column is missing or a line cannot be read, naming the columns or the line.
     """
     header, delimiter = _header(path)
     score_columns, kind = _score_columns(header)
@@ -155,8 +167,21 @@ def _header(path: Path) -> tuple[list[str], str]:
         raise InputError(f"{path} is empty; it must start with a line of column names")
     twice = [name for place, name in enumerate(header) if name in header[:place]]
     if twice:
-        raise InputError(f"{path} has two columns called {twice[0]!r}; rename one")
+        raise InputError(f"{path} has two columns named {twice[0]!r}; rename one")
     return header, delimiter
+
+
+def delimiter_of(header: str) -> str:
+    """Return the most frequent of comma, semicolon and tab in the first line of a table.
+
+    Args:
+        header: First line of the table.
+
+    Example:
+        >>> delimiter_of("class;count")
+        ';'
+    """
+    return max(",;\t", key=header.count)
 
 
 def _score_columns(header: Sequence[str]) -> tuple[list[str], str]:
@@ -168,7 +193,7 @@ def _score_columns(header: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _class_order(classes: list[str]) -> tuple[tuple[str, ...] | None, list[int]]:
-    """Names of the columns' classes (None where they are just the labels), and the order of columns by label."""
+    """Return the class names of the columns (None if they are labels), and the order of the columns by label."""
     labels = positions(classes)
     if labels is None:
         return tuple(classes), list(range(len(classes)))
@@ -183,17 +208,17 @@ def _table(path: Path, header: list[str], delimiter: str, texts: list[str], numb
     try:
         return arrow_csv.read_csv(
             path,
-            # one thread, for only then do the errors tell the row
+            # one thread, because errors name the row only then
             read_options=arrow_csv.ReadOptions(use_threads=False, column_names=header, skip_rows=1),
             parse_options=arrow_csv.ParseOptions(delimiter=delimiter),
             convert_options=arrow_csv.ConvertOptions(column_types=types, include_columns=[*texts, *numbers]),
         )
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"cannot read {path} as a table: {_in_words(str(error), header)}") from error
+        raise InputError(f"cannot read {path} as a table: {_with_names(str(error), header)}") from error
 
 
-def _in_words(message: str, header: list[str]) -> str:
-    """PyArrow's message with the column's name; its rows count from 1, the header among them, as lines do."""
+def _with_names(message: str, header: list[str]) -> str:
+    """Insert the column name into a message of PyArrow, whose rows count from 1 with the header, as lines do."""
     named = re.sub(r"In CSV column #(\d+)", lambda found: f"column {header[int(found[1])]!r}", message)
     return re.sub(r"Row #(\d+)", r"line \1", named)
 
@@ -204,7 +229,7 @@ def _column(table: Any, name: str) -> npt.NDArray[Any]:
 
 
 def _pick(path: Path, found: Mapping[str, Any], names: Sequence[str], what: str) -> Any:
-    """The one entry under any of the names; None where there is none."""
+    """Return the only entry under any of the names; None if there is none."""
     present = [name for name in names if name in found]
     if len(present) > 1:
         raise InputError(f"{path} has {what} twice, as {' and '.join(present)}; keep one of them")
@@ -224,16 +249,122 @@ def _logits(
     if bad_N.any():
         index = int(bad_N.nonzero()[0])
         raise InputError(
-            f"{place(index)}: probabilities must be >= 0 and sum to 1, but these sum to {float(sums_N[index]):g} "
-            f"(lowest {float(values_NC[index].min()):g}); scores of another kind are logits: name them so"
+            f"{place(index)}: probabilities must be >= 0 and sum to 1, got the sum {float(sums_N[index]):g} and the "
+            f"minimum {float(values_NC[index].min()):g}; name other scores logits"
         )
-    # an underflown 0 must not become an infinite margin
+    # a probability that underflowed to 0 must not give an infinite margin
     return values_NC.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 def _numeric(values: npt.NDArray[Any], what: str) -> Tensor:
     if values.dtype.kind not in "fiu":
-        raise InputError(f"{what} must be numbers, not {values.dtype}")
+        raise InputError(f"{what} must be numbers, got {values.dtype}")
     if values.ndim != 2:
-        raise InputError(f"{what} must have shape (N, C), not {values.shape}")
+        raise InputError(f"{what} must have shape (N, C), got {values.shape}")
     return torch.from_numpy(values.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class NamedCounts:
+    """Training images per class, with class names if the source has them.
+
+    Args:
+        counts: C counts, in the order of the labels, or of the source if it has names.
+        names: C names; None if the order determines the class.
+    """
+
+    counts: ClassCounts
+    names: tuple[str, ...] | None = None
+
+
+def read_training_counts(source: str | Path | Countable) -> NamedCounts:
+    """Read the training images per class.
+
+    Args:
+        source: The counts, or the path of a file: two columns class,count (separated by comma, semicolon or tab, with
+            or without a header), one column of counts in the order of the labels, or a JSON list (".json").
+
+    Raises:
+        InputError: If the file cannot be read, or a line is not a count, with its number.
+
+    Example:
+        >>> read_training_counts([500, 50, 5]).counts.imbalance_factor
+        100.0
+    """
+    if not isinstance(source, str | Path):
+        return NamedCounts(ClassCounts(source))
+    path = Path(source)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the class counts in {path}: {error}; {HOW_TO_GIVE_COUNTS}") from error
+    return _counts_from_json(path, text) if path.suffix.lower() == ".json" else _counts_from_table(path, text)
+
+
+def _counts_from_json(path: Path, text: str) -> NamedCounts:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}; it must be a list such as [500, 50, 5]") from error
+    if not isinstance(values, list) or not all(type(value) is int for value in values):
+        raise InputError(f"{path} must be a JSON list of integers, such as [500, 50, 5]")
+    return _named_counts(path, values, None)
+
+
+def _counts_from_table(path: Path, text: str) -> NamedCounts:
+    lines = text.splitlines()
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter_of(lines[0]))) if lines else []
+    except csv.Error as error:
+        raise InputError(f"cannot read {path} as a table: {error}") from error
+    numbered = [(number, [cell.strip() for cell in row]) for number, row in enumerate(rows, 1) if any(row)]
+    if numbered and not is_whole_number(numbered[0][1][-1]):
+        del numbered[0]  # a header
+    widths = {len(row) for _, row in numbered}
+    if not numbered or widths not in ({1}, {2}):
+        raise InputError(f"{path} must have one column (count) or two (class,count) per line, got {sorted(widths)}")
+    for number, row in numbered:
+        if not is_whole_number(row[-1]):
+            raise InputError(f"{path}, line {number}: a count of training images must be an integer, got {row[-1]!r}")
+    counts = [int(row[-1]) for _, row in numbered]
+    return _named_counts(path, counts, [row[0] for _, row in numbered] if widths == {2} else None)
+
+
+def is_whole_number(text: str) -> bool:
+    """Return whether a text consists of digits only and fits 64 bits, as a count or label does.
+
+    Args:
+        text: The text.
+
+    Example:
+        >>> is_whole_number("12"), is_whole_number("1.5"), is_whole_number("cat")
+        (True, False, False)
+    """
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def _named_counts(path: Path, counts: list[int], names: list[str] | None) -> NamedCounts:
+    if names is not None and len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise InputError(f"{path} has class {twice!r} twice; keep one line per class")
+    if names is not None and positions(names) is not None:
+        counts, names = [count for _, count in sorted(zip(map(int, names), counts, strict=True))], None
+    try:
+        return NamedCounts(ClassCounts(counts), None if names is None else tuple(names))
+    except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for more than 64 bits
+        raise InputError(f"{path}: {error}") from error
+
+
+def positions(names: Sequence[Any]) -> list[int] | None:
+    """Return the classes as labels if their names are the numbers 0 to C-1 in any order, otherwise None.
+
+    Args:
+        names: C names.
+
+    Example:
+        >>> positions(["2", "0", "1"]), positions(["1", "2", "3"])
+        ([2, 0, 1], None)
+    """
+    if not all(is_whole_number(name) for name in names) or sorted(map(int, names)) != list(range(len(names))):
+        return None
+    return [int(name) for name in names]

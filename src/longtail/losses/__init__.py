@@ -1,4 +1,4 @@
-"""Losses that know how many training images each class has: `Loss(class_counts)(logits, targets)`."""
+"""Loss functions for class-imbalanced data: `loss = BalancedSoftmax(class_counts)`, then `loss(logits, targets)`."""
 
 from longtail.losses.ala import ALALoss
 from longtail.losses.balanced_sigmoid import BalancedSigmoid

@@ -1,16 +1,17 @@
-"""Balanced sigmoid: Balanced Softmax for several binary decisions (Ren et al., "Balanced Meta-Softmax", NeurIPS 2020).
+"""Balanced sigmoid: Balanced Softmax for multiple binary decisions (Ren et al., "Balanced Meta-Softmax", NeurIPS 2020).
 
-https://arxiv.org/abs/2007.10740 and its supplement: the logit of class j is lowered by
-log((N/K) / n_j * (N - n_j) / (N - N/K)), in other words raised by logit(n_j / N) - logit(1 / K), and the binary
-cross-entropies of the K classes are summed. For detectors the shift is left out where there is only background: less
-pressure on background would make false positives. The authors' code for LVIS
-(`cunjunyu/BalancedMetaSoftmax-InstanceSeg`) counts the images that hold a class, and drops the constant, which is
-`test_rate=0.5`. It starts the bias of the last layer at -log((1 - p) / p) with p = 0.001. At test time the logits are
-used as they are.
+https://arxiv.org/abs/2007.10740 and its supplement. The logit of class j is lowered by
+log((N/K) / n_j * (N - n_j) / (N - N/K)), which is the same as adding logit(n_j / N) - logit(1 / K). The binary
+cross-entropies of the K classes are summed. Rows that contain only background are not shifted: less pressure on
+background would cause false positives in a detector. At test time, use the logits without the shift.
+
+The authors' code for LVIS (`cunjunyu/BalancedMetaSoftmax-InstanceSeg`) counts the images that contain a class and omits
+the constant, which corresponds to `test_rate=0.5`. It initializes the bias of the last layer to -log((1 - p) / p) with
+p = 0.001.
 Shapes: B = batch (rows: images or proposals), C = K = classes.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,24 +19,26 @@ from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError, first_ten
-from longtail.losses.base import Contract, Loss
+from longtail.losses.base import Absent, Loss, Reduction
 
 
 class BalancedSigmoid(Loss):
-    """Sum of the binary cross-entropies of all classes, each logit shifted by how rare its class is.
+    """Sum of the binary cross-entropies of all classes, with each logit shifted by the rarity of its class.
 
-    A row's target may name one class, several (a row of 0 and 1, or weights), or none: then it is background, which is
-    not shifted. Background is a row of zeros, or the label C; the net has C outputs.
+    Use it for multi-label data and detectors. The target of a row may name one class, several (a row of 0 and 1, or
+    weights), or none. A row without a class is background and is not shifted. Background is a row of zeros or the
+    label C; the model has C outputs.
 
     Args:
-        class_counts: training images that hold each class, shape (C,).
-        num_images: training images in all; by default the sum of the counts, for images of one class each.
-        test_rate: share of the rows that are expected to hold a given class where the net is used, in (0, 1); by
-            default 1 / C.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`. The mean is over rows, background included.
+        class_counts: Training images that contain each class, shape (C,).
+        num_images: Total number of training images. Default: the sum of the counts, for single-label data.
+        test_rate: Expected share of test rows that contain a given class, in (0, 1). Default: 1 / C.
+        reduction: Reduction over the batch, see `Loss`. The mean is over all rows, background included.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`) or is in every image, or an option is out of range.
+        InputError: If a class has no training image (see `absent`) or is in every image, or an option is out of range.
 
     Example:
         >>> import torch
@@ -54,25 +57,28 @@ class BalancedSigmoid(Loss):
         *,
         num_images: int | None = None,
         test_rate: float | None = None,
-        **contract: Unpack[Contract],
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
     ) -> None:
-        super().__init__(class_counts, **contract)
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         counts_C = self.counts_C.double()
         total = float(counts_C.sum()) if num_images is None else num_images
         rate = 1 / int((~self.absent_C).sum()) if test_rate is None else test_rate
         if bool((counts_C >= total).any()):
             everywhere = torch.nonzero(counts_C >= total).flatten().tolist()
             raise InputError(
-                f"{len(everywhere)} classes are in every one of the {total:g} images, so that there is nothing to tell "
-                f"apart:\n{first_ten(everywhere)}\nleave them out, or give num_images, the images in all"
+                f"{len(everywhere)} classes are in all of the {total:g} images and cannot be learned:\n"
+                f"{first_ten(everywhere)}\nRemove these classes, or set `num_images` to the total number of images."
             )
         if not 0 < rate < 1:
-            raise InputError(f"test_rate must lie between 0 and 1 (1 / C by default), not {rate}")
+            raise InputError(f"`test_rate` must be in (0, 1) (default: 1 / C), got {rate}")
+        self.num_images, self.test_rate = num_images, test_rate
         shift_C = torch.logit(counts_C / total) - torch.logit(torch.tensor(rate, dtype=torch.float64))
         self.register_buffer("shift_C", shift_C.masked_fill(self.absent_C, 0.0).float(), persistent=False)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each row, shape (B,)."""
+        """Compute the loss of each row, shape (B,)."""
         if targets.ndim == 1:
             classes_C = torch.arange(len(self.counts_C), device=targets.device)
             targets = (targets.unsqueeze(1) == classes_C).to(logits_BC.dtype)

@@ -1,66 +1,64 @@
-"""The contract of every loss: hard or soft targets, reduction, ignored rows, absent classes.
+"""Base class of all losses: hard or soft targets, reduction, ignored rows and absent classes.
 
-A loss is its constants, computed once from the class counts, and `per_example`. Everything else is here.
+A subclass computes its constants once from the class counts and implements `per_example`.
 Shapes: B = batch, C = classes.
 """
 
 from abc import abstractmethod
-from typing import ClassVar, Literal, TypedDict, Unpack, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtail.component import check_options
+from longtail.component import format_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name
 
 Reduction = Literal["mean", "none", "sum"]
 Absent = Literal["error", "mask"]
 
-
-class Contract(TypedDict, total=False):
-    """The options that every loss takes; see `Loss`."""
-
-    reduction: Reduction
-    ignore_index: int
-    absent: Absent
-
-
-# the logit of a masked class: its probability is exactly 0, and 0 * log-probability stays finite
 MASKED = -1e30
+"""Logit of a masked class. Its probability is exactly 0, and 0 times its log-probability is finite."""
 
 
 class Loss(nn.Module):
-    """A loss that knows how many training images each class has. Subclasses implement `per_example`.
+    """Base class of losses that use the number of training images per class. Subclasses implement `per_example`.
+
+    Attributes:
+        uses_embeddings: Whether `per_example` takes the embeddings (B, D) as a third argument.
+        balances: Whether the loss corrects for the class counts. A balanced sampler would then correct a second time.
+        expects_cosines: Whether the logits must be cosine similarities in [-1, 1], which the loss scales.
+        stand_in: Label that replaces the label of an ignored row before `per_example`. A loss that compares the
+            examples of a batch uses C, which is not a class.
 
     Args:
-        class_counts: training images per class, shape (C,); a tensor, a list or `ClassCounts`.
-        reduction: "mean" over the examples that are not ignored, "sum", or "none" for shape (B,).
-        ignore_index: a hard target of this value contributes nothing.
-        absent: what to do about a class with no training image, whose prior has no logarithm: "error" refuses it,
-            "mask" drops it from the softmax, and a target of that class contributes nothing.
+        class_counts: Training images per class, shape (C,); a tensor, a list or `ClassCounts`.
+        reduction: "mean" over the rows that are not ignored, "sum", or "none" for shape (B,).
+        ignore_index: Hard label of the rows to ignore. Such a row contributes 0.
+        absent: Treatment of classes without training images, whose prior has no logarithm. "error" refuses them; "mask"
+            removes them from the softmax and ignores rows with their label.
 
     Raises:
-        InputError: if a class has no training image and `absent` is "error", or an option is unknown.
+        InputError: If a class has no training image and `absent` is "error", or an option is not one of its values.
     """
 
+    uses_embeddings: ClassVar[bool] = False
+    balances: ClassVar[bool] = False
+    expects_cosines: ClassVar[bool] = False
+    stand_in: int = 0
     counts_C: Tensor
     absent_C: Tensor
-    # the label that stands for an ignored one on its way through `per_example`; a loss that compares the examples of a
-    # batch takes C, which is no class
-    stand_in: int = 0
-    # whether `per_example` takes the embeddings (B, D), too, as its third argument
-    uses_embeddings: bool = False
-    # whether it makes up for the class counts by itself, so that a balanced sampler would do so twice
-    balances: ClassVar[bool] = False
-    # whether its logits must be cosines in [-1, 1], which it scales
-    expects_cosines: ClassVar[bool] = False
 
-    def __init__(self, class_counts: Countable, **contract: Unpack[Contract]) -> None:
+    def __init__(
+        self,
+        class_counts: Countable,
+        *,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
+    ) -> None:
         super().__init__()
-        check_options(self, contract, Contract)
-        reduction, absent = contract.get("reduction", "mean"), contract.get("absent", "error")
         if reduction not in get_args(Reduction):
             raise unknown_name("reduction", reduction, get_args(Reduction))
         if absent not in get_args(Absent):
@@ -70,46 +68,54 @@ class Loss(nn.Module):
             missing = torch.nonzero(counts_C == 0).flatten().tolist()
             raise InputError(
                 f"{len(missing)} of {len(counts_C)} classes have no training image:\n{first_ten(missing)}\n"
-                "give them images, leave them out, or pass absent='mask' to drop them from the softmax"
+                "Add images, remove these classes, or pass absent='mask' to drop them from the softmax."
             )
-        self.reduction: Reduction = reduction
-        self.ignore_index = contract.get("ignore_index", -100)
+        self.reduction, self.ignore_index, self.absent = reduction, ignore_index, absent
         self.has_absent = bool((counts_C == 0).any())
         self.register_buffer("counts_C", counts_C.float(), persistent=False)
         self.register_buffer("absent_C", counts_C == 0, persistent=False)
 
     @abstractmethod
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,), from float32 logits and hard (B,) or soft (B, C) targets."""
-
-    def observe(self, targets: Tensor, kept_B: Tensor | None) -> None:
-        """Hook of losses with running statistics: sees the targets of each training batch before its loss is taken.
+        """Compute the loss of each example.
 
         Args:
-            targets: labels of shape (B,), `stand_in` where ignored, or weights over the classes of shape (B, C).
-            kept_B: which labels are not ignored; None with weights.
+            logits_BC: Logits, float32 or float64, shape (B, C).
+            targets: Labels of shape (B,), or class weights of shape (B, C).
+
+        Returns:
+            Losses of shape (B,).
+        """
+
+    def observe(self, targets: Tensor, kept_B: Tensor | None) -> None:
+        """Update running statistics before the loss of a training batch. Does nothing by default.
+
+        Args:
+            targets: Labels of shape (B,), `stand_in` where ignored, or class weights of shape (B, C).
+            kept_B: Mask of the labels that are not ignored, shape (B,); None with class weights.
         """
 
     def set_progress(self, progress: float) -> None:
-        """Hook of losses that change in the course of the training: told before each epoch.
+        """Adapt the loss to the training progress. Called before each epoch; does nothing by default.
 
         Args:
-            progress: share of the training that lies behind, in [0, 1).
+            progress: Completed share of the training, in [0, 1).
         """
 
     def forward(self, logits_BC: Tensor, targets: Tensor, *extra: Tensor) -> Tensor:
-        """Loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
-            logits_BC: shape (B, C), any float type; computed in at least float32, also under autocast.
-            targets: labels of shape (B,), or weights over the classes of shape (B, C).
-            extra: what `per_example` takes beside these: the embeddings, if it `uses_embeddings`.
+            logits_BC: Logits of shape (B, C), any float type. The loss is computed in at least float32, also under
+                autocast.
+            targets: Labels of shape (B,), or class weights of shape (B, C).
+            extra: Further arguments of `per_example`: the embeddings (B, D) of a loss with `uses_embeddings`.
 
         Returns:
-            A scalar, or shape (B,) with `reduction="none"`. Where every label is ignored, the mean is 0.
+            A scalar, or shape (B,) with `reduction="none"`. The mean is 0 if all rows are ignored.
 
         Raises:
-            InputError: if the shapes do not fit each other and the class counts.
+            InputError: If the shapes do not match each other and the class counts.
         """
         self._check_shapes(logits_BC, targets)
         wide_BC = logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float()
@@ -122,28 +128,40 @@ class Loss(nn.Module):
                 targets = targets.masked_fill(self.absent_C, 0.0)
         else:
             kept_B = targets != self.ignore_index
-            if self.has_absent:  # an image of a class that has no training image: there is nothing to learn from it
+            if self.has_absent:  # a class without training images has no logit to learn
                 kept_B = kept_B & ~self.absent_C[torch.where(kept_B, targets, 0)]
             targets = torch.where(kept_B, targets, self.stand_in)
         if self.training:
             self.observe(targets, kept_B)
         return _reduce(self.per_example(wide_BC, targets, *extra), kept_B, self.reduction)
 
+    def extra_repr(self) -> str:
+        """Format the number of classes and the options for `repr`."""
+        return ", ".join(filter(None, [f"num_classes={len(self.counts_C)}", format_options(self, Loss)]))
+
     def _check_shapes(self, logits_BC: Tensor, targets: Tensor) -> None:
         num_classes, given = len(self.counts_C), tuple(logits_BC.shape)
         if logits_BC.ndim != 2 or given[1] != num_classes:
             raise InputError(
-                f"the loss was given counts of {num_classes} classes, so it needs logits of shape (B, {num_classes}), "
-                f"not {given}"
+                f"logits must have shape (B, {num_classes}), since the loss has counts of {num_classes} classes, "
+                f"got {given}"
             )
         if targets.shape not in (given[:1], given):
             raise InputError(
-                f"logits of shape {given} need targets of shape {given[:1]} or {given}, not {tuple(targets.shape)}"
+                f"targets must have shape {given[:1]} or {given} for logits of shape {given}, "
+                f"got {tuple(targets.shape)}"
             )
 
 
 def pick(values_BC: Tensor, targets: Tensor) -> Tensor:
-    """The entry of each row that its target names; of soft targets, the weighted sum. Shape (B,).
+    """Select the value of the target class of each row, or the weighted sum for soft targets.
+
+    Args:
+        values_BC: Values of shape (B, C).
+        targets: Labels of shape (B,), or class weights of shape (B, C).
+
+    Returns:
+        Shape (B,).
 
     Example:
         >>> values = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -156,17 +174,18 @@ def pick(values_BC: Tensor, targets: Tensor) -> Tensor:
 
 
 def cross_entropy(logits_BC: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each example, shape (B,), for hard (B,) or soft (B, C) targets."""
+    """Compute the cross-entropy of each example, shape (B,), for hard (B,) or soft (B, C) targets."""
     return F.cross_entropy(logits_BC, targets, reduction="none")
 
 
 def rival_cross_entropy(own_BC: Tensor, rival_BC: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy in which a class has one logit as the true class and another as a rival of the true class.
+    """Compute cross-entropy with different logits for a class as the true class and as a rival of the true class.
 
     Args:
-        own_BC: logits of the classes where they are true, shape (B, C).
-        rival_BC: logits of the classes where another one is true, shape (B, C).
-        targets: labels (B,), or weights (B, C), for which the loss is the expectation over the classes.
+        own_BC: Logit of each class where it is the true class, shape (B, C).
+        rival_BC: Logit of each class where another class is true, shape (B, C).
+        targets: Labels of shape (B,), or class weights of shape (B, C). With weights, the loss is the expectation over
+            the classes.
 
     Returns:
         Loss of each example, shape (B,).
@@ -185,9 +204,9 @@ def rival_cross_entropy(own_BC: Tensor, rival_BC: Tensor, targets: Tensor) -> Te
 
 
 def logsumexp_of_others(logits_BC: Tensor) -> Tensor:
-    """For each class, the logarithm of the summed exponentials of all *other* classes, shape (B, C).
+    """Compute, for each class, the log-sum-exp of the logits of all *other* classes, shape (B, C).
 
-    Exact also for the leading class, where subtracting from the full sum would cancel.
+    The result is exact also for the largest logit, where subtracting from the full sum would cancel.
 
     Example:
         >>> logsumexp_of_others(torch.tensor([[3.0, 50.0]]))
@@ -206,5 +225,5 @@ def _reduce(losses_B: Tensor, kept_B: Tensor | None, reduction: Reduction) -> Te
         return losses_B
     if reduction == "sum":
         return losses_B.sum()
-    # a rank whose part of the batch is all ignored must not turn the average over the ranks into NaN
+    # clamp: a rank whose rows are all ignored must not make the average over the ranks NaN
     return losses_B.mean() if kept_B is None else losses_B.sum() / kept_B.sum().clamp(min=1)

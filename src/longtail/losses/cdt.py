@@ -1,24 +1,24 @@
 """Class-dependent temperatures (Ye et al., "Identifying and Compensating for Feature Deviation", 2020).
 
-https://arxiv.org/abs/2001.01385: in training the logits are divided by a temperature that is higher for rarer classes;
-at test time they are used as they are.
+https://arxiv.org/abs/2001.01385. In training, the logits are divided by a temperature that is higher for rarer classes.
+At test time, use the logits without the temperatures.
 Shapes: B = batch, C = classes.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 from torch import Tensor
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import Contract, Loss, cross_entropy
+from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
 
 
 def class_temperatures(counts_C: Tensor, gamma: float) -> Tensor:
-    """Temperature (n_max / n) ** gamma of each class, at least 1. Shape (C,).
+    """Return the temperature (n_max / n) ** gamma of each class, at least 1. Shape (C,).
 
     Raises:
-        InputError: if `gamma` is negative.
+        InputError: If `gamma` is negative.
 
     Example:
         >>> import torch
@@ -26,21 +26,23 @@ def class_temperatures(counts_C: Tensor, gamma: float) -> Tensor:
         tensor([1., 4.])
     """
     if not gamma >= 0:
-        raise InputError(f"gamma must be >= 0 (0 gives every class the temperature 1), not {gamma}")
+        raise InputError(f"`gamma` must be >= 0 (0: temperature 1 for all classes), got {gamma}")
     return (counts_C.max() / counts_C.clamp(min=1)) ** gamma
 
 
 class CDTLoss(Loss):
-    """Cross-entropy of `z_c / (n_max / n_c) ** gamma`: rare classes must reach larger logits in training.
+    """Cross-entropy of `z_c / (n_max / n_c) ** gamma`, which requires larger logits for rare classes in training.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        gamma: strength, 0 is plain cross-entropy. The authors search [0, 0.4] for CIFAR-10, [0, 0.2] for CIFAR-100 and
-            Tiny-ImageNet, [0, 0.1] for iNaturalist, and give no default.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,).
+        gamma: Exponent of the temperatures; 0 is plain cross-entropy. The authors give no default and search [0, 0.4]
+            for CIFAR-10, [0, 0.2] for CIFAR-100 and Tiny-ImageNet, and [0, 0.1] for iNaturalist. Default: 0.2.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), or `gamma` is negative.
+        InputError: If a class has no training image (see `absent`), or `gamma` is negative.
 
     Example:
         >>> import torch
@@ -51,10 +53,19 @@ class CDTLoss(Loss):
     balances: ClassVar[bool] = True
     temperatures_C: Tensor
 
-    def __init__(self, class_counts: Countable, *, gamma: float = 0.2, **contract: Unpack[Contract]) -> None:
-        super().__init__(class_counts, **contract)
+    def __init__(
+        self,
+        class_counts: Countable,
+        *,
+        gamma: float = 0.2,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
+    ) -> None:
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
+        self.gamma = gamma
         self.register_buffer("temperatures_C", class_temperatures(self.counts_C, gamma), persistent=False)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,)."""
+        """Compute the loss of each example, shape (B,)."""
         return cross_entropy(logits_BC / self.temperatures_C, targets)

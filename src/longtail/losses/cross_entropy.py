@@ -1,4 +1,4 @@
-"""Cross-entropy: the baseline, blind to the class counts."""
+"""Cross-entropy, the baseline that ignores the class counts."""
 
 from torch import Tensor
 
@@ -6,11 +6,18 @@ from longtail.losses.base import Loss, cross_entropy
 
 
 class CrossEntropy(Loss):
-    """Softmax cross-entropy, `-log softmax(z)_y`, under the contract of every other loss.
+    """Softmax cross-entropy, `-log softmax(z)_y`.
+
+    The baseline, with the same interface as all other losses.
 
     Args:
-        class_counts: training images per class, shape (C,); used for absent classes only.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,); used only for absent classes.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
+
+    Raises:
+        InputError: If a class has no training image (see `absent`).
 
     Example:
         >>> import torch
@@ -19,5 +26,5 @@ class CrossEntropy(Loss):
     """
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,)."""
+        """Compute the loss of each example, shape (B,)."""
         return cross_entropy(logits_BC, targets)

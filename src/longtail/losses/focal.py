@@ -1,11 +1,9 @@
 """Focal loss (Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, https://arxiv.org/abs/1708.02002).
 
-The paper takes a sigmoid per class and gamma = 2; work on long tails takes the softmax form with gamma = 1, after
-`kaidic/LDAM-DRW`, and so do we. The sigmoid form is `ClassBalancedLoss(kind="focal", beta=0)`.
+The paper uses one sigmoid per class and gamma = 2. Work on long-tailed data uses the softmax form with gamma = 1, after
+`kaidic/LDAM-DRW`, and so does this implementation. The sigmoid form is `ClassBalancedLoss(kind="focal", beta=0)`.
 Shapes: B = batch, C = classes.
 """
-
-from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -13,21 +11,24 @@ from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import Contract, Loss, pick
+from longtail.losses.base import Absent, Loss, Reduction, pick
 
 
 class FocalLoss(Loss):
-    """Cross-entropy times `(1 - p_y) ** gamma`: examples that are classified well hardly count.
+    """Cross-entropy times `(1 - p_y) ** gamma`, which down-weights well-classified examples.
 
-    Soft targets weight the loss of each class, as they do in cross-entropy.
+    It weights examples by difficulty and does not use the class counts. With soft targets, the loss of each class is
+    weighted as in cross-entropy.
 
     Args:
-        class_counts: training images per class, shape (C,); used for absent classes only.
-        gamma: how fast an example stops counting; 0 is plain cross-entropy.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,); used only for absent classes.
+        gamma: Focusing exponent; 0 is plain cross-entropy. Default: 1.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), or `gamma` is negative.
+        InputError: If a class has no training image (see `absent`), or `gamma` is negative.
 
     Example:
         >>> import torch
@@ -35,15 +36,23 @@ class FocalLoss(Loss):
         tensor(0.3466)
     """
 
-    def __init__(self, class_counts: Countable, *, gamma: float = 1.0, **contract: Unpack[Contract]) -> None:
-        super().__init__(class_counts, **contract)
+    def __init__(
+        self,
+        class_counts: Countable,
+        *,
+        gamma: float = 1.0,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
+    ) -> None:
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if not gamma >= 0:
-            raise InputError(f"gamma must be >= 0 (1 is usual on long tails, 0 plain cross-entropy), not {gamma}")
+            raise InputError(f"`gamma` must be >= 0 (1: usual on long-tailed data, 0: cross-entropy), got {gamma}")
         self.gamma = gamma
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,)."""
+        """Compute the loss of each example, shape (B,)."""
         log_p_BC = F.log_softmax(logits_BC, dim=1)
-        # 1 - p without cancellation, and above 0, where a gamma below 1 has an infinite slope
+        # expm1: 1 - p without cancellation; clamp: the slope of 0 ** gamma is infinite for gamma < 1
         rest_BC = (-torch.expm1(log_p_BC)).clamp(min=torch.finfo(log_p_BC.dtype).tiny)
         return pick(rest_BC**self.gamma * -log_p_BC, targets)

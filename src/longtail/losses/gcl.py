@@ -1,25 +1,26 @@
 """Gaussian clouded logit adjustment (Li et al., "Long-tailed Visual Recognition via Gaussian ...", CVPR 2022).
 
-https://arxiv.org/abs/2305.11733: each cosine loses |e| times its class's cloud size, log n_max - log n, with e from a
-normal law; then a scaled softmax. Takes cosine similarities: use it on a `CosineHead`, without a scale.
-From the authors' code (`Keke921/GCLLoss`): e has a standard deviation of 1/3 and is cut off at 1, the cloud sizes are
-divided by the largest, and `noise` and `scale` are those it uses on CIFAR. There equal counts give NaN; here they give
-clouds of size 0. Their second stage re-trains the classifier under another sampler.
+https://arxiv.org/abs/2305.11733. Each cosine is reduced by |e| times the cloud size of its class, log n_max - log n,
+where e is normally distributed. A scaled softmax follows.
+
+From the authors' code (`Keke921/GCLLoss`): e has a standard deviation of 1/3 and is clipped at 1, the cloud sizes are
+divided by the largest one, and the defaults of `noise` and `scale` are those for CIFAR. With equal counts their code
+gives NaN; here the clouds then have size 0. Their second stage retrains the classifier with another sampler.
 Shapes: B = batch, C = classes.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import Contract, Loss, cross_entropy
+from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
 
 
 def cloud_sizes(counts_C: Tensor) -> Tensor:
-    """How far a class's logits are scattered: 0 for the fullest class (and absent ones), 1 for the rarest. Shape (C,).
+    """Return the relative noise of each class, shape (C,): 0 for the most frequent or absent classes, 1 for the rarest.
 
     Example:
         >>> cloud_sizes(torch.tensor([100, 10, 1]))
@@ -30,20 +31,23 @@ def cloud_sizes(counts_C: Tensor) -> Tensor:
 
 
 class GCLLoss(Loss):
-    """Cross-entropy of scaled cosines that are lowered at random, those of rare classes by more.
+    """Cross-entropy of scaled cosines with random reductions that are larger for rare classes.
 
-    So an example of a rare class goes on pulling when its softmax would already be saturated. Draws from the default
-    random generator of the logits' device, in training mode only. Soft targets weight the loss of each class, as they
-    do in cross-entropy.
+    The noise keeps the gradient of rare classes large where the softmax would otherwise saturate. Requires cosine
+    similarities: use a `CosineHead(scale=1)`. Draws from the default random generator of the device of the logits, in
+    training mode only. With soft targets, the loss of each class is weighted as in cross-entropy.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        noise: most that is taken off a cosine of the rarest class; 0 is plain cross-entropy of the scaled cosines.
-        scale: multiplies the cosines.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,).
+        noise: Largest reduction of a cosine of the rarest class. Default: 0.5; 0 is plain cross-entropy of the scaled
+            cosines.
+        scale: Factor of the cosines. Default: 30.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), `noise` is negative or `scale` not positive.
+        InputError: If a class has no training image (see `absent`), `noise` is negative or `scale` is not positive.
 
     Example:
         >>> import torch
@@ -57,16 +61,25 @@ class GCLLoss(Loss):
     sizes_C: Tensor
 
     def __init__(
-        self, class_counts: Countable, *, noise: float = 0.5, scale: float = 30.0, **contract: Unpack[Contract]
+        self,
+        class_counts: Countable,
+        *,
+        noise: float = 0.5,
+        scale: float = 30.0,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
     ) -> None:
-        super().__init__(class_counts, **contract)
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if not (noise >= 0 and scale > 0):
-            raise InputError(f"noise must be >= 0 and scale positive (0.5 and 30 on CIFAR), not {noise} and {scale}")
+            raise InputError(
+                f"`noise` must be >= 0 and `scale` positive (0.5 and 30 on CIFAR), got {noise} and {scale}"
+            )
         self.noise, self.scale = noise, scale
         self.register_buffer("sizes_C", cloud_sizes(self.counts_C).float(), persistent=False)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,), from cosine similarities."""
+        """Compute the loss of each example, shape (B,), from cosine similarities."""
         if self.training:
             draws_BC = (torch.randn_like(logits_BC) / 3).abs().clamp(max=1)
             logits_BC = logits_BC - self.noise * self.sizes_C * draws_BC

@@ -1,14 +1,16 @@
 """Influence-balanced loss (Park et al., "Influence-Balanced Loss for Imbalanced Visual Classification", ICCV 2021).
 
-https://arxiv.org/abs/2110.02444: cross-entropy divided by the influence of the example on the last layer, the L1 norm
-of its gradient there, which is |softmax - target|_1 |embedding|_1; times a class weight proportional to 1 / n. It is
-meant for a second phase, after training with cross-entropy (the authors switch half-way and divide the learning rate by
-100). From the authors' code (`pseulki/IB-Loss`): 0.001 is added to the influence, the class weights have mean 1 over
-the classes, and the gradient also flows through the influence, as it does in the printed loss.
+https://arxiv.org/abs/2110.02444. Cross-entropy is divided by the influence of the example on the last layer and
+multiplied by a class weight proportional to 1 / n. The influence is the L1 norm of the gradient at the last layer,
+|softmax - target|_1 |embedding|_1. The loss is intended for a second phase, after training with cross-entropy; the
+authors switch halfway and divide the learning rate by 100.
+
+From the authors' code (`pseulki/IB-Loss`): 0.001 is added to the influence, the class weights have mean 1 over the
+classes, and the gradient also flows through the influence, as it does in the printed loss.
 Shapes: B = batch, C = classes, D = embedding dimension.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,25 +18,27 @@ from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import Contract, Loss, pick
+from longtail.losses.base import Absent, Loss, Reduction, pick
 
 EPSILON = 1e-3
 
 
 class InfluenceBalancedLoss(Loss):
-    """Cross-entropy in which the examples that shape the decision boundary most count least.
+    """Cross-entropy that down-weights the examples with the largest influence on the decision boundary.
 
-    Call it with the embeddings that the last layer saw, `loss(logits, targets, embeddings)`. Without them, it is the
-    influence on the bias of the last layer that is balanced. Soft targets give the expectation over the classes.
+    Call it with the input of the last layer: `loss(logits, targets, embeddings)`. Without the embeddings, the loss uses
+    the influence on the bias of the last layer. With soft targets, the loss is the expectation over the classes.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        alpha: multiplies the loss; the authors advise to bring it to the size that cross-entropy had, and take 1,000 on
-            CIFAR with ResNet-32. None takes that with embeddings, and 1 without.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,).
+        alpha: Factor of the loss. The authors recommend the value that restores the magnitude of cross-entropy, 1,000
+            on CIFAR with ResNet-32. Default (None): 1,000 with embeddings and 1 without.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), or `alpha` is not positive.
+        InputError: If a class has no training image (see `absent`), or `alpha` is not positive.
 
     Example:
         >>> import torch
@@ -45,28 +49,36 @@ class InfluenceBalancedLoss(Loss):
     """
 
     balances: ClassVar[bool] = True
-    uses_embeddings = True
+    uses_embeddings: ClassVar[bool] = True
     weights_C: Tensor
 
-    def __init__(self, class_counts: Countable, *, alpha: float | None = None, **contract: Unpack[Contract]) -> None:
-        super().__init__(class_counts, **contract)
+    def __init__(
+        self,
+        class_counts: Countable,
+        *,
+        alpha: float | None = None,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
+    ) -> None:
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if alpha is not None and not alpha > 0:
-            raise InputError(f"alpha must be positive (1,000 on CIFAR with ResNet-32), not {alpha}")
+            raise InputError(f"`alpha` must be positive (1,000 on CIFAR with ResNet-32), got {alpha}")
         self.alpha = alpha
         inverse_C = torch.where(self.absent_C, 0.0, 1 / self.counts_C.double().clamp(min=1))
         weights_C = inverse_C * ((~self.absent_C).sum() / inverse_C.sum())
         self.register_buffer("weights_C", weights_C.float(), persistent=False)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor, embeddings_BD: Tensor | None = None) -> Tensor:
-        """Loss of each example, shape (B,), from logits and the embeddings (B, D) they were made of."""
+        """Compute the loss of each example, shape (B,), from its logits and embedding."""
         log_p_BC = F.log_softmax(logits_BC, dim=1)
-        influence_BC = -2 * torch.expm1(log_p_BC)  # |softmax - one-hot|_1 = 2 (1 - p), were the class the true one
+        influence_BC = -2 * torch.expm1(log_p_BC)  # |softmax - one-hot|_1 = 2 (1 - p), if the class is the true one
         alpha = self.alpha
         if embeddings_BD is not None:
             if embeddings_BD.ndim != 2 or len(embeddings_BD) != len(logits_BC):
                 raise InputError(
-                    f"logits of shape {tuple(logits_BC.shape)} need embeddings of shape ({len(logits_BC)}, D), "
-                    f"not {tuple(embeddings_BD.shape)}"
+                    f"embeddings must have shape ({len(logits_BC)}, D) for logits of shape {tuple(logits_BC.shape)}, "
+                    f"got {tuple(embeddings_BD.shape)}"
                 )
             influence_BC = influence_BC * embeddings_BD.to(logits_BC.dtype).abs().sum(dim=1, keepdim=True)
             alpha = 1e3 if alpha is None else alpha

@@ -1,14 +1,15 @@
 """Label-aware smoothing (Zhong et al., "Improving Calibration for Long-Tailed Recognition", CVPR 2021; MiSLAS).
 
 https://arxiv.org/abs/2104.00466: label smoothing by an epsilon that grows with the number of images of the true class,
-since the fuller classes are the over-confident ones. As in the text, epsilon is spread over the *other* classes; the
-authors' code (`JIA-Lab-research/MiSLAS`, issue 4) spreads it over all, which smooths by epsilon (C - 1) / C. The paper
-uses the loss in its second stage, on a class-balanced sampler.
+since frequent classes are over-confident. The paper uses the loss in its second stage with a class-balanced sampler.
+
+As in the text, epsilon is distributed over the *other* classes. The authors' code (`JIA-Lab-research/MiSLAS`, issue 4)
+distributes it over all classes, which corresponds to smoothing by epsilon (C - 1) / C.
 Shapes: B = batch, C = classes.
 """
 
 import math
-from typing import Literal, Unpack, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,15 +17,15 @@ from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError, unknown_name
-from longtail.losses.base import Contract, Loss, pick
+from longtail.losses.base import Absent, Loss, Reduction, pick
 
 Shape = Literal["concave", "linear", "convex"]
 
 
 def smoothing_of_classes(counts_C: Tensor, head: float, tail: float, shape: Shape) -> Tensor:
-    """Epsilon of each class, from `tail` at the rarest to `head` at the fullest. Shape (C,).
+    """Return the epsilon of each class, from `tail` for the rarest to `head` for the most frequent. Shape (C,).
 
-    Where all classes have equally many images, none is fuller, and each has `tail`.
+    With equal counts, every class has `tail`.
 
     Example:
         >>> smoothing_of_classes(torch.tensor([101, 51, 1]), head=0.4, tail=0.0, shape="linear")
@@ -40,19 +41,25 @@ def smoothing_of_classes(counts_C: Tensor, head: float, tail: float, shape: Shap
 
 
 class LabelAwareSmoothing(Loss):
-    """Cross-entropy that asks for less than full confidence, the less the fuller the true class is.
+    """Cross-entropy with label smoothing that grows with the number of images of the true class.
 
-    Soft targets give the expectation of the loss over the classes.
+    Improves calibration. It does not balance the classes: combine it with a class-balanced sampler. With soft targets,
+    the loss is the expectation over the classes.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        head: smoothing of the fullest class; the authors take 0.3 for most data and 0.4 for CIFAR-100-LT.
-        tail: smoothing of the rarest class; they take 0 for most data and 0.1 for CIFAR-100-LT.
-        shape: how smoothing grows with the number of images in between; the paper prefers "concave".
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,).
+        head: Smoothing of the most frequent class, in [0, 1). The authors use 0.3 (default) for most data and 0.4 for
+            CIFAR-100-LT.
+        tail: Smoothing of the rarest class, in [0, 1). The authors use 0 (default) for most data and 0.1 for
+            CIFAR-100-LT.
+        shape: Growth of the smoothing with the number of images: "concave" (default, preferred by the paper), "linear"
+            or "convex".
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), or an option is out of its range.
+        InputError: If a class has no training image (see `absent`), or an option is out of range.
 
     Example:
         >>> import torch
@@ -70,19 +77,22 @@ class LabelAwareSmoothing(Loss):
         head: float = 0.3,
         tail: float = 0.0,
         shape: Shape = "concave",
-        **contract: Unpack[Contract],
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
     ) -> None:
-        super().__init__(class_counts, **contract)
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if not (0 <= head < 1 and 0 <= tail < 1):
-            raise InputError(f"the smoothing of head and tail must lie in [0, 1), not {head} and {tail}")
+            raise InputError(f"`head` and `tail` must be in [0, 1), got {head} and {tail}")
         if shape not in get_args(Shape):
             raise unknown_name("shape of the smoothing", shape, get_args(Shape))
+        self.head, self.tail, self.shape = head, tail, shape
         smoothing_C = smoothing_of_classes(self.counts_C, head, tail, shape)
         self.register_buffer("smoothing_C", smoothing_C.float(), persistent=False)
         self.num_present = int((self.counts_C > 0).sum())
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,)."""
+        """Compute the loss of each example, shape (B,)."""
         costs_BC = -F.log_softmax(logits_BC, dim=1).masked_fill(self.absent_C, 0.0)
         others_BC = (costs_BC.sum(dim=1, keepdim=True) - costs_BC) / max(self.num_present - 1, 1)
         return pick(torch.lerp(costs_BC, others_BC, self.smoothing_C.to(costs_BC.dtype)), targets)

@@ -1,16 +1,18 @@
 """LADE loss (Hong et al., "Disentangling Label Distribution for Long-tailed Visual Recognition", CVPR 2021).
 
 https://arxiv.org/abs/2012.00321: LADE-CE (Eq. 19), which is Balanced Softmax, plus alpha times LADER (Eq. 16). For each
-class c, LADER drives z_c towards log p_u(x|c) / p_u(x), p_u being the data with all classes equally full, by the
-regularised Donsker-Varadhan bound: -mean of z_c over the examples of c + log m_c + lambda (log m_c)^2, weighted by the
-prior of c, where m_c is the mean of p_u(y) / p_s(y) exp(z_c) over the batch, y being the label of each example. The
-authors' code (`hyperconnect/LADE`) weights by p_u(c) / p_s(c), with the class of the *logit*, which pulls the logits
-towards the prior again; importance sampling needs that of the example. As in the code, a class with no example in the
-batch keeps its log m_c terms. Several ranks act as one: the terms are those of the whole batch.
+class c, LADER drives z_c toward log p_u(x|c) / p_u(x), where p_u is the distribution with balanced classes. It uses the
+regularized Donsker-Varadhan bound: -mean of z_c over the examples of c + log m_c + lambda (log m_c)^2, weighted by the
+prior of c. m_c is the mean over the batch of p_u(y) / p_s(y) exp(z_c), where y is the label of each example.
+
+The authors' code (`hyperconnect/LADE`) weights by p_u(c) / p_s(c), the class of the *logit*, which moves the logits
+back toward the prior. Importance sampling requires the class of the example, which this implementation uses. As in
+their code, a class without an example in the batch keeps its log m_c terms. With several ranks, the terms are those of
+the whole batch.
 Shapes: B = batch, C = classes.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor, distributed
@@ -18,23 +20,25 @@ from torch import Tensor, distributed
 from longtail.data.counts import Countable
 from longtail.errors import InputError
 from longtail.losses.balanced_softmax import log_prior
-from longtail.losses.base import MASKED, Contract, Loss, cross_entropy
+from longtail.losses.base import MASKED, Absent, Loss, Reduction, cross_entropy
 
 
 class LADELoss(Loss):
-    """Balanced Softmax, and a term that teaches each logit on its own what it would be on balanced data.
+    """Balanced Softmax plus a term that fits each logit to its value on balanced data.
 
-    The term compares the examples of a batch, so the loss of one depends on the others. To serve another class
-    distribution at test time, add its logarithm to the logits.
+    The term compares the examples of a batch, so the loss of an example depends on the others. To predict under another
+    test distribution, add the logarithm of its class prior to the logits.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        alpha: weight of the term (LADER); 0 is Balanced Softmax.
-        regularization: lambda, weight of the squared logarithm in the term.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,).
+        alpha: Weight of the regularization term (LADER). Default: 0.1; 0 is Balanced Softmax.
+        regularization: Weight of the squared logarithm in the term, lambda. Default: 0.1.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), or an option is negative.
+        InputError: If a class has no training image (see `absent`), or an option is negative.
 
     Example:
         >>> import torch
@@ -54,12 +58,14 @@ class LADELoss(Loss):
         *,
         alpha: float = 0.1,
         regularization: float = 0.1,
-        **contract: Unpack[Contract],
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
     ) -> None:
-        super().__init__(class_counts, **contract)
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if not (alpha >= 0 and regularization >= 0):
             raise InputError(
-                f"alpha and regularization must be >= 0 (0.1 in the paper), not {alpha} and {regularization}"
+                f"`alpha` and `regularization` must be >= 0 (0.1 in the paper), got {alpha} and {regularization}"
             )
         self.alpha, self.regularization = alpha, regularization
         self.stand_in = len(self.counts_C)
@@ -70,14 +76,14 @@ class LADELoss(Loss):
         self.register_buffer("importance_C", importance_C.float(), persistent=False)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,); their mean holds LADER once."""
+        """Compute the loss of each example, shape (B,). The mean over the batch contains LADER once."""
         if targets.ndim == 1:
             classes_C = torch.arange(len(self.counts_C), device=targets.device)
-            targets = (targets.unsqueeze(1) == classes_C).to(logits_BC.dtype)  # ignored ones: a row of zeros
+            targets = (targets.unsqueeze(1) == classes_C).to(logits_BC.dtype)  # ignored rows are all zero
         return cross_entropy(logits_BC + self.shift_C, targets) + self.alpha * self._lader(logits_BC, targets)
 
     def _lader(self, logits_BC: Tensor, weights_BC: Tensor) -> Tensor:
-        """LADER, in parts of shape (B,) whose mean over the batch it is."""
+        """Compute terms of shape (B,) whose mean over the batch is LADER."""
         importance_B = (weights_BC * self.importance_C).sum(dim=1)
         log_importance_B = torch.where(importance_B > 0, importance_B.clamp(min=1e-30).log(), MASKED)
         weighted_BC = logits_BC + log_importance_B.unsqueeze(1)
@@ -103,7 +109,7 @@ def _largest_over_ranks(values_C: Tensor) -> Tensor:
 
 
 def _sum_over_ranks(values_C: Tensor) -> Tensor:
-    """The sum, whose gradient reaches the values of every rank."""
+    """Return the sum over all ranks; its gradient reaches the values of every rank."""
     if not _several_ranks():
         return values_C
     from torch.distributed.nn.functional import all_reduce  # not in every build of torch

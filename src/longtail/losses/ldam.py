@@ -1,26 +1,27 @@
 """Label-distribution-aware margin loss (Cao et al., "Learning Imbalanced Datasets with LDAM", NeurIPS 2019).
 
-https://arxiv.org/abs/1906.07413, Eqs. 12 and 13. Takes cosine similarities: use it on a `CosineHead(scale=1)`.
-Deferred re-weighting (DRW) is `reweight_beta=0.9999, reweight_from=0.8`: the last 40 of 200 epochs, as in their code.
+https://arxiv.org/abs/1906.07413, Eqs. 12 and 13. Deferred re-weighting (DRW) is
+`reweight_beta=0.9999, reweight_from=0.8`: the last 40 of 200 epochs, as in the authors' code.
+
 The scale of 30 is in the authors' code (`kaidic/LDAM-DRW`), not in the paper. Their code divides a batch by the sum of
-its weights; ours have mean 1 over the training images instead (see `mean_one_over_images`).
+its weights. Here, the weights have mean 1 over the training images instead (see `mean_one_over_images`).
 Shapes: B = batch, C = classes.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import Contract, Loss, rival_cross_entropy
+from longtail.losses.base import Absent, Loss, Reduction, rival_cross_entropy
 from longtail.losses.class_balanced import effective_number_weights
 from longtail.losses.weighted import mean_one_over_images
 
 
 def ldam_margins(counts_C: Tensor, max_margin: float) -> Tensor:
-    """Margin of each class, proportional to n ** (-1/4): the rarest class gets `max_margin`, absent ones 0. Shape (C,).
+    """Return class margins proportional to n ** (-1/4): `max_margin` for the rarest, 0 for absent ones. Shape (C,).
 
     Example:
         >>> ldam_margins(torch.tensor([16.0, 1.0]), max_margin=0.5)
@@ -31,22 +32,26 @@ def ldam_margins(counts_C: Tensor, max_margin: float) -> Tensor:
 
 
 class LDAMLoss(Loss):
-    """Cross-entropy of scaled cosines that asks of each class a margin, the wider the rarer it is.
+    """Cross-entropy of scaled cosines with a margin that is larger for rarer classes.
 
-    Soft targets give the expectation of the loss over the classes.
+    Requires cosine similarities: use a `CosineHead(scale=1)`. With soft targets, the loss is the expectation over the
+    classes.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        max_margin: margin of the rarest class, in units of cosine similarity. The authors advise 0.3 for iNaturalist.
-        scale: multiplies the cosines once the margin is taken off.
-        reweight_beta: also weight the classes by the inverse of their effective number of images, as the second part
-            of DRW does (0.9999 in the authors' code); None does not.
-        reweight_from: share of the training that passes before that begins; whoever trains tells the loss by
-            `set_progress`, without which it weights from the start.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,).
+        max_margin: Margin of the rarest class, in units of cosine similarity. Default: 0.5. The authors recommend 0.3
+            for iNaturalist.
+        scale: Factor of the cosines after the margin is subtracted. Default: 30.
+        reweight_beta: Overlap of the effective-number class weights in [0, 1), as in the second phase of DRW (0.9999 in
+            the authors' code). Default (None): no weights.
+        reweight_from: Share of the training, in [0, 1], after which the class weights apply. Call `set_progress` before
+            each epoch; without it, the weights apply from the start.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), or an option is out of its range.
+        InputError: If a class has no training image (see `absent`), or an option is out of range.
 
     Example:
         >>> import torch
@@ -67,24 +72,27 @@ class LDAMLoss(Loss):
         scale: float = 30.0,
         reweight_beta: float | None = None,
         reweight_from: float = 0.0,
-        **contract: Unpack[Contract],
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
     ) -> None:
-        super().__init__(class_counts, **contract)
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if not (max_margin >= 0 and scale > 0):
-            raise InputError(f"max_margin must be >= 0 and scale positive, not {max_margin} and {scale}")
+            raise InputError(f"`max_margin` must be >= 0 and `scale` positive, got {max_margin} and {scale}")
         if not 0 <= reweight_from <= 1:
-            raise InputError(f"reweight_from is a share of the training, from 0 to 1, not {reweight_from}")
-        self.scale, self.reweight_from, self.reweights = scale, reweight_from, True
+            raise InputError(f"`reweight_from` must be in [0, 1], a share of the training, got {reweight_from}")
+        self.max_margin, self.scale = max_margin, scale
+        self.reweight_beta, self.reweight_from, self.reweights = reweight_beta, reweight_from, True
         weights_C = effective_number_weights(self.counts_C, reweight_beta or 0.0)
         self.register_buffer("margins_C", ldam_margins(self.counts_C, max_margin), persistent=False)
         self.register_buffer("weights_C", mean_one_over_images(weights_C, self.counts_C), persistent=False)
 
     def set_progress(self, progress: float) -> None:
-        """Begin to weight the classes once the share `reweight_from` of the training lies behind."""
-        self.reweights = progress >= self.reweight_from - 1e-9  # of shares that are no exact binary number
+        """Apply the class weights once the share `reweight_from` of the training is completed."""
+        self.reweights = progress >= self.reweight_from - 1e-9  # tolerance: most shares are not exact in binary
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,), from cosine similarities."""
+        """Compute the loss of each example, shape (B,), from cosine similarities."""
         own_BC = self.scale * (logits_BC - self.margins_C)
         rival_BC = self.scale * logits_BC
         if not self.reweights:

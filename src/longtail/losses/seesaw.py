@@ -1,13 +1,16 @@
 """Seesaw loss (Wang et al., "Seesaw Loss for Long-Tailed Instance Segmentation", CVPR 2021).
 
-https://arxiv.org/abs/2008.10032: L = -log( e^z_i / (e^z_i + sum_{j != i} S_ij e^z_j) ) with S = M C, the mitigation
-M_ij = min(1, (N_j / N_i)^p) by the images seen so far, and the compensation C_ij = max(1, (s_j / s_i)^q) by the scores.
-The smallest s_i of 0.01 is in the authors' code (`open-mmlab/mmdetection`), not in the paper. Their code counts on each
-rank apart; we add the batches of all ranks. Their objectness branch belongs to detectors and is left out.
+https://arxiv.org/abs/2008.10032: L = -log( e^z_i / (e^z_i + sum_{j != i} S_ij e^z_j) ) with S = M C. The mitigation
+factor M_ij = min(1, (N_j / N_i)^p) depends on the images seen so far, the compensation factor
+C_ij = max(1, (s_j / s_i)^q) on the scores.
+
+The lower bound of 0.01 on s_i is in the authors' code (`open-mmlab/mmdetection`), not in the paper. Their code counts
+on each rank separately; this implementation sums the batches of all ranks. The objectness branch for detectors is not
+included.
 Shapes: B = batch, C = classes.
 """
 
-from typing import ClassVar, Unpack
+from typing import ClassVar
 
 import torch
 from torch import Tensor, distributed
@@ -15,26 +18,28 @@ from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
-from longtail.losses.base import Contract, Loss, pick
+from longtail.losses.base import Absent, Loss, Reduction, pick
 
 SMALLEST_SCORE = 0.01
 
 
 class SeesawLoss(Loss):
-    """Cross-entropy that pushes rare classes down less, unless they are scored above the true one.
+    """Cross-entropy with reduced negative gradients on rare classes, except where they score above the true class.
 
-    In training mode each batch is counted before its loss is taken, so the counts are those of what the sampler
-    drew, and are saved with the loss; `eval()` stops the counting. A soft target stands for a class whose count and
-    score are the averages over the target: the expectation of the loss would need a table of (B, C, C).
+    In training mode, each batch is counted before its loss is computed. The counts therefore follow the sampler, and
+    they are saved in the state dict; `eval()` stops the counting. A soft target is treated as one class with the mean
+    count and mean score of the target, since the expectation of the loss would need a table of shape (B, C, C).
 
     Args:
-        class_counts: training images per class, shape (C,); used for absent classes only.
-        p: of the ratio of the counts; 0 switches the mitigation off.
-        q: of the ratio of the scores; 0 switches the compensation off.
-        contract: `reduction`, `ignore_index` and `absent`, see `Loss`.
+        class_counts: Training images per class, shape (C,); used only for absent classes.
+        p: Exponent of the count ratio. Default: 0.8; 0 disables the mitigation.
+        q: Exponent of the score ratio. Default: 2; 0 disables the compensation.
+        reduction: Reduction over the batch, see `Loss`.
+        ignore_index: Label of the rows to ignore, see `Loss`.
+        absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: if a class has no training image (see `absent`), or `p` or `q` is negative.
+        InputError: If a class has no training image (see `absent`), or `p` or `q` is negative.
 
     Example:
         >>> import torch
@@ -47,16 +52,23 @@ class SeesawLoss(Loss):
     seen_C: Tensor
 
     def __init__(
-        self, class_counts: Countable, *, p: float = 0.8, q: float = 2.0, **contract: Unpack[Contract]
+        self,
+        class_counts: Countable,
+        *,
+        p: float = 0.8,
+        q: float = 2.0,
+        reduction: Reduction = "mean",
+        ignore_index: int = -100,
+        absent: Absent = "error",
     ) -> None:
-        super().__init__(class_counts, **contract)
+        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if not (p >= 0 and q >= 0):
-            raise InputError(f"p and q must be >= 0 (0.8 and 2 in the paper), not {p} and {q}")
+            raise InputError(f"`p` and `q` must be >= 0 (0.8 and 2 in the paper), got {p} and {q}")
         self.p, self.q = p, q
         self.register_buffer("seen_C", torch.zeros_like(self.counts_C))
 
     def observe(self, targets: Tensor, kept_B: Tensor | None) -> None:
-        """Count a training batch, over all ranks."""
+        """Count the classes of a training batch, over all ranks."""
         if kept_B is None:
             batch_C = targets.detach().sum(dim=0).to(self.seen_C.dtype)
         else:
@@ -66,7 +78,7 @@ class SeesawLoss(Loss):
         self.seen_C += batch_C
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each example, shape (B,)."""
+        """Compute the loss of each example, shape (B,)."""
         seen_BC = self.seen_C.to(logits_BC.dtype).clamp(min=1).expand_as(logits_BC)
         scores_BC = F.softmax(logits_BC.detach(), dim=1)
         own_seen_B1 = pick(seen_BC, targets).unsqueeze(1)

@@ -1,12 +1,14 @@
-"""Backbones from image to embedding, and heads from embedding to logits."""
+"""Backbones (images to embeddings) and heads (embeddings to logits)."""
 
 from typing import TYPE_CHECKING, Any
 
-from longtail.models.feature_backbone import FeatureBackbone
+from longtail.models.base import Backbone, FeatureBackbone
+from longtail.models.cifar import resnet20, resnet32, small_net
 from longtail.models.heads import CosineHead, DisAlignHead, LinearHead, LWSHead, MaxNormHead
-from longtail.models.resnet_cifar import resnet20, resnet32
-from longtail.models.small import small_net
-from longtail.models.timm_backbone import TimmBackbone
+from longtail.models.pretrained import TimmBackbone
+
+if TYPE_CHECKING:
+    from longtail.posthoc.dlsa import DLSAHead
 
 BACKBONES = ("FeatureBackbone", "TimmBackbone", "resnet20", "resnet32", "small_net")
 HEADS = ("CosineHead", "DLSAHead", "DisAlignHead", "LWSHead", "LinearHead", "MaxNormHead")
@@ -14,6 +16,7 @@ HEADS = ("CosineHead", "DLSAHead", "DisAlignHead", "LWSHead", "LinearHead", "Max
 __all__ = [
     "BACKBONES",
     "HEADS",
+    "Backbone",
     "CosineHead",
     "DLSAHead",
     "DisAlignHead",
@@ -27,14 +30,11 @@ __all__ = [
     "small_net",
 ]
 
-if TYPE_CHECKING:
-    from longtail.posthoc.dlsa.head import DLSAHead
-
 
 def __getattr__(name: str) -> Any:
-    """Import `DLSAHead` on first use: it belongs to a method that itself builds on the other heads."""
+    # DLSAHead is part of posthoc.dlsa, which imports this package: an import at the top would be a cycle
     if name == "DLSAHead":
-        from longtail.posthoc.dlsa.head import DLSAHead
+        from longtail.posthoc.dlsa import DLSAHead
 
         return DLSAHead
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

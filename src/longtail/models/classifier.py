@@ -1,11 +1,10 @@
-"""The model that every stage takes and gives back: uint8 images -> embedding -> logits.
+"""The model that every stage takes and returns: pixel normalization, backbone and head.
 
 Shapes: B = batch, D = embedding dimension, C = classes.
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,30 +12,78 @@ from torch import Tensor, nn
 import longtail.models as models
 from longtail import _random as randomness
 from longtail.component import Component, find_class
-from longtail.config.convert import from_mapping
-from longtail.config.schema import ModelConfig
-from longtail.data.dataset import Dataset
 from longtail.errors import InputError, unknown_name
-from longtail.models.backbones import TorchvisionBackbone, torchvision_names
+from longtail.models.base import Backbone, as_backbone
+from longtail.models.pretrained import TorchvisionBackbone, torchvision_names
 
-STATISTICS = {  # mean and standard deviation of the channels
+Channels = tuple[float, float, float]
+
+STATISTICS: dict[str, tuple[Channels, Channels]] = {  # mean and standard deviation of the color channels, in [0, 1]
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 LINEAR = Component("LinearHead")
 
 
+class ModelSpec(Protocol):
+    """Options of a model; `longtail.config.schema.ModelConfig` has them."""
+
+    @property
+    def backbone(self) -> Component:
+        """Name and options of the backbone, or the name of a torchvision network."""
+
+    @property
+    def head(self) -> Component:
+        """Name and options of the head."""
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether to load pretrained weights of the backbone."""
+
+    @property
+    def normalize(self) -> Literal["data", "cifar10", "imagenet"]:
+        """Statistics for pixel normalization: of the training data, or one of `STATISTICS`."""
+
+
+class ClassifiedImages(Protocol):
+    """Properties of a data set that a model depends on; `longtail.data.dataset.Dataset` has them."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the C classes."""
+
+    @property
+    def mean(self) -> Channels:
+        """Mean of each color channel over the training images, in [0, 1]."""
+
+    @property
+    def std(self) -> Channels:
+        """Standard deviation of each color channel over the training images, in [0, 1]."""
+
+
 class Classifier(nn.Module):
-    """A backbone and a head, which also knows how its pixels are centred: nothing else is needed to use it.
+    """Pixel normalization, a backbone and a head: uint8 images (B, 3, H, W) -> logits (B, C).
+
+    The statistics of the pixels are buffers, so that a checkpoint contains everything needed for prediction.
 
     Args:
-        backbone: (B, 3, H, W) -> (B, D).
-        head: (B, D) -> (B, C).
-        mean: of each colour channel, in [0, 1].
-        std: likewise.
-        head_component: name and options of the head, by which a checkpoint's reader builds it anew.
+        backbone: A `Backbone`, or a module with an attribute `embedding_dim`.
+        head: A module (B, D) -> (B, C).
+        mean: Mean of each color channel, in [0, 1].
+        std: Standard deviation of each color channel, in [0, 1].
+        head_component: Name and options of the head, from which `load_saved` rebuilds it.
+
+    Raises:
+        InputError: If the backbone has no valid `embedding_dim`.
+
+    Example:
+        >>> from longtail.models import LinearHead, small_net
+        >>> model = Classifier(small_net(), LinearHead(64, 10))
+        >>> model(torch.zeros(2, 3, 8, 8, dtype=torch.uint8)).shape
+        torch.Size([2, 10])
     """
 
+    backbone: Backbone
     scale_C11: Tensor
     shift_C11: Tensor
 
@@ -44,12 +91,12 @@ class Classifier(nn.Module):
         self,
         backbone: nn.Module,
         head: nn.Module,
-        mean: tuple[float, float, float] = (0.5, 0.5, 0.5),
-        std: tuple[float, float, float] = (0.25, 0.25, 0.25),
+        mean: Channels = (0.5, 0.5, 0.5),
+        std: Channels = (0.25, 0.25, 0.25),
         head_component: Component = LINEAR,
     ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone = as_backbone(backbone)
         self.head = head
         self.head_component = head_component
         std_C11 = torch.tensor(std).view(3, 1, 1)
@@ -57,79 +104,116 @@ class Classifier(nn.Module):
         self.register_buffer("shift_C11", -torch.tensor(mean).view(3, 1, 1) / std_C11)
 
     def embed(self, images_BCHW: Tensor) -> Tensor:
-        """Embeddings (B, D) of images with values in 0..255, uint8 or float."""
-        if getattr(self.backbone, "takes_images", True):  # else they are embeddings, with no pixels to centre
+        """Compute the embeddings (B, D).
+
+        Args:
+            images_BCHW: Images with values in [0, 255], uint8 or float, shape (B, 3, H, W). If the backbone does not
+                take images: embeddings, shape (B, D).
+        """
+        if self.backbone.takes_images:
             images_BCHW = images_BCHW * self.scale_C11 + self.shift_C11
         embeddings: Tensor = self.backbone(images_BCHW)
         return embeddings
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        """Logits (B, C) of images with values in 0..255, uint8 or float."""
+        """Compute the logits (B, C) of the same input as `embed`."""
         logits: Tensor = self.head(self.embed(images_BCHW))
         return logits
 
     def replace_head(self, component: Component, head: nn.Module) -> None:
-        """Put another head in the place of the present one, on the same device.
+        """Replace the head, keeping the device.
 
         Args:
-            component: name and options by which `head` can be built anew.
-            head: (B, D) -> (B, C).
+            component: Name and options from which `head` can be rebuilt.
+            head: A module (B, D) -> (B, C).
         """
         self.head = head.to(self.scale_C11.device)
         self.head_component = component
 
     def load_saved(self, saved: Mapping[str, Any], num_classes: int) -> None:
-        """Take on the weights of a checkpoint, and its head, if a stage has given the model another one."""
-        component: Component = from_mapping(Component, saved.get("head", self.head_component))
+        """Load the head and the weights of a checkpoint.
+
+        Args:
+            saved: Checkpoint with the keys "model" (a state dict) and optionally "head" (name and options of the head;
+                by default the present head).
+            num_classes: Number of classes C.
+        """
+        component = Component.parse(saved.get("head", self.head_component))
         self.replace_head(component, build_head(component, self, num_classes))
         self.load_state_dict(saved["model"])
 
 
-def build_classifier(config: ModelConfig, data: Dataset, seed: int) -> Classifier:
-    """A freshly initialised model for a data set; the same seed gives the same weights.
+def build_classifier(spec: ModelSpec, data: ClassifiedImages, seed: int) -> Classifier:
+    """Build a newly initialized model for a data set; equal seeds give equal weights.
+
+    Args:
+        spec: Backbone, head, pretrained weights and pixel statistics.
+        data: Data set with class names and pixel statistics.
+        seed: Seed of the initialization; the global random state does not change.
 
     Raises:
-        InputError: for an unknown backbone, head or option, or weights that can not be had.
+        InputError: For an unknown backbone, head or option, or if pretrained weights cannot be loaded.
     """
-    mean, std = (data.mean, data.std) if config.normalize == "data" else STATISTICS[config.normalize]
+    mean, std = (data.mean, data.std) if spec.normalize == "data" else STATISTICS[spec.normalize]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(randomness.key("initialise", seed))
-        return _assemble(config, len(data.class_names), mean, std)
+        torch.manual_seed(randomness.key("initialise", seed))  # codespell:ignore
+        return _assemble(spec, len(data.class_names), mean, std, spec.pretrained)
 
 
-def restore_classifier(config: ModelConfig, num_classes: int, saved: Mapping[str, Any]) -> Classifier:
-    """A trained model from its checkpoint, which brings the head and the statistics of the pixels along."""
-    model = _assemble(replace(config, pretrained=False), num_classes, *STATISTICS["imagenet"])
+def restore_classifier(spec: ModelSpec, num_classes: int, saved: Mapping[str, Any]) -> Classifier:
+    """Build a trained model from its checkpoint, in evaluation mode.
+
+    The checkpoint determines the head and the pixel statistics; pretrained weights are not loaded.
+
+    Args:
+        spec: Backbone, and head if the checkpoint has none.
+        num_classes: Number of classes C.
+        saved: Checkpoint, see `Classifier.load_saved`.
+    """
+    model = _assemble(spec, num_classes, *STATISTICS["imagenet"], pretrained=False)
     model.load_saved(saved, num_classes)
     return model.eval()
 
 
 def build_head(component: Component, model: Classifier, num_classes: int) -> nn.Module:
-    """A head of that name and options that fits the model's backbone.
+    """Build a head for the backbone of a model, from the global random state.
+
+    Args:
+        component: Name and options of the head.
+        model: Model whose embedding dimension the head takes.
+        num_classes: Number of classes C.
 
     Raises:
-        InputError: for an unknown head or option, with the nearest ones.
+        InputError: For an unknown head or option, listing the nearest names.
     """
-    backbone: Any = model.backbone
-    return _head(component, backbone.embedding_dim, num_classes)
+    return _build_head(component, model.backbone.embedding_dim, num_classes)
 
 
 def fresh_head(component: Component, model: Classifier, num_classes: int, *seed: int | str) -> nn.Module:
-    """A newly initialised head; the same seed gives the same weights.
+    """Build a newly initialized head; equal seeds give equal weights.
+
+    Args:
+        component: Name and options of the head.
+        model: Model whose embedding dimension the head takes.
+        num_classes: Number of classes C.
+        *seed: Seed of the initialization, any number of parts; the global random state does not change.
 
     Raises:
-        InputError: for an unknown head or option, with the nearest ones.
+        InputError: For an unknown head or option, listing the nearest names.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(randomness.key("initialise", *seed))
+        torch.manual_seed(randomness.key("initialise", *seed))  # codespell:ignore
         return build_head(component, model, num_classes)
 
 
 def head_class(component: Component) -> Any:
-    """The class of a head, once its name and the names of the options are known to be right.
+    """Return the class of a head after checking its name and the names of its options.
+
+    Args:
+        component: Name and options of the head.
 
     Raises:
-        InputError: for an unknown head or option, with the nearest ones.
+        InputError: For an unknown head or option, listing the nearest names.
 
     Example:
         >>> head_class(Component("LinearHead")).__name__
@@ -140,34 +224,41 @@ def head_class(component: Component) -> Any:
     return component.check(models)
 
 
-def _head(component: Component, embedding_dim: int, num_classes: int) -> nn.Module:
+def describe_backbone(spec: ModelSpec, model: Classifier) -> dict[str, Any]:
+    """Return name, number of parameters (head included), width and pretraining of a model, for its result file.
+
+    Args:
+        spec: Options of the model.
+        model: The model.
+    """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return {
+        "name": spec.backbone.name,
+        "parameters": parameters,
+        "width": model.backbone.width,
+        "pretrained": spec.pretrained,
+    }
+
+
+def _assemble(spec: ModelSpec, num_classes: int, mean: Channels, std: Channels, pretrained: bool) -> Classifier:
+    backbone = as_backbone(_build_backbone(spec.backbone, pretrained))
+    head = _build_head(spec.head, backbone.embedding_dim, num_classes)
+    return Classifier(backbone, head, mean, std, spec.head)
+
+
+def _build_head(component: Component, embedding_dim: int, num_classes: int) -> nn.Module:
     head: nn.Module = head_class(component)(embedding_dim, num_classes, **component.options)
     return head
 
 
-def _assemble(
-    config: ModelConfig, num_classes: int, mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> Classifier:
-    backbone: Any = _build_backbone(config)
-    head = _head(config.head, backbone.embedding_dim, num_classes)
-    return Classifier(backbone, head, mean, std, config.head)
-
-
-def describe_backbone(config: ModelConfig, model: Classifier) -> dict[str, Any]:
-    """Name, number of parameters (head included) and width, for the result."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    width: Any = model.backbone.width
-    return {"name": config.backbone.name, "parameters": parameters, "width": width, "pretrained": config.pretrained}
-
-
-def _build_backbone(config: ModelConfig) -> nn.Module:
-    name = config.backbone.name
+def _build_backbone(component: Component, pretrained: bool) -> nn.Module:
+    name = component.name
     if name in models.BACKBONES or "." in name:
-        if config.pretrained:
-            raise InputError(f"there are no pretrained weights of {name}; leave --pretrained out, or take resnet50")
+        if pretrained:
+            raise InputError(f"there are no pretrained weights of {name}; set `pretrained` to false, or use resnet50")
         find_class(name, models)
-        backbone: nn.Module = config.backbone.build(models)
+        backbone: nn.Module = component.build(models)
         return backbone
     if name in torchvision_names():
-        return TorchvisionBackbone(name, pretrained=config.pretrained)
+        return TorchvisionBackbone(name, pretrained=pretrained)
     raise unknown_name("backbone", name, [*models.BACKBONES, *torchvision_names()])

@@ -1,7 +1,10 @@
-"""Heads: from the embedding to the logits. Shapes: B = batch, D = embedding dimension, C = classes."""
+"""Heads: embeddings to logits, (B, D) -> (B, C).
+
+Shapes: B = batch, D = embedding dimension, C = classes.
+"""
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +16,11 @@ TINY = 1e-12
 
 
 class LinearHead(nn.Linear):
-    """The ordinary last layer: `W x + b`.
+    """A linear classifier: `W x + b`.
 
     Args:
-        embedding_dim: D.
-        num_classes: C.
+        embedding_dim: Embedding dimension D.
+        num_classes: Number of classes C.
 
     Example:
         >>> LinearHead(64, 10)(torch.zeros(2, 64)).shape
@@ -30,7 +33,11 @@ class LinearHead(nn.Linear):
 
 @torch.no_grad()
 def linear_head(weight_CD: Tensor, bias_C: Tensor) -> LinearHead:
-    """A linear head with these weights (which are copied).
+    """Build a linear head from copies of given weights.
+
+    Args:
+        weight_CD: Class vectors, shape (C, D).
+        bias_C: Bias of each class, shape (C,).
 
     Example:
         >>> linear_head(torch.eye(2), torch.tensor([0.0, 1.0]))(torch.tensor([[3.0, 4.0]]))
@@ -43,18 +50,19 @@ def linear_head(weight_CD: Tensor, bias_C: Tensor) -> LinearHead:
 
 
 class CosineHead(nn.Module):
-    """Cosine of the angle between embedding and class vector, times a scale (NormFace, Wang et al., 2017).
+    """A cosine classifier: scaled cosine of the angle between the embedding and each class vector.
 
-    A prior added to logits in [-1, 1] would outweigh them: keep a scale of about 16 to 30 under Balanced Softmax, and
-    1 under losses that scale themselves (LDAM).
+    Wang et al., "NormFace: L2 Hypersphere Embedding for Face Verification", ACM MM 2017,
+    https://arxiv.org/abs/1704.06369. A log prior added to logits in [-1, 1] would dominate them: use a scale of about
+    16 to 30 with Balanced Softmax, and 1 with losses that scale their input (LDAM).
 
     Args:
-        embedding_dim: D.
-        num_classes: C.
-        scale: multiplies the cosines.
+        embedding_dim: Embedding dimension D.
+        num_classes: Number of classes C.
+        scale: Factor of the cosines, > 0.
 
     Raises:
-        InputError: if `scale` is not positive.
+        InputError: If `scale` is not positive.
 
     Example:
         >>> head = CosineHead(64, 10, scale=16.0)
@@ -65,39 +73,39 @@ class CosineHead(nn.Module):
     def __init__(self, embedding_dim: int, num_classes: int, *, scale: float = 16.0) -> None:
         super().__init__()
         if scale <= 0:
-            raise InputError(f"the scale of a cosine head must be positive, not {scale}")
+            raise InputError(f"`scale` of a CosineHead must be > 0, got {scale}")
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """Logits (B, C) in [-scale, scale]."""
+        """Compute the logits (B, C), in [-scale, scale]."""
         return self.scale * F.linear(F.normalize(embeddings_BD, dim=1), F.normalize(self.weight, dim=1))
 
 
-class FoldingHead(nn.Linear):
-    """A linear layer with something on top for the time of training, after which `folded` gives the plain layer."""
+class FoldingHead(nn.Linear, ABC):
+    """Base class of heads that are reparametrized during training and equal a linear head afterwards."""
 
     @abstractmethod
     def folded(self) -> LinearHead:
-        """The linear head that gives the same logits."""
+        """Return the linear head with the same logits."""
 
 
 class LWSHead(FoldingHead):
-    """A linear layer whose logits are multiplied by a learnt scale per class: learnable weight scaling.
+    """Learnable weight scaling (LWS): a linear layer whose logits are multiplied by a learned scale per class.
 
     Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
-    https://arxiv.org/abs/1910.09217: the layer is kept from an earlier stage and only the scales learn. MiSLAS (Zhong
-    et al., CVPR 2021, https://arxiv.org/abs/2104.00466) lets the layer learn along, at a fifth of the rate.
+    https://arxiv.org/abs/1910.09217, keep the layer of an earlier stage and train only the scales. MiSLAS (Zhong et
+    al., CVPR 2021, https://arxiv.org/abs/2104.00466) also trains the layer, at a fifth of the learning rate.
 
     Args:
-        embedding_dim: D.
-        num_classes: C.
-        weights_rate: share of the learning rate (not of the weight decay) with which the layer itself learns; 0 keeps
-            it as it is.
+        embedding_dim: Embedding dimension D.
+        num_classes: Number of classes C.
+        weights_rate: Factor in [0, 1] of the learning rate (not of the weight decay) for the layer itself. 0 freezes
+            the layer.
 
     Raises:
-        InputError: if `weights_rate` does not lie in [0, 1].
+        InputError: If `weights_rate` is not in [0, 1].
 
     Example:
         >>> head = LWSHead(64, 10)
@@ -108,41 +116,45 @@ class LWSHead(FoldingHead):
     def __init__(self, embedding_dim: int, num_classes: int, *, weights_rate: float = 0.0) -> None:
         super().__init__(embedding_dim, num_classes)
         if not 0 <= weights_rate <= 1:
-            raise InputError(f"weights_rate must lie in [0, 1] (0 keeps the weights, MiSLAS 0.2), not {weights_rate}")
+            raise InputError(
+                f"`weights_rate` must be in [0, 1] (0 freezes the weights; 0.2 in MiSLAS), got {weights_rate}"
+            )
         self.weights_rate = weights_rate
         self.scale_C = nn.Parameter(torch.ones(num_classes))
         self.weight.requires_grad_(weights_rate > 0)
         self.bias.requires_grad_(weights_rate > 0)
 
     def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """Logits (B, C)."""
-        return self.scale_C * F.linear(embeddings_BD, self._slowed(self.weight), self._slowed(self.bias))
+        """Compute the logits (B, C)."""
+        weight_CD, bias_C = self._scale_gradient(self.weight), self._scale_gradient(self.bias)
+        return self.scale_C * F.linear(embeddings_BD, weight_CD, bias_C)
 
-    def _slowed(self, parameter: Tensor) -> Tensor:
-        """The same value, with `weights_rate` times its gradient."""
+    def _scale_gradient(self, parameter: Tensor) -> Tensor:
+        """Multiply the gradient of a parameter by `weights_rate`; the value does not change."""
         return torch.lerp(parameter.detach(), parameter, self.weights_rate) if self.weights_rate else parameter
 
     @torch.no_grad()
     def folded(self) -> LinearHead:
-        """The linear head that gives the same logits."""
+        """Return the linear head with the same logits."""
         return linear_head(self.scale_C[:, None] * self.weight, self.scale_C * self.bias)
 
 
 class MaxNormHead(FoldingHead):
-    """A linear layer whose class vectors are kept short: after each step, one that is too long is cut to the bound.
+    """A linear layer with max-norm regularization: class vectors longer than a bound are projected onto it.
 
-    The second stage of Alshammari et al., "Long-Tailed Recognition via Weight Balancing", CVPR 2022,
-    https://arxiv.org/abs/2203.14197: projected gradient descent, beside a strong weight decay. The bound lies between
-    the shortest and the longest vector that the layer has at first, so keep the layer of the stage before. The authors'
-    code (`ShadeAlsha/LTR-weight-balancing`) cuts once an epoch, the paper says after each step, and so do we.
+    Second stage of Alshammari et al., "Long-Tailed Recognition via Weight Balancing", CVPR 2022,
+    https://arxiv.org/abs/2203.14197: projected gradient descent, combined with strong weight decay. The bound is
+    interpolated between the shortest and the longest initial class vector, so keep the layer of the previous stage.
+    Vectors are projected after each step, as in the paper; the authors' code (`ShadeAlsha/LTR-weight-balancing`)
+    projects once an epoch.
 
     Args:
-        embedding_dim: D.
-        num_classes: C.
-        share: where the bound lies: 0 at the shortest vector, 1 at the longest.
+        embedding_dim: Embedding dimension D.
+        num_classes: Number of classes C.
+        share: Position of the bound in [0, 1]: 0 is the length of the shortest vector, 1 of the longest.
 
     Raises:
-        InputError: if `share` does not lie in [0, 1].
+        InputError: If `share` is not in [0, 1].
 
     Example:
         >>> head = MaxNormHead(64, 10, share=0.0)
@@ -157,12 +169,12 @@ class MaxNormHead(FoldingHead):
     def __init__(self, embedding_dim: int, num_classes: int, *, share: float = 0.1) -> None:
         super().__init__(embedding_dim, num_classes)
         if not 0 <= share <= 1:
-            raise InputError(f"the share of a MaxNormHead must lie in [0, 1], not {share}")
+            raise InputError(f"`share` of a MaxNormHead must be in [0, 1], got {share}")
         self.share = share
-        self.register_buffer("bound", torch.full((), -1.0))  # not known before the first batch
+        self.register_buffer("bound", torch.full((), -1.0))  # set by the first batch
 
     def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """Logits (B, C), by vectors within the bound."""
+        """Project the class vectors and compute the logits (B, C)."""
         self._project()
         return super().forward(embeddings_BD)
 
@@ -175,21 +187,21 @@ class MaxNormHead(FoldingHead):
 
     @torch.no_grad()
     def folded(self) -> LinearHead:
-        """The linear head that gives the same logits."""
+        """Return the linear head with the same logits."""
         self._project()
         return linear_head(self.weight, self.bias)
 
 
 class DisAlignHead(nn.Linear):
-    """A fixed linear layer, corrected per class by as much as a learnt confidence in the example asks for.
+    """A frozen linear layer with a learned, confidence-weighted correction per class.
 
     Zhang et al., "Distribution Alignment: A Unified Framework for Long-Tail Visual Recognition", CVPR 2021,
     https://arxiv.org/abs/2103.16370, Eqs. 4 to 6: `s(x) (a_c z_c + b_c) + (1 - s(x)) z_c` with s(x) = sigmoid(v x + u).
-    Only a, b, v and u learn.
+    Only a, b, v and u are trained.
 
     Args:
-        embedding_dim: D.
-        num_classes: C.
+        embedding_dim: Embedding dimension D.
+        num_classes: Number of classes C.
 
     Example:
         >>> head = DisAlignHead(64, 10)
@@ -207,7 +219,7 @@ class DisAlignHead(nn.Linear):
         self.confidence = nn.Linear(embedding_dim, 1)
 
     def forward(self, embeddings_BD: Tensor) -> Tensor:
-        """Logits (B, C)."""
+        """Compute the logits (B, C)."""
         logits_BC = super().forward(embeddings_BD)
         aligned_BC = self.scale_C * logits_BC + self.shift_C
         return torch.lerp(logits_BC, aligned_BC, self.confidence(embeddings_BD).sigmoid())

@@ -1,8 +1,8 @@
-"""Published numbers with where they stand, how they came about, and why ours may differ.
+"""Published numbers with their source, their setting and known reasons why ours may differ.
 
-The files in `tables/` hold tables of the sources: the columns say of which data a number is (and, by `score`, which
-score: top-1 accuracy if nothing else is said), the rows are methods. What a table says holds for all its rows and
-columns unless one of them says otherwise.
+The files in `tables/` hold tables of the sources. A column gives the data of its numbers, and the score (`score`, by
+default top-1 accuracy); a row is a method. Fields of a table apply to all its rows and columns that do not override
+them.
 """
 
 import math
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 
 Read = Literal["paper", "readme", "log", "issue", "aggregator", "memory"]
-"""How a number was obtained: the last two are not checked against the source."""
+"""Origin of a number. The last two are not verified against the source."""
 Checkpoint = Literal["last", "best on test", "unknown"]
 
 
@@ -24,21 +24,21 @@ class Published:
     """One row of a published table, for one data set.
 
     Args:
-        table: as `docs/sources.md` calls it, such as "B-Tab2".
-        source: paper or repository.
-        place: table, figure or page of the source.
-        read: how the number was obtained.
-        label: the method as the source calls it.
-        method: our recipe that does the same; None where there is none.
-        data: name of our data recipe; "lvis-v0.5" for detection.
-        imbalance_factor: of CIFAR-LT; None for sets with one published split.
-        backbone: our name where it is the same net, with what sets it apart in words.
-        recipe: our training recipe with the same settings; None where they differ or are unknown.
-        training: schedule and augmentation, in words.
-        checkpoint: which epoch was scored.
-        seeds: trainings the number is a mean of; None where it is not said.
-        scores: in percent, by the names of `Scores` ("top1", "many", ...); "ap..." for detection.
-        mismatch: known reasons why ours may differ, a short sentence.
+        table: Name of the table in `docs/sources.md`, such as "B-Tab2".
+        source: Paper or repository.
+        place: Table, figure or page of the source.
+        read: Origin of the number.
+        label: Name of the method in the source.
+        method: Equivalent method recipe. None if there is none.
+        data: Name of the data recipe; "lvis-v0.5" for detection.
+        imbalance_factor: Imbalance factor of CIFAR-LT. None for data sets with one published split.
+        backbone: Our name of the backbone if it is the same network, with its differences as text.
+        recipe: Training recipe with the same settings. None if they differ or are unknown.
+        training: Schedule and augmentation as text.
+        checkpoint: Evaluated checkpoint.
+        seeds: Number of trainings of which the number is the mean. None if the source does not state it.
+        scores: Scores in percent, by the names of `Scores` ("top1", "many", ...); "ap..." for detection.
+        mismatch: Known reasons why ours may differ, as a short sentence.
     """
 
     table: str
@@ -59,12 +59,12 @@ class Published:
 
 
 def published(data: str, imbalance_factor: float | None, method: str | None = None) -> list[Published]:
-    """What is published of a data set, in the order of the files.
+    """Return the published numbers of a data set, in the order of the files.
 
     Args:
-        data: name of a data recipe; of any other there is nothing.
-        imbalance_factor: of CIFAR-LT; it does not matter for sets with one published split.
-        method: only this method recipe; None gives every row, of methods that are not built here too.
+        data: Name of a data recipe. Other data have no published numbers.
+        imbalance_factor: Imbalance factor of CIFAR-LT. Ignored for data sets with one published split.
+        method: Method recipe. None returns every row, including methods without a recipe.
 
     Example:
         >>> [(row.table, row.scores["top1"]) for row in published("cifar100-lt", 200, "balms")]
@@ -82,20 +82,20 @@ def published(data: str, imbalance_factor: float | None, method: str | None = No
 def difference_in_sd(
     ours_mean: float, ours_sd: float | None, ours_n: int, published: float, published_n: int | None = None
 ) -> float | None:
-    """How far ours lies above a published number, in standard deviations of that difference.
+    """Return our mean minus a published number, in standard deviations of that difference.
 
-    A published mean of m trainings is taken to vary as ours do: the difference then has the standard deviation
-    sd * sqrt(1/n + 1/m). Beyond 2 or so, chance alone hardly explains it.
+    The published trainings are assumed to vary as ours do. A mean of m of them then differs from a mean of n of ours
+    with the standard deviation sd * sqrt(1/n + 1/m). An absolute value above 2 is unlikely to be chance.
 
     Args:
-        ours_mean: of our trainings, in percent.
-        ours_sd: their sample standard deviation; None for a single training.
-        ours_n: number of our trainings.
-        published: the published number, in percent.
-        published_n: trainings it is a mean of; None, where it is not said, counts as one.
+        ours_mean: Mean of our trainings, in percent.
+        ours_sd: Sample standard deviation of our trainings. None for a single training.
+        ours_n: Number of our trainings.
+        published: Published number, in percent.
+        published_n: Number of published trainings. None (not stated) counts as one.
 
     Returns:
-        Negative where ours is lower; None where ours do not say how much they vary.
+        Negative if ours is lower. None if our standard deviation is unknown or zero.
 
     Example:
         >>> round(difference_in_sd(41.0, 0.5, 3, 42.0), 2)
@@ -110,7 +110,7 @@ def difference_in_sd(
 
 @lru_cache(maxsize=1)
 def everything() -> tuple[Published, ...]:
-    """Every published number there is, file by file.
+    """Return all published numbers, file by file.
 
     Example:
         >>> sum(row.table == "S-Tab4" for row in everything())
@@ -128,7 +128,7 @@ def _rows(table: Mapping[str, Any]) -> Iterator[Published]:
 
 
 def _sets_of(shared: Mapping[str, Any], columns: list[dict[str, Any]], row: Mapping[str, Any]) -> Iterator[Published]:
-    """A row gives as many entries as its columns name data sets; columns of one set hold its scores."""
+    """Yield an entry for each data set of the columns. Columns of the same data set hold its scores."""
     own = {key: value for key, value in row.items() if key != "values"}
     found: dict[str, dict[str, Any]] = {}
     for column, value in zip(columns, row["values"], strict=True):

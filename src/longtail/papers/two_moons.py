@@ -1,11 +1,11 @@
-"""Embeddings of two uneven moons, with a margin between logits alone and with one between embeddings as well.
+"""Embeddings of two imbalanced moons, with logit margins alone and with embedding margins too.
 
-Figure 1 and Section 2.3 of "ELM: Embedding and Logit Margins for Long-Tail Learning" (2022): a net with 16, 8 and 2
-hidden units, 5 % of the images in the tail; what is drawn are the two units before the output. The paper gives neither
-the number of points, nor noise, lambda, alpha or the length of training: here 2,000 points with noise 0.1, lambda 0.1,
-alpha the share of the class, Adam at 5e-3, batches of 128 for 100 epochs. The two units have no ReLU: with one, two of
-three seeds end with all embeddings at zero. As the pull also shrinks everything, distances are given raw, over the
-largest norm, and over the distance of the two centroids.
+Figure 1 and Section 2.3 of "ELM: Embedding and Logit Margins for Long-Tail Learning" (2022): a network with 16, 8 and 2
+hidden units, 5 % of the images in the tail; the figure shows the two units before the output. The paper gives neither
+the number of points, nor noise, lambda, alpha or the length of training. Here: 2,000 points with noise 0.1, lambda 0.1,
+alpha equal to the share of the class, Adam at 5e-3, batches of 128 for 100 epochs. The two units have no ReLU: with a
+ReLU, two of three seeds end with all embeddings at zero. The pull also shrinks all embeddings, so distances are given
+raw, over the largest norm, and over the distance of the two centroids.
 Shapes: N = points, B = batch, S = steps of an epoch.
 """
 
@@ -48,19 +48,19 @@ METHODS: Mapping[str, Pairs | None] = {
 
 
 class Trial(NamedTuple):
-    """What came of one method and one seed; distances within a class are means over its pairs.
+    """Result of one method and one seed. Distances within a class are means over its pairs.
 
     Args:
-        method: one of `METHODS`.
-        seed: of data, initialisation and order.
-        head: distance within the head class.
-        tail: distance within the tail class.
-        between: distance of the two centroids.
+        method: One of `METHODS`.
+        seed: Seed of data, initialization and order.
+        head: Distance within the head class.
+        tail: Distance within the tail class.
+        between: Distance of the two centroids.
         head_scaled: `head` over the largest norm of an embedding.
         tail_scaled: `tail` over the largest norm of an embedding.
         head_ratio: `head` over `between`.
         tail_ratio: `tail` over `between`.
-        accuracy: mean of the two classes on fresh points, in percent.
+        accuracy: Mean accuracy of the two classes on new points, in percent.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Trial(NamedTuple):
 
 
 class MoonNet(nn.Module):
-    """Three layers, the last of which is seen, and a classifier: (B, 2) -> embeddings (B, 2) and logits (B, 2)."""
+    """Network of three layers and a classifier: (B, 2) -> embeddings (B, 2) and logits (B, 2)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,24 +84,24 @@ class MoonNet(nn.Module):
         self.backbone, self.head = nn.Sequential(*hidden), nn.Linear(2, 2)
 
     def forward(self, points_B2: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings and logits of points."""
+        """Return embeddings and logits of points."""
         embeddings_B2 = self.backbone(points_B2)
         return embeddings_B2, self.head(embeddings_B2)
 
 
 def two_moons(*, seeds: int = 3, epochs: int = 100, weight: float = 0.1) -> Plot:
-    """Embeddings of the training points under LogAdj, ELM with pairs of the batch, and ELM with balanced pairs.
+    """Draw the embeddings of the training points for LogAdj, ELM with pairs of the batch and ELM with balanced pairs.
 
     Args:
-        seeds: how many; the first one is drawn, the table and the means have all.
-        epochs: of training.
-        weight: of the pull, lambda.
+        seeds: Number of seeds. Seed 0 is drawn; the table and the means include all.
+        epochs: Number of epochs.
+        weight: Weight of the pull, lambda.
 
     Raises:
-        InputError: if `seeds` or `epochs` is below 1.
+        InputError: If `seeds` or `epochs` is below 1.
     """
     if seeds < 1 or epochs < 1:
-        raise InputError(f"--seeds and --epochs must be at least 1, not {seeds} and {epochs}")
+        raise InputError(f"`seeds` and `epochs` must be integers >= 1, got {seeds} and {epochs}")
     trials, drawn = [], {}
     with progress_bar("two moons", seeds * len(METHODS)) as bar:
         for seed in range(seeds):
@@ -116,13 +116,13 @@ def two_moons(*, seeds: int = 3, epochs: int = 100, weight: float = 0.1) -> Plot
         Table(Trial._fields, trials),
         lambda figure: _draw(figure, drawn, trials),
         height=2.7,
-        note="embeddings over their largest norm; below: distance within the tail over that of the two centroids",
-        summary=tuple(_told(method, trials) for method in METHODS),
+        note="embeddings over their largest norm; label: distance within the tail over distance of the centroids",
+        summary=tuple(_format_trials(method, trials) for method in METHODS),
     )
 
 
 def moons(head: int, tail: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Points (N, 2) on two moons and their labels (N,): 0 for the head, 1 for the tail."""
+    """Return points (N, 2) on two moons and their labels (N,): 0 for the head, 1 for the tail."""
     points_N2, targets_N = make_moons((head, tail), noise=NOISE, random_state=seed)
     return torch.from_numpy(points_N2).float(), torch.from_numpy(targets_N).long()
 
@@ -130,15 +130,15 @@ def moons(head: int, tail: int, seed: int) -> tuple[Tensor, Tensor]:
 def train(
     points_N2: Tensor, targets_N: Tensor, pairs: Pairs | None, *, seed: int, epochs: int, weight: float = 0.1
 ) -> MoonNet:
-    """A net trained under logit adjustment, and the pull of ELM if there are pairs.
+    """Train a network with logit adjustment, and with the pull of ELM if `pairs` is given.
 
     Args:
-        points_N2: the training points.
-        targets_N: their labels.
-        pairs: "batch" or "balanced" as of `PullLoss`; None trains without the pull.
-        seed: of initialisation and order, which do not depend on the method.
-        epochs: passes over the points.
-        weight: of the pull, lambda.
+        points_N2: Training points.
+        targets_N: Labels of the points.
+        pairs: "batch" or "balanced", as in `PullLoss`. None trains without the pull.
+        seed: Seed of initialization and order, which do not depend on the method.
+        epochs: Number of epochs.
+        weight: Weight of the pull, lambda.
 
     Example:
         >>> points, targets = moons(90, 10, seed=0)
@@ -168,7 +168,7 @@ def train(
 
 
 def _batches(targets_N: Tensor, seed: int, epoch: int, balanced: bool) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """The batches of an epoch, and as many in which both classes are equally frequent."""
+    """Return the batches of an epoch, and the same number of class-balanced ones."""
     order_N = torch.randperm(len(targets_N), generator=randomness.generator("order of the moons", seed, epoch))
     steps = max(1, len(order_N) // BATCH)
     first = order_N[: steps * BATCH].tensor_split(steps)
@@ -196,12 +196,12 @@ def _measure(method: str, seed: int, net: MoonNet, points_N2: Tensor, targets_N:
     return Trial(method, seed, head, tail, between, *ratios, scores.balanced)
 
 
-def _told(method: str, trials: Sequence[Trial]) -> str:
+def _format_trials(method: str, trials: Sequence[Trial]) -> str:
     own = [trial for trial in trials if trial.method == method]
     mean_of = {field: mean(getattr(trial, field) for trial in own) for field in Trial._fields[2:]}
     return (
         f"{method:24} head|tail within: raw {mean_of['head']:.2f}|{mean_of['tail']:.2f}, over the largest norm "
-        f"{mean_of['head_scaled']:.3f}|{mean_of['tail_scaled']:.3f}, over the centroids' distance "
+        f"{mean_of['head_scaled']:.3f}|{mean_of['tail_scaled']:.3f}, over the distance of the centroids "
         f"({mean_of['between']:.2f}) {mean_of['head_ratio']:.3f}|{mean_of['tail_ratio']:.3f}; "
         f"accuracy {mean_of['accuracy']:.1f} % (n = {len(own)})"
     )

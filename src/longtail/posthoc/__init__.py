@@ -1,8 +1,7 @@
-"""Corrections of a trained net without training: `fit(features, labels)`, then `predict_logits(features)`."""
+"""Post-hoc corrections of a trained classifier: `fit(features, labels, ...)`, then `predict_logits(features)`."""
 
 from longtail.posthoc.base import PostHoc
-from longtail.posthoc.dlsa.correction import DLSA, DLSASettings
-from longtail.posthoc.dlsa.group_classifier import ClassifierSettings
+from longtail.posthoc.dlsa import DLSA, ClassifierSettings, DLSASettings, FilterSettings
 from longtail.posthoc.logit_adjustment import LogitAdjustment, adjust_logits
 from longtail.posthoc.nearest_class_mean import NearestClassMean
 from longtail.posthoc.tau_normalization import TauNormalization
@@ -14,6 +13,7 @@ __all__ = [
     "DLSA",
     "ClassifierSettings",
     "DLSASettings",
+    "FilterSettings",
     "LogitAdjustment",
     "NearestClassMean",
     "PostHoc",

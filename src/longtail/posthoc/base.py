@@ -1,4 +1,4 @@
-"""The contract of every post-hoc correction: no training, a new head from features and labels.
+"""The interface of post-hoc corrections: a new head from features and labels.
 
 Shapes: N = examples, B = batch, D = embedding dimension, C = classes.
 """
@@ -16,143 +16,157 @@ from longtail.errors import InputError
 from longtail.evaluation import metrics
 
 STRENGTHS = torch.linspace(0, 2, 41, dtype=torch.float64)
-"""What a strength is chosen from: 0, 0.05, ..., 2."""
+"""Candidate strengths: 0, 0.05, ..., 2."""
 
 
 class PostHoc(ABC):
-    """Corrects a trained classifier without training. Subclasses implement `fit`, which sets `head`.
+    """Base class of corrections of a trained classifier. Subclasses implement `fit`, which sets `head`.
 
-    `fits_on` says which features `fit` asks for: those of the images trained on, or of held-out ones.
+    Attributes:
+        fits_on: Features that `fit` takes: "train" for the training images, "val" for held-out images.
+        head: The corrected classifier, (B, D) -> (B, C); set by `fit`.
+        component: Name and options of `head` in `longtail.models`.
     """
 
     fits_on: ClassVar[Literal["train", "val"]] = "val"
     head: nn.Module
-    """The corrected classifier, (B, D) -> (B, C); known once fitted."""
     component: Component = Component("LinearHead")
-    """Name and options of `head` among the heads of `longtail.models`."""
 
     @abstractmethod
     def fit(self, features_ND: Tensor, targets_N: Tensor, head: nn.Linear, class_counts: Countable) -> Self:
-        """Find the correction.
+        """Compute the corrected classifier.
 
         Args:
-            features_ND: embeddings, the input of the classifier's last layer, shape (N, D), any float type.
-            targets_N: labels in [0, C), shape (N,).
-            head: the trained last layer.
-            class_counts: images per class that it was trained on, shape (C,).
+            features_ND: Embeddings (the input of the last layer), shape (N, D), any float type.
+            targets_N: Labels in [0, C), shape (N,).
+            head: The trained last layer.
+            class_counts: Training images per class, shape (C,).
+
+        Returns:
+            The fitted correction itself.
         """
 
     @property
     @abstractmethod
     def needs_holdout(self) -> bool:
-        """Whether `fit` chooses something by what it is given, which must then not have been trained on."""
+        """Whether `fit` chooses an option by the score on its input, which then must not be training data."""
 
     @property
     def chosen(self) -> dict[str, float]:
-        """What `fit` has chosen, by name."""
+        """Values of the options that `fit` chose, by name."""
         return {}
 
     @torch.no_grad()
     def predict_logits(self, features_BD: Tensor) -> Tensor:
-        """Corrected logits, shape (B, C), from features of any float type.
+        """Compute the corrected logits, shape (B, C).
+
+        Args:
+            features_BD: Embeddings, shape (B, D), any float type.
 
         Raises:
-            InputError: before `fit`, or for what is no tensor of shape (B, D).
+            InputError: If the correction is not fitted, or the input is not a float tensor of shape (B, D).
         """
         if not hasattr(self, "head"):
-            raise InputError(f"this {type(self).__name__} has nothing to predict with yet; call fit first")
+            raise InputError(f"this {type(self).__name__} is not fitted; call `fit` first")
         check_features(features_BD)
         logits_BC: Tensor = self.head(features_BD.to(next(self.head.parameters()).dtype))
         return logits_BC
 
 
 def check_features(features_ND: Tensor) -> None:
-    """Refuse what is no table of features.
+    """Check that features are a matrix of floats.
+
+    Args:
+        features_ND: Embeddings, shape (N, D).
 
     Raises:
-        InputError: for anything but a tensor of floats, shape (N, D).
+        InputError: If they are not a float tensor of shape (N, D).
 
     Example:
         >>> check_features(torch.ones(3))
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: features must be a tensor of floats, shape (N, D), not torch.float32 (3,)
+        longtail.errors.InputError: features must be a float tensor of shape (N, D), got torch.float32 (3,)
     """
     if not isinstance(features_ND, Tensor):
         raise InputError(
-            f"features must be a tensor of floats, shape (N, D), not a {type(features_ND).__name__}; an array of NumPy "
-            "becomes one by torch.from_numpy"
+            f"features must be a float tensor of shape (N, D), got a {type(features_ND).__name__}; convert a NumPy "
+            "array with torch.from_numpy"
         )
     if features_ND.ndim != 2 or not features_ND.is_floating_point():
         raise InputError(
-            f"features must be a tensor of floats, shape (N, D), not {features_ND.dtype} {tuple(features_ND.shape)}"
+            f"features must be a float tensor of shape (N, D), got {features_ND.dtype} {tuple(features_ND.shape)}"
         )
 
 
 class Strength(PostHoc):
-    """A correction of one strength, given or chosen by balanced accuracy on what `fit` is given: held-out images.
+    """Base class of corrections with one strength `tau`, given or chosen by balanced accuracy on held-out images.
 
     Args:
-        tau: the strength; None chooses it.
+        tau: Strength >= 0. None (default) chooses it in `fit`.
 
     Raises:
-        InputError: if `tau` is negative.
+        InputError: If `tau` is negative.
     """
 
-    one: ClassVar[str]
-    """What a strength of 1 stands for, for the message about a negative one."""
+    meaning_of_one: ClassVar[str]
+    """Meaning of tau = 1, for messages."""
 
     def __init__(self, *, tau: float | None = None) -> None:
         if tau is not None and not tau >= 0:
-            raise InputError(f"tau must be >= 0 (1 {self.one}), not {tau}")
+            raise InputError(f"`tau` must be >= 0 (1 {self.meaning_of_one}), got {tau}")
         self.tau, self.given = tau, tau is not None
 
     @property
     def needs_holdout(self) -> bool:
-        """Whether tau is to be chosen."""
+        """Whether `fit` chooses tau."""
         return not self.given
 
     @property
     def chosen(self) -> dict[str, float]:
-        """The tau that `fit` chose."""
+        """The tau chosen by `fit`."""
         return {} if self.given or self.tau is None else {"tau": self.tau}
 
 
 def choose_strength(logits_at: Callable[[float], Tensor], targets_N: Tensor, num_classes: int) -> float:
-    """The strength of `STRENGTHS` with the highest balanced accuracy; among equally good ones, the middle one.
+    """Return the value in `STRENGTHS` with the highest balanced accuracy, or the middle one of several best values.
 
     Args:
-        logits_at: logits (N, C) at a strength.
-        targets_N: labels, shape (N,); a class without one does not count.
-        num_classes: C.
+        logits_at: Function from a strength to logits of shape (N, C).
+        targets_N: Labels, shape (N,). Classes without an example are ignored.
+        num_classes: Number of classes C.
 
     Raises:
-        InputError: if there is no example.
+        InputError: If there is no example.
 
     Example:
         >>> choose_strength(lambda tau: torch.tensor([[1.0, tau]]), torch.tensor([1]), 2)
         1.55
     """
     if len(targets_N) == 0:
-        raise InputError("a strength is chosen on held-out examples, and there is none; give some, or a fixed tau")
+        raise InputError("cannot choose `tau` without held-out examples; pass held-out examples, or set `tau`")
     scores = torch.stack([_balanced(logits_at(float(tau)), targets_N, num_classes) for tau in STRENGTHS])
     best = torch.nonzero(scores >= scores.max() - 1e-9).flatten()
     return round(float(STRENGTHS[best[len(best) // 2]]), 2)
 
 
 def _balanced(logits_NC: Tensor, targets_N: Tensor, num_classes: int) -> Tensor:
-    """Mean of the per-class accuracies over the classes that have an example."""
+    """Compute the mean per-class accuracy over the classes with an example."""
     tally = metrics.tally(logits_NC.argmax(dim=1).cpu(), targets_N.cpu(), num_classes)
     return metrics.per_class_accuracy(tally).nanmean()
 
 
 def checked_counts(class_counts: Countable, head: nn.Linear) -> ClassCounts:
-    """Class counts that fit a head.
+    """Return class counts after checking that they fit a head.
+
+    Args:
+        class_counts: Training images per class, shape (C,).
+        head: Linear head with C outputs.
 
     Raises:
-        InputError: if they are of another number of classes.
+        InputError: If the number of classes differs.
     """
     counts = ClassCounts(class_counts)
     if len(counts) != head.out_features:
-        raise InputError(f"the head has {head.out_features} classes, so it needs as many counts, not {len(counts)}")
+        raise InputError(f"`class_counts` must have {head.out_features} counts, as the head has, got {len(counts)}")
     return counts

@@ -1,8 +1,9 @@
 """Post-hoc logit adjustment (Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021).
 
-https://arxiv.org/abs/2007.07314, Eq. 9: predict the largest z_c - tau log pi_c with the logits z of a net trained with
-cross-entropy and the class priors pi of its training. tau = 1 is right for calibrated logits and a test with all
-classes equally frequent; LADE (Hong et al., CVPR 2021) calls it PC-softmax. Not for a net whose loss has balanced.
+https://arxiv.org/abs/2007.07314, Eq. 9: predict argmax_c z_c - tau log pi_c, where z are the logits of a network
+trained with cross-entropy and pi is its training prior. tau = 1 is optimal for calibrated logits and a class-balanced
+test set; LADE (Hong et al., CVPR 2021) calls it PC-softmax. Not meant for networks trained with a balanced loss.
+
 Shapes: N = examples, B = batch, D = embedding dimension, C = classes.
 """
 
@@ -18,15 +19,18 @@ from longtail.posthoc.base import Strength, checked_counts, choose_strength
 
 
 def adjust_logits(logits_BC: Tensor, class_counts: Countable, tau: float = 1.0) -> Tensor:
-    """Logits less `tau` times the log prior, shape (B, C).
+    """Subtract `tau` times the log prior from logits.
 
     Args:
-        logits_BC: of a net trained with cross-entropy, shape (B, C).
-        class_counts: images per class that it was trained on, shape (C,).
-        tau: strength.
+        logits_BC: Logits of a network trained with cross-entropy, shape (B, C).
+        class_counts: Training images per class, shape (C,).
+        tau: Strength; 0 changes nothing.
+
+    Returns:
+        Adjusted logits, shape (B, C).
 
     Raises:
-        InputError: if a class has no training image, since its prior has no logarithm.
+        InputError: If a class has no training image, so that its log prior is undefined.
 
     Example:
         >>> adjust_logits(torch.tensor([[1.0, 0.0]]), [90, 10]).argmax().item()
@@ -36,13 +40,15 @@ def adjust_logits(logits_BC: Tensor, class_counts: Countable, tau: float = 1.0) 
 
 
 class LogitAdjustment(Strength):
-    """Shifts the bias of a linear head by the log prior.
+    """Post-hoc logit adjustment: subtracts `tau` times the log prior from the bias of a linear head (Eq. 9).
+
+    Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021, https://arxiv.org/abs/2007.07314.
 
     Args:
-        tau: strength; None chooses it by balanced accuracy on what `fit` is given: held-out training images.
+        tau: Strength >= 0. None (default) chooses it by balanced accuracy on the held-out examples passed to `fit`.
 
     Raises:
-        InputError: if `tau` is negative.
+        InputError: If `tau` is negative.
 
     Example:
         >>> head, features = nn.Linear(2, 2), torch.randn(4, 2)
@@ -51,15 +57,21 @@ class LogitAdjustment(Strength):
         True
     """
 
-    one = "for calibrated logits"
+    meaning_of_one = "for calibrated logits"
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor, targets_N: Tensor, head: nn.Linear, class_counts: Countable) -> Self:
-        """Choose tau, if none was given, and shift the bias.
+        """Choose tau unless it is given, and adjust the bias.
+
+        Args:
+            features_ND: Embeddings of held-out images, shape (N, D). Only used to choose tau.
+            targets_N: Labels in [0, C), shape (N,).
+            head: The trained last layer.
+            class_counts: Training images per class, shape (C,).
 
         Raises:
-            InputError: if counts and head do not fit, a class has no training image, or there is no example to choose
-                by.
+            InputError: If counts and head differ in the number of classes, a class has no training image, or tau is to
+                be chosen without examples.
         """
         log_prior_C = _log_prior(checked_counts(class_counts, head)).to(head.weight)
         if not self.given:
@@ -75,7 +87,7 @@ def _log_prior(counts: ClassCounts) -> Tensor:
     missing = torch.nonzero(counts.counts == 0).flatten().tolist()
     if missing:
         raise InputError(
-            f"{len(missing)} classes have no training image, so their prior has no logarithm:\n{first_ten(missing)}\n"
-            "leave them out, or give them images"
+            f"{len(missing)} classes have no training image, so their log prior is undefined:\n{first_ten(missing)}\n"
+            "remove these classes, or add images"
         )
     return counts.prior.log()

@@ -1,7 +1,8 @@
-"""Nearest class mean (Kang et al., "Decoupling Representation and Classifier", ICLR 2020).
+"""Nearest class mean classifier (Kang et al., "Decoupling Representation and Classifier", ICLR 2020).
 
-https://arxiv.org/abs/1910.09217, section 4.1: the mean embedding of each class, and the class whose mean is nearest, by
-cosine or Euclidean distance. The counts have no say, so nothing is biased towards full classes.
+https://arxiv.org/abs/1910.09217, section 4.1: predict the class whose mean embedding is nearest, by cosine or Euclidean
+distance. Class counts do not enter, so predictions are not biased towards frequent classes.
+
 Shapes: N = examples, B = batch, D = embedding dimension, C = classes.
 """
 
@@ -21,7 +22,12 @@ SCALE = 16.0
 
 
 def class_means(features_ND: Tensor, targets_N: Tensor, num_classes: int) -> Tensor:
-    """Mean embedding of each class, shape (C, D); zero for a class without an example.
+    """Compute the mean embedding of each class, shape (C, D); zero for a class without an example.
+
+    Args:
+        features_ND: Embeddings, shape (N, D).
+        targets_N: Labels in [0, C), shape (N,).
+        num_classes: Number of classes C.
 
     Example:
         >>> class_means(torch.tensor([[1.0], [3.0], [5.0]]), torch.tensor([0, 0, 1]), 2)
@@ -33,16 +39,17 @@ def class_means(features_ND: Tensor, targets_N: Tensor, num_classes: int) -> Ten
 
 
 class NearestClassMean(PostHoc):
-    """A head whose logits are largest for the class with the nearest mean embedding.
+    """A head with the highest logit for the class whose mean embedding is nearest.
 
-    The logits are scaled cosines, or 2 mu x - |mu|^2, which orders the classes as minus the squared distance does.
-    They are made to be compared: as probabilities they are not calibrated.
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
+    https://arxiv.org/abs/1910.09217. The logits are cosines times 16, or 2 mu x - |mu|^2, which orders the classes like
+    the negative squared distance. They are not calibrated: do not use their softmax as probabilities.
 
     Args:
-        metric: "cosine" or "l2"; the paper tries both.
+        metric: "cosine" (default) or "l2"; the paper evaluates both.
 
     Raises:
-        InputError: for another metric.
+        InputError: If `metric` is neither of these.
 
     Example:
         >>> features, targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.2, 1.0]]), torch.tensor([0, 1, 1])
@@ -61,7 +68,7 @@ class NearestClassMean(PostHoc):
 
     @property
     def needs_holdout(self) -> bool:
-        """Nothing is chosen."""
+        """False: nothing is chosen."""
         return False
 
     @torch.no_grad()
@@ -72,16 +79,17 @@ class NearestClassMean(PostHoc):
         head: nn.Linear | None = None,
         class_counts: Countable | None = None,
     ) -> Self:
-        """Take the means.
+        """Compute the class means.
 
         Args:
-            features_ND: embeddings of the training images, shape (N, D).
-            targets_N: their labels, shape (N,).
-            head: not looked at.
-            class_counts: tells the number of classes; None takes the largest label for the last class.
+            features_ND: Embeddings of the training images, shape (N, D).
+            targets_N: Labels in [0, C), shape (N,).
+            head: Ignored; part of the interface.
+            class_counts: Training images per class; only its length C is used. None (default) takes the largest label
+                plus one.
 
         Raises:
-            InputError: if a class has no example, and so no mean.
+            InputError: If a class has no example.
         """
         num_classes = int(targets_N.max()) + 1 if class_counts is None else len(class_counts)
         missing = torch.nonzero(torch.bincount(targets_N.cpu(), minlength=num_classes) == 0).flatten().tolist()

@@ -1,8 +1,9 @@
-"""Classifier normalisation (Kang et al., "Decoupling Representation and Classifier", ICLR 2020).
+"""Classifier normalization (Kang et al., "Decoupling Representation and Classifier", ICLR 2020).
 
-https://arxiv.org/abs/1910.09217, Eq. 3: each class vector w_c becomes w_c / |w_c|^tau, since a net trained with
-cross-entropy has longer vectors for fuller classes; tau = 1 makes all equally long, tau = 0 changes nothing. As in the
-paper and its code the bias is dropped.
+https://arxiv.org/abs/1910.09217, Eq. 3: each class vector w_c becomes w_c / |w_c|^tau, because cross-entropy training
+gives frequent classes longer vectors. tau = 1 gives equal lengths, tau = 0 changes nothing. As in the paper and its
+code, the bias is dropped.
+
 Shapes: N = examples, B = batch, D = embedding dimension, C = classes.
 """
 
@@ -17,7 +18,11 @@ from longtail.posthoc.base import Strength, checked_counts, choose_strength
 
 
 def tau_normalized(weight_CD: Tensor, tau: float) -> Tensor:
-    """Class vectors divided by their length to the power `tau`, shape (C, D).
+    """Divide class vectors by their length to the power `tau`.
+
+    Args:
+        weight_CD: Class vectors, shape (C, D).
+        tau: Strength; 0 changes nothing, 1 gives unit length.
 
     Example:
         >>> tau_normalized(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), tau=1.0)
@@ -28,13 +33,16 @@ def tau_normalized(weight_CD: Tensor, tau: float) -> Tensor:
 
 
 class TauNormalization(Strength):
-    """Evens out the lengths of the class vectors of a linear head.
+    """tau-normalization of a linear head: w_c / |w_c|^tau without bias (Eq. 3).
+
+    Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition", ICLR 2020,
+    https://arxiv.org/abs/1910.09217.
 
     Args:
-        tau: strength; None chooses it by balanced accuracy on what `fit` is given: held-out training images.
+        tau: Strength >= 0. None (default) chooses it by balanced accuracy on the held-out examples passed to `fit`.
 
     Raises:
-        InputError: if `tau` is negative.
+        InputError: If `tau` is negative.
 
     Example:
         >>> head, features = nn.Linear(2, 2), torch.randn(4, 2)
@@ -43,14 +51,20 @@ class TauNormalization(Strength):
         True
     """
 
-    one = "makes all class vectors equally long"
+    meaning_of_one = "gives all class vectors the same length"
 
     @torch.no_grad()
     def fit(self, features_ND: Tensor, targets_N: Tensor, head: nn.Linear, class_counts: Countable) -> Self:
-        """Choose tau, if none was given, and rescale the class vectors.
+        """Choose tau unless it is given, and rescale the class vectors.
+
+        Args:
+            features_ND: Embeddings of held-out images, shape (N, D). Only used to choose tau.
+            targets_N: Labels in [0, C), shape (N,).
+            head: The trained last layer.
+            class_counts: Training images per class, shape (C,); only its length is checked.
 
         Raises:
-            InputError: if counts and head do not fit, or no example is given to choose by.
+            InputError: If counts and head differ in the number of classes, or tau is to be chosen without examples.
         """
         checked_counts(class_counts, head)
         if not self.given:

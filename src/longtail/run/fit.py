@@ -78,7 +78,7 @@ def fit(
     saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
     data = data or load_data(config.data, device)
     refuse_other_data(saved, data)
-    for note in data.account.notes:
+    for note in data.load_report.notes:
         logger.info("note: %s", note)
     check_features(config, data)
     model = build_classifier(config.model, data, config.seed).to(device)

@@ -1,5 +1,6 @@
 """Run folder: its configuration, its lock, and the checkpoint that a run starts from."""
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,13 @@ def not_finished(folder: Path) -> InputError:
 def is_taken(folder: Path) -> bool:
     """Return whether a run in this folder has written a checkpoint."""
     return (folder / "config.yaml").exists() and any((folder / "checkpoint").glob("*.pt"))
+
+
+def new_folder(config: Config) -> Path:
+    """Return a folder that does not exist yet: runs/DATA-METHOD-seedN, with a number if that is taken."""
+    name = f"{Path(config.data.name).stem}-{config.method}-seed{config.seed}"
+    tries = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
+    return next(place for place in tries if not place.exists())
 
 
 def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path | None) -> dict[str, Any] | None:

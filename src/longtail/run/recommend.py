@@ -31,6 +31,9 @@ class Recommendation:
     changes: dict[str, Any]
     reasons: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return "\n".join(self.reasons)
+
 
 def recommend(data: Dataset, device: torch.device) -> Recommendation:
     """Recommend settings for a data set. Only the training part is used.

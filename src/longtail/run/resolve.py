@@ -13,7 +13,7 @@ from longtail.config.schema import Config, DataConfig, ModelConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.models.backbones import TorchvisionBackbone
+from longtail.models.pretrained import TorchvisionBackbone
 from longtail.run.recommend import recommend, without_weights
 
 DATA_OPTIONS = ("root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers")

@@ -52,9 +52,9 @@ def describe_run(
             "device": _describe(context.device),
         },
         "versions": {"longtail": __version__, "torch": torch.__version__, "commit": _commit()},
-        "notes": [*data.account.notes, *stage_warnings(config)],
-        "skipped": data.account.skipped,
-        "duplicates": data.account.duplicates,
+        "notes": [*data.load_report.notes, *stage_warnings(config)],
+        "skipped": data.load_report.skipped,
+        "duplicates": data.load_report.duplicates,
         "command": command,
     }
 

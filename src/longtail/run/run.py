@@ -3,7 +3,7 @@
 Shapes: N = images, C = classes, H x W = image size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 from longtail.config.schema import Config
 from longtail.data.dataset import Images
 from longtail.data.decode import fit_image
-from longtail.data.loose import find_images
+from longtail.data.files import find_images
 from longtail.data.resident import ResidentImages
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError
@@ -157,13 +157,19 @@ class Run:
         """
         return self.trained(device).model
 
-    def predict(self, images: ImageLike | Sequence[ImageLike], device: str | torch.device = "cpu") -> Predicted:
+    def predict(
+        self,
+        images: ImageLike | Sequence[ImageLike],
+        device: str | torch.device = "cpu",
+        on_batch: Callable[[int], None] | None = None,
+    ) -> Predicted:
         """Classify images with the plain view that the evaluation uses.
 
         Args:
             images: One image or a sequence of images. A path may be a file or a folder, which is searched. Arrays and
                 tensors are RGB: uint8 of shape (H, W, 3) for arrays and (3, H, W) for tensors, or floats in [0, 1].
             device: Device of the computation.
+            on_batch: Called with the number of images of each finished batch.
 
         Raises:
             InputError: If a file cannot be read, or an array has another shape, type or range.
@@ -178,7 +184,7 @@ class Run:
             paths = []
             pixels = torch.stack([fit_image(to_pixels(image), trained.image_size) for image in images])
             source = ResidentImages(pixels, device)
-        logits_NC, _ = predict(trained.model, source)
+        logits_NC, _ = predict(trained.model, source, on_batch)
         return Predicted(logits_NC.softmax(dim=1), trained.class_names, tuple(paths) or None)
 
     def trained(self, device: str | torch.device = "cpu") -> Trained:

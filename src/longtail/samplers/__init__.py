@@ -1,13 +1,15 @@
-"""Samplers: from the labels of the training images to the order in which they are seen."""
+"""Samplers for class-imbalanced data: from the labels of the training images to the order in which they are seen."""
 
+from longtail.samplers.base import InstanceSampler
+from longtail.samplers.by_class import (
+    ClassBalancedSampler,
+    ProgressivelyBalancedSampler,
+    ReversedSampler,
+    SquareRootSampler,
+)
 from longtail.samplers.class_aware import ClassAwareSampler
-from longtail.samplers.class_balanced import ClassBalancedSampler
-from longtail.samplers.instance import InstanceSampler
 from longtail.samplers.meta import MetaSampler
-from longtail.samplers.progressive import ProgressivelyBalancedSampler
 from longtail.samplers.repeat_factor import RepeatFactorSampler
-from longtail.samplers.reversed import ReversedSampler
-from longtail.samplers.square_root import SquareRootSampler
 from longtail.samplers.two_stream import TwoStreamSampler
 
 __all__ = [

@@ -1,63 +1,65 @@
-"""The contract of every sampler: an epoch's order is a function of (seed, epoch).
+"""Base class of all samplers, and instance-balanced sampling.
 
-So a sampler has nothing to save: it resumes in mid-epoch by skipping, and ranks share one order, each taking its part.
-Shapes: N = training images, M = images of an epoch, C = classes.
+The order of an epoch is a function of (seed, epoch). A sampler therefore resumes within an epoch by skipping images,
+and several ranks share one order, of which each takes a part.
+Shapes: N = training images, M = images per epoch, C = classes.
 """
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypedDict, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler as TorchSampler
 
 from longtail._random import generator as generator_for
+from longtail.component import format_options
 from longtail.errors import InputError
 
 
-class Contract(TypedDict, total=False):
-    """The options that every sampler takes; see `Sampler`."""
-
-    num_samples: int
-    seed: int
-    rank: int
-    num_ranks: int
-
-
 class Sampler(TorchSampler[int]):
-    """Order in which training images are seen. Subclasses implement `draw`.
+    """Base class of samplers. Subclasses implement `draw`.
 
-    Works alone as the `sampler` of a `torch.utils.data.DataLoader`: call `set_epoch` before each epoch.
+    Usable as the `sampler` of a `torch.utils.data.DataLoader`. Call `set_epoch` before each epoch.
+
+    Attributes:
+        balances: Whether the sampler evens out the classes. A balanced loss would then correct a second time.
+        streams: Number of consecutive images that stay on one rank: one of each stream.
 
     Args:
-        targets: label of each training image, shape (N,); a tensor or a list.
-        num_samples: images of an epoch over all ranks, M; by default as many as there are training images.
-        seed: of the orders.
-        rank: which of `num_ranks` processes this is; it takes every `num_ranks`-th image of the common order, which is
-            filled up from its start until all ranks have equally many.
-        num_ranks: processes that share an epoch.
+        targets: Label of each training image, shape (N,); a tensor or a list.
+        num_samples: Images per epoch over all ranks, M. Default: the number of training images.
+        seed: Seed of the orders. Default: 0.
+        rank: Index of this process, in [0, `num_ranks`). It takes every `num_ranks`-th image of the common order. The
+            order is padded from its start so that all ranks take the same number.
+        num_ranks: Number of processes that share an epoch. Default: 1.
 
     Raises:
-        InputError: if there is no image, a label is no whole number or negative, or rank and num_ranks do not fit.
+        InputError: If there is no image, a label is negative or not an integer, or `num_samples`, `rank` or `num_ranks`
+            is out of range.
     """
 
-    # whether it evens out the classes, so that a balanced loss would do so twice
     balances: ClassVar[bool] = False
-    # consecutive images that ranks do not part: one of each stream
     streams: ClassVar[int] = 1
 
-    def __init__(self, targets: Tensor | Sequence[int], **contract: Unpack[Contract]) -> None:
+    def __init__(
+        self,
+        targets: Tensor | Sequence[int],
+        *,
+        num_samples: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
         self.targets_N = checked_labels(targets)
-        self.num_samples = contract.get("num_samples", len(self.targets_N))
-        self.seed = contract.get("seed", 0)
-        self.rank, self.num_ranks = contract.get("rank", 0), contract.get("num_ranks", 1)
-        numbers = (self.num_samples, self.rank, self.num_ranks)
-        whole = all(isinstance(number, int) for number in numbers)
-        if not whole or self.num_samples < 1 or not 0 <= self.rank < self.num_ranks:
+        self.num_samples = len(self.targets_N) if num_samples is None else num_samples
+        self.seed, self.rank, self.num_ranks = seed, rank, num_ranks
+        integers = all(isinstance(number, int) for number in (self.num_samples, rank, num_ranks))
+        if not integers or self.num_samples < 1 or not 0 <= rank < num_ranks:
             raise InputError(
-                "a sampler needs whole numbers num_samples >= 1 and 0 <= rank < num_ranks, "
-                f"not {self.num_samples}, {self.rank} and {self.num_ranks}"
+                "`num_samples` must be an integer >= 1 and `rank` an integer in [0, `num_ranks`), "
+                f"got {self.num_samples}, {rank} and {num_ranks}"
             )
         self.epoch = 0
         self.progress = 0.0
@@ -65,37 +67,49 @@ class Sampler(TorchSampler[int]):
 
     @abstractmethod
     def draw(self, generator: torch.Generator, progress: float) -> Tensor:
-        """Indices of one epoch, int64, shape (M,).
+        """Draw the indices of one epoch.
 
         Args:
-            generator: the only source of randomness.
-            progress: share of the training that lies behind, in [0, 1).
+            generator: Only source of randomness.
+            progress: Completed share of the training, in [0, 1).
+
+        Returns:
+            Indices of images, int64, shape (M,).
         """
 
     def order(self, seed: int, epoch: int, progress: float = 0.0) -> Tensor:
-        """The epoch's indices over all ranks, shape (M,): a function of its arguments alone."""
+        """Return the indices of an epoch over all ranks, shape (M,), as a function of the arguments alone.
+
+        Args:
+            seed: Seed of the orders.
+            epoch: Number of the epoch, from 0.
+            progress: Completed share of the training, in [0, 1).
+        """
         return self.draw(generator_for("order", type(self).__name__, seed, epoch), progress)
 
     def set_epoch(self, epoch: int, progress: float = 0.0) -> None:
-        """Choose the epoch whose order the next iteration follows.
+        """Select the epoch of the next iteration.
 
         Args:
-            epoch: counted from 0.
-            progress: share of the training that lies behind, in [0, 1); only a sampler that changes with it looks.
+            epoch: Number of the epoch, from 0.
+            progress: Completed share of the training, in [0, 1). Used only by samplers that change during training.
         """
         self.epoch, self.progress, self.position = epoch, progress, 0
 
     def __len__(self) -> int:
         return self.num_samples if self.num_ranks == 1 else self._groups() * self.streams
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_images={len(self.targets_N)}, {format_options(self, Sampler)})"
+
     def _groups(self) -> int:
-        """Groups of one image of each stream that a rank sees."""
+        """Return the number of groups (one image of each stream) per rank."""
         return -(-self.num_samples // (self.num_ranks * self.streams))
 
     def __iter__(self) -> Iterator[int]:
         order_M = self.order(self.seed, self.epoch, self.progress)
         places = torch.arange(self._groups() * self.streams * self.num_ranks)
-        whole = max(len(order_M) // self.streams * self.streams, 1)  # where an odd image is left, its place stays odd
+        whole = max(len(order_M) // self.streams * self.streams, 1)  # padding keeps each stream in its places
         filled = order_M[torch.where(places < len(order_M), places, places % whole)]
         mine = filled.view(-1, self.streams)[self.rank :: self.num_ranks].flatten()
         for index in mine[self.position : len(self)].tolist():
@@ -104,24 +118,55 @@ class Sampler(TorchSampler[int]):
         self.position = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the iteration stands: the next one goes on from here.
+        """Return the position of the iteration, from which the next one continues.
 
-        The worker processes of a `DataLoader` draw ahead of what was trained on; with them, set "position" to the
-        number of images this rank has seen in the epoch before saving.
+        The worker processes of a `DataLoader` draw ahead of the training. With workers, set "position" to the number of
+        images that this rank has trained on in the epoch before saving.
         """
         return {"epoch": self.epoch, "progress": self.progress, "position": self.position}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved place."""
+        """Restore a saved position.
+
+        Args:
+            state: Result of `state_dict`.
+        """
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         self.progress = float(state["progress"])
 
 
+class InstanceSampler(Sampler):
+    """Instance-balanced sampling: every training image once per epoch, in a new order.
+
+    The default of the field, and the right choice for a loss that corrects for the class counts. Classes are seen in
+    proportion to their number of images.
+
+    Args:
+        targets: Label of each training image, shape (N,).
+        num_samples: Images per epoch over all ranks, see `Sampler`. With more than N, the passes over the data repeat.
+        seed: Seed of the orders, see `Sampler`.
+        rank: Index of this process, see `Sampler`.
+        num_ranks: Number of processes that share an epoch, see `Sampler`.
+
+    Example:
+        >>> sampler = InstanceSampler([0, 0, 1])
+        >>> sorted(sampler)
+        [0, 1, 2]
+    """
+
+    def draw(self, generator: torch.Generator, progress: float) -> Tensor:
+        """Draw the indices of one epoch, shape (M,)."""
+        num_images = len(self.targets_N)
+        passes = -(-self.num_samples // num_images)
+        orders = [torch.randperm(num_images, generator=generator) for _ in range(passes)]
+        return torch.cat(orders)[: self.num_samples]
+
+
 def checked_labels(targets: Tensor | Sequence[int]) -> Tensor:
-    """Labels as int64 on the CPU, shape (N,), N >= 1.
+    """Convert labels to int64 on the CPU, shape (N,), N >= 1.
 
     Raises:
-        InputError: if they are not whole numbers >= 0.
+        InputError: If the labels are not integers >= 0.
 
     Example:
         >>> checked_labels([2, 0])
@@ -130,18 +175,11 @@ def checked_labels(targets: Tensor | Sequence[int]) -> Tensor:
     try:
         labels = torch.as_tensor(targets).cpu()
     except (TypeError, ValueError, RuntimeError) as error:  # names, or lists of different lengths
-        raise InputError(f"a sampler needs the labels of the training images as whole numbers: {error}") from error
+        raise InputError(f"`targets` must be the integer labels of the training images: {error}") from error
     if labels.is_floating_point() or labels.ndim != 1 or len(labels) == 0 or int(labels.min()) < 0:
+        smallest = f" with minimum {labels.min():g}" if labels.numel() else ""
         raise InputError(
-            "a sampler needs the labels of the training images: whole numbers >= 0, shape (N,), N >= 1; "
-            f"not {labels.dtype} of shape {tuple(labels.shape)}"
-            + (f" with {labels.min():g} among them" if labels.numel() else "")
+            "`targets` must be the labels of the training images, integers >= 0 of shape (N,) with N >= 1, "
+            f"got {labels.dtype} of shape {tuple(labels.shape)}{smallest}"
         )
     return labels.long()
-
-
-def cycle_permutations(num_items: int, num_samples: int, generator: torch.Generator) -> Tensor:
-    """Shuffled passes over `num_items` items, cut after `num_samples`: each item equally often, give or take one."""
-    passes = -(-num_samples // num_items)
-    orders = [torch.randperm(num_items, generator=generator) for _ in range(passes)]
-    return torch.cat(orders)[:num_samples]

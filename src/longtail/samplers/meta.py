@@ -1,27 +1,28 @@
 """Meta Sampler (Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020).
 
-https://arxiv.org/abs/2007.10740, supplement B.1: a learnable sample rate for each class, through which a gradient flows
-by straight-through Gumbel sampling (Jang et al., ICLR 2017). Equation 79 lacks an exp in its numerator; what is meant,
-and what the authors' code computes, is softmax((log rate + gumbel) / tau), with tau = 1.
+https://arxiv.org/abs/2007.10740, supplement B.1: a learnable sample rate per class with a gradient from
+straight-through Gumbel sampling (Jang et al., ICLR 2017). Equation 79 lacks an exp in its numerator; the intended
+formula, which the authors' code computes, is softmax((log rate + gumbel) / tau) with tau = 1.
 
-Where we differ from the authors' code (`jiawei-ren/BalancedMetaSoftmax-Classification`): it draws each image by a
-Gumbel softmax over all N training images and hands the samples to the loss through a global queue, so that rates are
-stale by what the data workers read ahead. Here the record of a draw is one value (`MetaDraw`) that travels with its
-batch; and by default a class is drawn by a Gumbel softmax over log n_k + log rate_k, then an image of it, all equally
-likely: the same law of the images from K numbers in place of N, though another straight-through gradient.
-Shapes: N = training images, M = images of an epoch, B = batch, K = classes with at least one image.
+The authors' code (`jiawei-ren/BalancedMetaSoftmax-Classification`) draws each image by a Gumbel softmax over all N
+training images. It passes the samples to the loss through a global queue, so the rates are stale by the number of
+batches that the data workers read ahead. Here, the record of a draw is one value (`MetaDraw`) that travels with its
+batch. By default, a class is drawn by a Gumbel softmax over log n_k + log rate_k, and then an image of that class
+uniformly. The distribution of the images is the same with K numbers in place of N, but the straight-through gradient
+differs.
+Shapes: N = training images, M = images per epoch, B = batch, K = classes with at least one image.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Unpack, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.errors import InputError, unknown_name
-from longtail.samplers.base import Contract, Sampler
+from longtail.samplers.base import Sampler
 from longtail.samplers.by_class import ByClass
 
 Level = Literal["class", "instance"]
@@ -29,13 +30,13 @@ Level = Literal["class", "instance"]
 
 @dataclass(frozen=True)
 class MetaDraw:
-    """Which images were drawn, and the record that joins them to the sample rates. It travels with its batch.
+    """Drawn images with the record that links them to the sample rates.
 
     Args:
-        indices_B: of the images, int64.
-        classes_B: of the images, as places among the K classes.
-        soft_B: what the Gumbel softmax gave the chosen one, in (0, 1].
-        mass_BK: what it gave to each class in all.
+        indices_B: Indices of the images, int64.
+        classes_B: Class of each image, as an index among the K classes.
+        soft_B: Gumbel softmax value of the drawn entry, in (0, 1].
+        mass_BK: Total Gumbel softmax value of each class.
     """
 
     indices_B: Tensor
@@ -44,42 +45,54 @@ class MetaDraw:
     mass_BK: Tensor
 
     def part(self, rows: slice) -> "MetaDraw":
-        """Some of the images, with their record: the share of a rank."""
+        """Return some rows with their record, such as the share of a rank.
+
+        Args:
+            rows: Rows to keep.
+        """
         return MetaDraw(self.indices_B[rows], self.classes_B[rows], self.soft_B[rows], self.mass_BK[rows])
 
     def weights(self, log_rates_K: Tensor) -> Tensor:
-        """Ones, shape (B,), whose gradient is that of the softened samples: straight through.
+        """Return ones of shape (B,) with the gradient of the softened samples (straight-through estimator).
 
-        The loss of image i times weight i has the value of the plain loss, and its gradient reaches the rates.
+        The loss of image i times weight i equals the plain loss, and its gradient reaches the rates.
+
+        Args:
+            log_rates_K: Logarithms of the sample rates.
 
         Example:
             >>> sampler = MetaSampler([0] * 90 + [1] * 10)
             >>> sampler.draw_batch(4, torch.Generator()).weights(sampler.log_rates).detach()
             tensor([1., 1., 1., 1.])
         """
-        # d log soft_c / d log rate_k = [k is the class of c] - mass_k; zero in value, so that the sum is exactly one
+        # d log soft_c / d log rate_k = [k is the class of c] - mass_k; the value is zero, so the weights are exactly 1
         slope_B = self.soft_B * (log_rates_K[self.classes_B] - self.mass_BK @ log_rates_K)
         return 1 + (slope_B - slope_B.detach())
 
 
 class MetaSampler(Sampler):
-    """Sample rates of the classes, learnt by how the images drawn change a balanced loss after the next step.
+    """Sampling with class rates learned from the effect of the drawn images on a balanced loss after the next step.
 
-    A class is drawn with a probability in proportion to n_k * rate_k, then an image of it; at equal rates this is
-    instance-balanced sampling. A bilevel stage (`RetrainMeta`) draws batches and teaches the rates; alone, the sampler
-    serves a `DataLoader` by the rates it has.
+    A class is drawn with probability proportional to n_k * rate_k, then an image of it. With equal rates this is
+    instance-balanced sampling. The bilevel stage `RetrainMeta` draws batches and updates the rates. In a `DataLoader`,
+    the sampler uses its current rates.
 
     Args:
-        targets: label of each training image, shape (N,).
-        level: what the Gumbel softmax is over: the K classes, or, as in the authors' code, the N images, which takes
-            N floats an image of the batch.
-        init_pow: the rates start in proportion to n_k ** -init_pow, and symmetric about 1/2; 0 starts all at 1/2. The
-            authors take 0 for CIFAR, 0.1 for ImageNet-LT and 0.3 for Places-LT.
-        lr: learning rate of Adam on the rates' logits; the authors' code takes 0.001 for ImageNet-LT and Places-LT.
-        contract: `num_samples`, `seed`, `rank` and `num_ranks`, see `Sampler`.
+        targets: Label of each training image, shape (N,).
+        level: Domain of the Gumbel softmax: "class" (default) for the K classes, or "instance" for the N images as in
+            the authors' code, which needs N floats per image of the batch.
+        init_pow: Exponent of the initial rates, which are proportional to n_k ** -init_pow and symmetric about 1/2; 0
+            (default) initializes all rates to 1/2. The authors use 0 for CIFAR, 0.1 for ImageNet-LT and 0.3 for
+            Places-LT.
+        lr: Learning rate of Adam for the logits of the rates. Default: 0.01. The authors' code uses 0.001 for
+            ImageNet-LT and Places-LT.
+        num_samples: Images per epoch over all ranks, see `Sampler`.
+        seed: Seed of the orders, see `Sampler`.
+        rank: Index of this process, see `Sampler`.
+        num_ranks: Number of processes that share an epoch, see `Sampler`.
 
     Raises:
-        InputError: for an unknown level, a negative or far too large `init_pow`, or an `lr` that is not positive.
+        InputError: If `level` is unknown, `init_pow` is negative or far too large, or `lr` is not positive.
 
     Example:
         >>> sampler = MetaSampler([0] * 90 + [1] * 10)
@@ -97,14 +110,17 @@ class MetaSampler(Sampler):
         level: Level = "class",
         init_pow: float = 0.0,
         lr: float = 0.01,
-        **contract: Unpack[Contract],
+        num_samples: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
     ) -> None:
-        super().__init__(targets, **contract)
+        super().__init__(targets, num_samples=num_samples, seed=seed, rank=rank, num_ranks=num_ranks)
         if level not in get_args(Level):
             raise unknown_name("level", level, get_args(Level))
         if not lr > 0:
-            raise InputError(f"the learning rate of the sample rates must be positive, not {lr}")
-        self.level = level
+            raise InputError(f"`lr` must be positive (default: 0.01), got {lr}")
+        self.level, self.init_pow, self.lr = level, init_pow, lr
         self.groups = ByClass(self.targets_N)
         self.logits_K = initial_logits(self.groups.counts_K, init_pow).requires_grad_()
         self.optimizer = torch.optim.Adam([self.logits_K], lr=lr, betas=(0.9, 0.99))
@@ -112,26 +128,30 @@ class MetaSampler(Sampler):
 
     @property
     def rates(self) -> Tensor:
-        """The sample rates, in (0, 1), in the order of the labels; of no particular sum."""
+        """Sample rates in (0, 1), shape (K,), in the order of the labels. They need not sum to 1."""
         return self.logits_K.detach().sigmoid()
 
     @property
     def log_rates(self) -> Tensor:
-        """Their logarithms, with a graph to `logits_K`, the parameters."""
+        """Logarithms of the sample rates, shape (K,), with a graph to the parameters `logits_K`."""
         return F.logsigmoid(self.logits_K)
 
     def to(self, device: torch.device) -> "MetaSampler":
-        """Move the rates and the tables to where batches are drawn; before anything is learnt."""
+        """Move the rates and tables to the device on which batches are drawn. Call it before the first update.
+
+        Args:
+            device: Target device.
+        """
         self.logits_K.data = self.logits_K.data.to(device)
         self._tables = self._tables.to(device)
         return self
 
     def draw_batch(self, batch_size: int, generator: torch.Generator) -> MetaDraw:
-        """Draw a batch by the rates of now, with its record.
+        """Draw a batch with the current rates, together with its record.
 
         Args:
-            batch_size: B.
-            generator: of the CPU; the same one gives the same batch on every device.
+            batch_size: Number of images, B.
+            generator: Generator on the CPU. The same generator gives the same batch on every device.
         """
         with torch.no_grad():
             if self.level == "instance":
@@ -153,34 +173,45 @@ class MetaSampler(Sampler):
         return MetaDraw(tables.members_N[places_B], tables.classes_N[places_B], _chosen(soft_BN, places_B), mass_BK)
 
     def rate_gradient(self, draw: MetaDraw, gradients_B: Tensor) -> Tensor:
-        """Gradient of a loss with respect to the rates' logits, shape (K,).
+        """Compute the gradient of a loss with respect to the logits of the rates.
 
         Args:
-            draw: a batch that was drawn, with its record.
-            gradients_B: of the loss with respect to the weights of its images.
+            draw: Drawn batch with its record.
+            gradients_B: Gradient of the loss with respect to the weights of the images.
+
+        Returns:
+            Gradient of shape (K,).
         """
         pulled_B = gradients_B.to(draw.soft_B.dtype) * draw.soft_B
-        slopes_BK = draw.mass_BK.neg()  # of the logarithms, as in `MetaDraw.weights`
+        slopes_BK = draw.mass_BK.neg()  # derivatives of the logarithms, as in `MetaDraw.weights`
         slopes_BK.scatter_add_(1, draw.classes_B.unsqueeze(1), torch.ones_like(pulled_B).unsqueeze(1))
         return (pulled_B @ slopes_BK) * (1 - self.rates)
 
     def learn(self, gradient_K: Tensor) -> None:
-        """Take a step of Adam: rates go up where the gradient is negative."""
+        """Update the rates by one step of Adam. Rates with a negative gradient increase.
+
+        Args:
+            gradient_K: Gradient with respect to the logits of the rates.
+        """
         self.logits_K.grad = gradient_K
         self.optimizer.step()
         self.logits_K.grad = None
 
     def draw(self, generator: torch.Generator, progress: float) -> Tensor:
-        """Indices of one epoch by the rates of now, shape (M,)."""
+        """Draw the indices of one epoch with the current rates, shape (M,)."""
         return self.groups.draw(self.groups.counts_K * self.rates.cpu(), self.num_samples, generator)
 
     def state_dict(self) -> dict[str, Any]:
-        """Place, rates and the state of their optimizer."""
+        """Return the position, the rates and the state of their optimizer."""
         moments = {name: value.tolist() for name, value in self.optimizer.state.get(self.logits_K, {}).items()}
         return {**super().state_dict(), "logits": self.logits_K.tolist(), "adam": moments}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Restore a saved state.
+
+        Args:
+            state: Result of `state_dict`.
+        """
         super().load_state_dict(state)
         self.logits_K.data = torch.tensor(state["logits"], device=self.logits_K.device)
         self.optimizer.state[self.logits_K] = {
@@ -191,7 +222,7 @@ class MetaSampler(Sampler):
 
 @dataclass(frozen=True)
 class _Tables:
-    """Where the images of each class are, on the device that draws; images in the order of their labels."""
+    """Tables of `ByClass` on the device that draws, with the class of each image in the order of the labels."""
 
     counts_K: Tensor
     starts_K: Tensor
@@ -208,7 +239,9 @@ class _Tables:
 
 
 def initial_logits(counts_K: Tensor, init_pow: float) -> Tensor:
-    """Logits of the first sample rates, shape (K,): n ** -init_pow, scaled so that lowest and highest sum to one.
+    """Return the logits of the initial sample rates, shape (K,).
+
+    The rates are proportional to n ** -init_pow and scaled so that the lowest and the highest sum to 1.
 
     Example:
         >>> initial_logits(torch.tensor([100, 10, 1]), init_pow=0.5).sigmoid()
@@ -217,13 +250,13 @@ def initial_logits(counts_K: Tensor, init_pow: float) -> Tensor:
     raw_K = (counts_K.double() / counts_K.sum()) ** -init_pow
     logits_K = torch.logit(raw_K / (raw_K.min() + raw_K.max())).float()
     if not init_pow >= 0 or not bool(logits_K.isfinite().all()):
-        raise InputError(f"init_pow must be 0 (equal rates) or a small positive number such as 0.1, not {init_pow}")
+        raise InputError(f"`init_pow` must be 0 (equal rates) or a small positive number such as 0.1, got {init_pow}")
     return logits_K
 
 
 def _gumbel_softmax(logits_J: Tensor, num: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw `num` of J things by their softmax; the choices (B,), and the softmax that each was the peak of (B, J)."""
-    # -log(-log(uniform)), in place; five times as fast as `exponential_`, and a uniform of 0 gives what is never chosen
+    """Draw `num` of J entries by their softmax. Return the draws (B,) and the Gumbel softmax of each (B, J)."""
+    # -log(-log(uniform)) in place is five times as fast as `exponential_`; a uniform of 0 is never drawn
     noise_BJ = torch.rand(num, len(logits_J), generator=generator).to(logits_J.device)
     noise_BJ = noise_BJ.log_().neg_().log_().neg_().add_(logits_J)
     return noise_BJ.argmax(dim=1), noise_BJ.softmax(dim=1)

@@ -1,42 +1,48 @@
 """Repeat factor sampling (Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019).
 
-https://arxiv.org/abs/1908.03195v2, Appendix B.2: an image is repeated max over its classes c of max(1, sqrt(t / f_c))
-times an epoch, f_c being the share of images that hold c. Fractions are rounded at random in each epoch.
-Common code (`facebookresearch/detectron2`) rounds each image apart, so that epochs vary in length. We round all images
-with one random number, along a shuffled line (systematic sampling): each image still has its factor as expectation, but
-the sum is the same in every epoch. The usual threshold of 0.001 suits the 1,203 classes of LVIS; on most data it
-repeats nothing.
-Shapes: N = training images, M = images of an epoch, P = pairs of an image and a class in it, C = classes.
+https://arxiv.org/abs/1908.03195v2, Appendix B.2. An image is repeated max over its classes c of max(1, sqrt(t / f_c))
+times per epoch, where f_c is the share of images that contain c. Fractions are rounded at random in each epoch.
+
+Common code (`facebookresearch/detectron2`) rounds each image separately, so epochs vary in length. This implementation
+rounds all images with one random number along a shuffled line (systematic sampling). The expectation of each image is
+still its factor, and all epochs have the same length. The usual threshold of 0.001 suits the 1,203 classes of LVIS; on
+most other data it repeats nothing.
+Shapes: N = training images, M = images per epoch, P = pairs of an image and a class in it, C = classes.
 """
 
 import math
 import warnings
 from collections.abc import Collection, Sequence
 from itertools import chain
-from typing import ClassVar, Unpack, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from longtail.errors import InputError
-from longtail.samplers.base import Contract, Sampler, checked_labels
+from longtail.samplers.base import Sampler, checked_labels
 
 Labels = Tensor | Sequence[int] | Sequence[Collection[int]]
 
 
 class RepeatFactorSampler(Sampler):
-    """Every image once, images of rare classes more than once: no class is thinned out.
+    """Oversampling of images with rare classes; every image is seen at least once per epoch.
+
+    Also for multi-label data.
 
     Args:
-        targets: label of each training image, shape (N,); or the labels of each image, where it may have several or
-            none: a list of N lists or sets.
-        threshold: share of the images below which a class is repeated, in (0, 1]. By default the mean share of a class,
-            which is 1 / C where each image has one label.
-        contract: `num_samples`, `seed`, `rank` and `num_ranks`, see `Sampler`. Here `num_samples` is by default the
-            sum of the repeat factors, rounded up; another one repeats all images more or less often alike.
+        targets: Label of each training image, shape (N,). For multi-label data, a list with a list or set of labels per
+            image, which may be empty.
+        threshold: Share of the images below which a class is repeated, in (0, 1]. Default: the mean share of a class,
+            which is 1 / C for single-label data.
+        num_samples: Images per epoch over all ranks. Default: the sum of the repeat factors, rounded up. Another value
+            scales the frequencies of all images equally.
+        seed: Seed of the orders, see `Sampler`.
+        rank: Index of this process, see `Sampler`.
+        num_ranks: Number of processes that share an epoch, see `Sampler`.
 
     Raises:
-        InputError: if the threshold is out of range, or no image has a label.
+        InputError: If `threshold` is out of range, or no image has a label.
 
     Example:
         >>> targets = torch.tensor([0] * 90 + [1] * 10)
@@ -49,43 +55,55 @@ class RepeatFactorSampler(Sampler):
 
     balances: ClassVar[bool] = True
 
-    def __init__(self, targets: Labels, *, threshold: float | None = None, **contract: Unpack[Contract]) -> None:
+    def __init__(
+        self,
+        targets: Labels,
+        *,
+        threshold: float | None = None,
+        num_samples: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
+    ) -> None:
         if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"threshold is a share of the images, in (0, 1], not {threshold}")
+            raise InputError(f"`threshold` must be in (0, 1], a share of the images, got {threshold}")
         sets = _label_sets(targets)
         if sets is None:
-            super().__init__(cast(Tensor | Sequence[int], targets), **contract)
-            images_P, labels_P = torch.arange(len(self.targets_N)), self.targets_N
+            labels = cast(Tensor | Sequence[int], targets)
         else:
             labels_P = checked_labels(list(chain.from_iterable(sets)))
             images_P = torch.repeat_interleave(torch.tensor([len(labels) for labels in sets]))
-            # one label stands for an image in the contract; the factors see them all
-            super().__init__([min(labels, default=int(labels_P.max()) + 1) for labels in sets], **contract)
+            # `Sampler` needs one label per image; the factors use all of them
+            labels = [min(labels, default=int(labels_P.max()) + 1) for labels in sets]
+        super().__init__(labels, num_samples=num_samples, seed=seed, rank=rank, num_ranks=num_ranks)
+        if sets is None:
+            images_P, labels_P = torch.arange(len(self.targets_N)), self.targets_N
+        self.threshold = threshold
         self.factors_N = repeat_factors(images_P, labels_P, len(self.targets_N), threshold)
-        if "num_samples" not in contract:
-            # the sum of many square roots may miss a whole number by a few last bits
+        if num_samples is None:
+            # tolerance: a sum of square roots may exceed an integer by a rounding error
             self.num_samples = math.ceil(float(self.factors_N.sum()) * (1 - 1e-12))
 
     def draw(self, generator: torch.Generator, progress: float) -> Tensor:
-        """Indices of one epoch, shape (M,)."""
+        """Draw the indices of one epoch, shape (M,)."""
         line_N = torch.randperm(len(self.factors_N), generator=generator)
         ends_N = self.factors_N[line_N].cumsum(0)
         ends_N *= self.num_samples / ends_N[-1]
         ends_N[-1] = self.num_samples
-        # an image is drawn as often as one of the marks u, u + 1, u + 2, ... falls on its piece of the line
+        # an image is drawn once for each of the marks u, u + 1, u + 2, ... on its piece of the line
         marks_N = (ends_N - torch.rand(1, generator=generator, dtype=torch.float64)).ceil().long()
         drawn_M = torch.repeat_interleave(line_N, marks_N.diff(prepend=marks_N.new_zeros(1)))
         return drawn_M[torch.randperm(self.num_samples, generator=generator)]
 
 
 def repeat_factors(images_P: Tensor, labels_P: Tensor, num_images: int, threshold: float | None = None) -> Tensor:
-    """How often each image is repeated in an epoch, on average: float64, shape (N,), >= 1.
+    """Return the expected number of repeats of each image per epoch: float64, shape (N,), >= 1.
 
     Args:
-        images_P: which image, for each pair of an image and a class in it.
-        labels_P: which class; no pair comes twice.
-        num_images: N; an image in no pair has the factor 1.
-        threshold: share of the images below which a class is repeated; None is the mean share.
+        images_P: Image of each pair of an image and a class in it.
+        labels_P: Class of each pair. Pairs must be unique.
+        num_images: Number of images, N. An image without a pair has the factor 1.
+        threshold: Share of the images below which a class is repeated. Default (None): the mean share.
 
     Example:
         >>> repeat_factors(torch.tensor([0, 1, 2, 3, 3]), torch.tensor([0, 0, 0, 0, 1]), 4, threshold=1.0)
@@ -96,8 +114,8 @@ def repeat_factors(images_P: Tensor, labels_P: Tensor, num_images: int, threshol
     limit = float(shares_C.mean()) if threshold is None else threshold
     if threshold is not None and limit <= float(shares_C.min()):
         warnings.warn(
-            f"no image will be repeated: the rarest class is in {float(shares_C.min()):.2g} of the images, not below "
-            f"the threshold of {threshold:g}; leave the threshold out for the mean share, {float(shares_C.mean()):.2g}",
+            f"`threshold` of {threshold:g} repeats no image, since the rarest class is in {float(shares_C.min()):.2g} "
+            f"of the images. Omit it to use the mean share, {float(shares_C.mean()):.2g}.",
             stacklevel=3,
         )
     factors_P = (limit / shares_C).sqrt()[classes_P]
@@ -105,13 +123,13 @@ def repeat_factors(images_P: Tensor, labels_P: Tensor, num_images: int, threshol
 
 
 def _label_sets(targets: Labels) -> list[set[int]] | None:
-    """The set of labels of each image, if that is what was given; None for one label each."""
+    """Return the set of labels of each image for multi-label targets, and None for single labels."""
     kinds = (list, tuple, set, frozenset)
     if not isinstance(targets, (list, tuple)) or not any(isinstance(labels, kinds) for labels in targets):
         return None
     if not all(isinstance(labels, kinds) for labels in targets):
-        raise InputError("give either one label for each image, or a list of labels for each; not both kinds at once")
+        raise InputError("`targets` must hold either one label per image or a list of labels per image, not both")
     sets = [set(labels) for labels in cast(Sequence[Collection[int]], targets)]
     if not any(sets):
-        raise InputError("none of the images has a label; repeat factor sampling needs some")
+        raise InputError("`targets` must name at least one label, but the lists of all images are empty")
     return sets

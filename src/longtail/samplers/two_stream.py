@@ -1,36 +1,39 @@
-"""Two streams of images side by side: one as the data are, and one in which rare classes dominate.
+"""Two alternating streams of images: one instance-balanced, one dominated by rare classes.
 
-What CMO (Park et al., CVPR 2022, https://arxiv.org/abs/2112.00412) and SMART (WACV 2024, Algorithm 1) call the head-
-and the tail-dominated loader. The streams alternate image by image, so that any batch of even size is half of each:
-its even rows are of the first stream, its odd rows of the second.
-Shapes: N = training images, M = images of an epoch over both streams.
+CMO (Park et al., CVPR 2022, https://arxiv.org/abs/2112.00412) and SMART (WACV 2024, Algorithm 1) call them the head-
+and the tail-dominated loader. The streams alternate image by image, so half of any batch of even size comes from each:
+its even rows from the first stream, its odd rows from the second.
+Shapes: N = training images, M = images per epoch over both streams.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 import longtail.samplers as samplers
 from longtail.component import Component
-from longtail.config.convert import from_mapping
 from longtail.errors import InputError
-from longtail.samplers.base import Contract, Sampler
+from longtail.samplers.base import Sampler
 
 
 class TwoStreamSampler(Sampler):
-    """Images of two samplers in turn, one of the first, one of the second.
+    """Alternation of two samplers: one image of the first, one of the second.
+
+    A rank takes pairs, one image of each stream.
 
     Args:
-        targets: label of each training image, shape (N,).
-        first: sampler of the even places: a name, or a name with its options.
-        second: sampler of the odd places.
-        contract: `num_samples` (over both streams), `seed`, `rank` and `num_ranks`, see `Sampler`. A rank takes pairs,
-            one image of each stream.
+        targets: Label of each training image, shape (N,).
+        first: Sampler of the even positions: a name, or a mapping with a name and options.
+        second: Sampler of the odd positions.
+        num_samples: Images per epoch over both streams and all ranks, see `Sampler`.
+        seed: Seed of the orders, see `Sampler`.
+        rank: Index of this process, see `Sampler`.
+        num_ranks: Number of processes that share an epoch, see `Sampler`.
 
     Raises:
-        InputError: for an unknown sampler or option, or a sampler that is given a `num_samples` of its own.
+        InputError: If a sampler or option is unknown, or a stream has its own `num_samples`.
 
     Example:
         >>> targets = torch.tensor([0] * 90 + [1] * 10)
@@ -47,23 +50,26 @@ class TwoStreamSampler(Sampler):
         *,
         first: str | Component | Mapping[str, Any] = "InstanceSampler",
         second: str | Component | Mapping[str, Any] = "ClassBalancedSampler",
-        **contract: Unpack[Contract],
+        num_samples: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        num_ranks: int = 1,
     ) -> None:
-        super().__init__(targets, **contract)
-        half = {"num_samples": -(-self.num_samples // 2)}
-        self.first, self.second = (self._stream(each, half) for each in (first, second))
+        super().__init__(targets, num_samples=num_samples, seed=seed, rank=rank, num_ranks=num_ranks)
+        self.first, self.second = self._stream(first, "first"), self._stream(second, "second")
 
     def draw(self, generator: torch.Generator, progress: float) -> Tensor:
-        """Indices of one epoch, shape (M,)."""
+        """Draw the indices of one epoch, shape (M,)."""
         streams = [stream.draw(generator, progress) for stream in (self.first, self.second)]
         return torch.stack(streams, dim=1).flatten()[: self.num_samples]
 
-    def _stream(self, given: str | Component | Mapping[str, Any], contract: Mapping[str, Any]) -> Sampler:
-        component: Component = from_mapping(Component, given, "stream")
+    def _stream(self, given: str | Component | Mapping[str, Any], where: str) -> Sampler:
+        component = Component.parse(given, f"`{where}`")
         if "num_samples" in component.options:
             raise InputError(
-                f"{component.name} can not have num_samples of its own where two streams alternate: each gives half of "
-                "the images of an epoch; leave it out"
+                f"`num_samples` must not be set for the stream {component.name}, since each stream draws half of the "
+                "images of an epoch. Set `num_samples` of TwoStreamSampler."
             )
-        stream: Sampler = Component(component.name, {**contract, **component.options}).build(samplers, self.targets_N)
+        options = {"num_samples": -(-self.num_samples // 2), **component.options}
+        stream: Sampler = Component(component.name, options).build(samplers, self.targets_N)
         return stream

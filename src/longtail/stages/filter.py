@@ -1,8 +1,7 @@
-"""DLSA as a stage: flow filters split the label space of a trained net, and each group gets a classifier of its own.
+"""DLSA as a stage (Xu et al., ECCV 2022, https://arxiv.org/abs/2208.02567); see `longtail.posthoc.DLSA`.
 
-Xu et al., ECCV 2022, https://arxiv.org/abs/2208.02567; see `longtail.posthoc.dlsa.correction`. The backbone is frozen,
-so its features are computed once, from the plain view of each image. An interrupted run resumes with the first level
-that it had not finished; the result is bit-identical.
+The backbone is frozen, so the features are computed once, from the images without augmentation. An interrupted run
+resumes at the first unfinished level; the result is bit-identical.
 """
 
 import time
@@ -17,7 +16,7 @@ from longtail.config.convert import to_mapping
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier
-from longtail.posthoc.dlsa.correction import DLSA, DLSASettings, Group
+from longtail.posthoc.dlsa import DLSA, DLSASettings, Group
 from longtail.stages.base import PreparedStage, Stage, feature_scorer
 from longtail.training.context import Context, Interrupted
 from longtail.training.features import features_of
@@ -25,9 +24,9 @@ from longtail.training.features import features_of
 
 @dataclass(frozen=True)
 class Filter(DLSASettings, Stage):
-    """Split the label space by flow filters and train a classifier for each group; the head becomes a `DLSAHead`.
+    """Split of the label space by flow filters, with a classifier for each group; the head becomes a `DLSAHead`.
 
-    Its options are those of `longtail.posthoc.DLSASettings`.
+    The options are those of `longtail.posthoc.DLSASettings`.
     """
 
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
@@ -49,17 +48,17 @@ class Filter(DLSASettings, Stage):
         features = features_of(model, data, "train", context)
         dlsa = DLSA(self, seed=key(context.seed, context.stage))
         saved, done = (None, 0) if context.saved is None else (context.saved["dlsa"], context.saved["epoch"])
-        head = cast("nn.Linear", model.head)  # which is not looked at unless it is linear
+        head = cast("nn.Linear", model.head)  # only used if it is linear
         given = (features.embeddings_ND, features.targets_N, head, data.class_counts)
         started = time.perf_counter()
-        for group in dlsa.groups(*given, saved=saved, done=done, on_epoch=lambda: _stop_if_asked(context)):
+        for group in dlsa.groups(*given, saved=saved, done=done, on_epoch=lambda: _raise_if_stopped(context)):
             seconds = time.perf_counter() - started
-            context.add_time(seconds, self._trained_on(group))
+            context.add_time(seconds, self._examples_seen(group))
             row = {"stage": context.stage, "epoch": group.level, **row_of(group), "seconds": round(seconds, 3)}
             if group.level < self.levels:
                 context.log.write(row)
                 _save(model, dlsa, group.level + 1, context)
-                _stop_if_asked(context)
+                _raise_if_stopped(context)
             else:
                 model.replace_head(component, dlsa.head)
                 score = feature_scorer(model, data, context)
@@ -67,14 +66,17 @@ class Filter(DLSASettings, Stage):
             started = time.perf_counter()
         return model
 
-    def _trained_on(self, group: Group) -> int:
-        """Examples seen: pairs by the filter, single ones by the classifier."""
+    def _examples_seen(self, group: Group) -> int:
+        """Count the examples used for training: pairs by the filter, single examples by the classifier."""
         pairs = 0 if group.history is None else len(group.history.epochs) * group.in_play
         return 2 * pairs + self.learning.epochs * group.taken
 
 
 def row_of(group: Group) -> dict[str, Any]:
-    """What the log says of a group; the course of its filter stands under "filter", a list for each number.
+    """Return the log entry of a group, with the history of its filter under "filter" as one list per quantity.
+
+    Args:
+        group: Result for the group.
 
     Example:
         >>> row_of(Group(level=1, in_play=7, taken=7, loss=0.5, history=None))
@@ -90,12 +92,12 @@ def row_of(group: Group) -> dict[str, Any]:
 
 
 def _save(model: Classifier, dlsa: DLSA, done: int, context: Context) -> None:
-    """Save what the finished groups have learnt; the model is still as it came."""
+    """Save the finished groups; the model itself is unchanged until the last group."""
     weights = {"model": model.state_dict(), "head": to_mapping(model.head_component)}
     context.store.save({**context.place(), "epoch": done, **weights, "dlsa": dlsa.head.state_dict()})
 
 
-def _stop_if_asked(context: Context) -> None:
-    """Raises `Interrupted` if the user wants to stop: the groups that are finished are saved."""
+def _raise_if_stopped(context: Context) -> None:
+    """Raise `Interrupted` if the user asked to stop; finished groups are saved."""
     if context.stop.is_set():
         raise Interrupted

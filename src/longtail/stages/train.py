@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-import longtail.augment.mixing as mixings
+import longtail.augment as mixings
 import longtail.embedding as embedding
 import longtail.losses as losses
 import longtail.samplers as samplers
@@ -14,8 +14,8 @@ from longtail.config.convert import to_mapping
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
+from longtail.models.base import channels_at
 from longtail.models.classifier import Classifier
-from longtail.models.named import channels_at
 from longtail.samplers.base import Sampler
 from longtail.stages.base import PreparedStage, Stage, double_balancing_warnings, refuse_head, scorer
 from longtail.training.context import Context

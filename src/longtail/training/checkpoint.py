@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from longtail._io import replacing
+from longtail._io import atomic_write
 from longtail.errors import InputError
 
 
@@ -39,7 +39,7 @@ class CheckpointStore:
         """
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.last, keep=self.previous) as file:
+            with atomic_write(self.last, keep=self.previous) as file:
                 torch.save(state, file)
         except (OSError, RuntimeError) as error:  # torch reports some write errors as RuntimeError
             kept = "the last good checkpoint is kept" if self.last.exists() else "there is no earlier checkpoint"

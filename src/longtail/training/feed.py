@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from longtail import _random as randomness
-from longtail.augment.mixing.base import Mixing
-from longtail.augment.mixing.epoch import EpochMix, Mixer
+from longtail.augment.mixer import EpochMix, Mixer
+from longtail.augment.mixing import Mixing
 from longtail.augment.policies import policy
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Part

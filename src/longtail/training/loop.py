@@ -14,7 +14,7 @@ from torch import nn
 
 from longtail import _random as randomness
 from longtail._logging import progress_bar
-from longtail.augment.mixing.base import Mixing
+from longtail.augment.mixing import Mixing
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Part
 from longtail.samplers.base import Sampler

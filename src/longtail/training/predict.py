@@ -14,7 +14,7 @@ from torch import Tensor
 from longtail import _random as randomness
 from longtail.augment.policies import Augment
 from longtail.data.dataset import Dataset, Images, Part
-from longtail.data.formats.feature_npz import Block
+from longtail.data.formats.feature_files import Block
 from longtail.data.formats.features import FeatureRows
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier

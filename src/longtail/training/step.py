@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from longtail.embedding.base import EmbeddingLoss
 from longtail.errors import InputError
 from longtail.losses.base import Loss
+from longtail.models.base import find_stage
 from longtail.models.classifier import Classifier
-from longtail.models.named import find_stage
 from longtail.transfer.base import Transfer
 
 

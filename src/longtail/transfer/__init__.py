@@ -1,4 +1,4 @@
-"""Transfers: classes lend each other variation in the space of features, while the net is trained."""
+"""Transfers: augmentation in feature space, in which head classes lend variation to tail classes during training."""
 
 from longtail.transfer.isda import ISDA
 from longtail.transfer.semantic_transfer import SemanticTransfer

@@ -1,30 +1,34 @@
-"""The contract of every transfer: in training, feature maps become other feature maps, and examples get weights.
+"""Base class of all transfers: changes of feature maps or logits, and weights of examples, during training.
 
 Shapes: B = batch, C = channels (in `adjust`: classes), H x W = positions of a feature map, D = embedding dimension.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from longtail.component import Component
+from longtail.component import Component, format_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 
 
 class Transfer(nn.Module):
-    """What classes lend each other in the space of features. Subclasses override `forward` or `adjust`.
+    """Base class of transfers between classes in feature space. Subclasses override `forward` or `adjust`.
 
-    Acts in training mode only: in evaluation mode the maps go through as they are, and no state changes.
+    A transfer acts in training mode only. In evaluation mode, the features are unchanged and no state is updated.
+
+    Attributes:
+        stream: Sampler of a second stream of images, the odd rows (1::2) of each batch; None for a single stream.
+        at: Dotted name of the backbone submodule whose output is changed; None for the backbone's `last_stage`.
+        uses_maps: Whether `forward` changes feature maps. Otherwise, `channels` is the embedding dimension.
 
     Args:
-        class_counts: training images per class; a tensor, a list or `ClassCounts`.
-        channels: of the feature maps.
-        options: what a subclass lets the user choose.
+        class_counts: Training images per class; a tensor, a list or `ClassCounts`.
+        channels: Number of channels of the feature maps.
 
     Raises:
-        InputError: if there is no channel.
+        InputError: If `channels` is not an integer >= 1.
 
     Example:
         >>> targets, second = torch.tensor([0, 1]), torch.tensor([False, True])
@@ -33,72 +37,77 @@ class Transfer(nn.Module):
         (torch.Size([2, 2, 1, 1]), None)
     """
 
-    # sampler of a second stream of images, which are the odd rows (1::2) of each batch; None: there is one stream
     stream: Component | None = None
-    # dotted name of the submodule of the backbone whose output it changes; None: the backbone's `last_stage`
     at: str | None = None
-    # whether it sees feature maps; one that does not is built with the dimension of the embeddings for its channels
     uses_maps: ClassVar[bool] = True
 
-    def __init__(self, class_counts: Countable, channels: int, **options: Any) -> None:
+    def __init__(self, class_counts: Countable, channels: int) -> None:
         super().__init__()
-        if options:
-            raise InputError(f"{type(self).__name__} takes no option {', '.join(options)}")
         if not isinstance(channels, int) or channels < 1:
-            raise InputError(f"a transfer needs the number of channels of the feature maps, at least 1, not {channels}")
+            raise InputError(f"`channels` must be an integer >= 1, the channels of the feature maps, got {channels}")
         self.counts = ClassCounts(class_counts)
         self.num_classes, self.channels = len(self.counts), channels
 
     def set_progress(self, progress: float) -> None:
-        """Told before each epoch which share of the training lies behind, in [0, 1)."""
+        """Adapt the transfer to the training progress. Called before each epoch; does nothing by default.
+
+        Args:
+            progress: Completed share of the training, in [0, 1).
+        """
 
     def forward(self, maps: Tensor, targets_B: Tensor, second_B: Tensor) -> tuple[Tensor, Tensor | None]:
         """Change the features of a batch.
 
         Args:
-            maps: features of shape (B, C, H, W) or (B, C), any float type.
-            targets_B: labels in [0, number of classes).
-            second_B: bool, which rows are of the second stream.
+            maps: Features of shape (B, C, H, W) or (B, C), any float type.
+            targets_B: Labels in [0, number of classes).
+            second_B: Mask of the rows of the second stream, bool.
 
         Returns:
-            Maps of the same shape and type, and a weight for the loss of each example, shape (B,), or None for all 1.
+            Maps of the same shape and type, and the loss weight of each example, shape (B,). The weights are None if
+            all are 1.
 
         Raises:
-            InputError: if the shapes do not fit each other.
+            InputError: If the shapes do not match.
         """
         self.check_shapes(maps, targets_B, second_B)
         return maps, None
 
     def adjust(self, logits_BC: Tensor, embeddings_BD: Tensor, targets_B: Tensor, head: nn.Module) -> Tensor:
-        """Change the logits of a batch before the loss is taken; unchanged by default.
+        """Change the logits of a batch before the loss. Returns them unchanged by default.
 
         Args:
-            logits_BC: what `head` made of the embeddings.
-            embeddings_BD: input of the head.
-            targets_B: labels in [0, C).
-            head: last layer of the net.
+            logits_BC: Output of `head` for the embeddings.
+            embeddings_BD: Input of the head.
+            targets_B: Labels in [0, C).
+            head: Last layer of the model.
         """
         return logits_BC
 
+    def extra_repr(self) -> str:
+        """Format the sizes and the options for `repr`."""
+        shown = [f"num_classes={self.num_classes}", f"channels={self.channels}", format_options(self, Transfer)]
+        return ", ".join(filter(None, shown))
+
     def check_shapes(self, maps: Tensor, targets_B: Tensor, second_B: Tensor) -> None:
-        """Refuse what `forward` can not take.
+        """Check the arguments of `forward`.
 
         Raises:
-            InputError: if the shapes do not fit each other, or the labels are soft.
+            InputError: If the shapes do not match, or the labels are soft.
         """
         name, given = type(self).__name__, tuple(maps.shape)
         if maps.ndim not in (2, 4) or given[1] != self.channels:
             raise InputError(
-                f"{name} was built for {self.channels} channels, so it needs features of shape "
-                f"(B, {self.channels}, H, W) or (B, {self.channels}), not {given}"
+                f"{name} needs features of shape (B, {self.channels}, H, W) or (B, {self.channels}), since it was "
+                f"built for {self.channels} channels, got {given}"
             )
         if targets_B.ndim == 2:
             raise InputError(
-                f"{name} needs one label for each image, but these are weights of shape {tuple(targets_B.shape)}; "
-                "leave out the mixing of images"
+                f"{name} needs one label per image, got class weights of shape {tuple(targets_B.shape)}. Train without "
+                "mixing."
             )
         if tuple(targets_B.shape) != given[:1] or second_B.shape != targets_B.shape or second_B.dtype != torch.bool:
             raise InputError(
-                f"features of shape {given} need labels and a bool mask of the second stream, both of shape "
-                f"{given[:1]}, not {tuple(targets_B.shape)} and {second_B.dtype} of shape {tuple(second_B.shape)}"
+                f"{name} needs labels and a bool mask of the second stream of shape {given[:1]} for features of shape "
+                f"{given}, got {tuple(targets_B.shape)} and {second_B.dtype} of shape {tuple(second_B.shape)}"
             )

@@ -1,19 +1,18 @@
-"""The dense form of SMART: a full covariance for each class, and what any form gives.
+"""The dense form of SMART, with a full covariance per class, and the statistics that any form returns.
 
 Shapes: B = batch, b = images that may be changed, P = positions, C = channels, K = classes, G = groups of images of one
-class, D = dimension in which covariances are kept (here, C).
+class, D = dimension of the stored covariances (here, C).
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from longtail.transfer.maps import TransferMap, variances
-from longtail.transfer.statistics import Groups, RunningClassStatistics
+from longtail.transfer.statistics import Groups, Merge, RunningClassStatistics
 
-# for which memory is reckoned: images of a step, positions of a feature map, and how often features are held at once
+# assumptions of the memory estimates: images per step, positions of a feature map, and copies of the features
 LARGEST_BATCH, POSITIONS, VERSIONS = 256, 49, 5
 
 
@@ -22,10 +21,10 @@ class Moments:
     """Statistics of the classes of a batch, after the batch was merged into them.
 
     Args:
-        groups: the images of the batch by class.
-        means_GC: mean of each group's class.
-        variances_GC: variance of each channel in that class.
-        covariances_GDD: its covariance.
+        groups: Images of the batch by class.
+        means_GC: Mean of the class of each group.
+        variances_GC: Variance of each channel in that class.
+        covariances_GDD: Covariance of that class.
     """
 
     groups: Groups
@@ -34,22 +33,28 @@ class Moments:
     covariances_GDD: Tensor
 
     def per_image(self, targets_B: Tensor) -> "Moments":
-        """The same with a group for each image."""
+        """Return the same statistics with one group per image.
+
+        Args:
+            targets_B: Labels of the images.
+        """
         place_B = self.groups.group_E
         groups = Groups(targets_B, torch.arange(len(targets_B), device=targets_B.device))
         return Moments(groups, self.means_GC[place_B], self.variances_GC[place_B], self.covariances_GDD[place_B])
 
 
 class DenseForm(nn.Module):
-    """Keeps a C x C covariance for each class.
+    """Running statistics with a C x C covariance per class, and the transfer map made from them.
 
     Args:
-        num_classes: K.
-        channels: C.
-        rule: by which covariances become a map.
-        eps: added to the variances.
-        clamp: largest size of a standardised feature.
-        options: of the statistics.
+        num_classes: Number of classes, K.
+        channels: Number of channels, C.
+        rule: Rule that turns covariances into a map.
+        eps: Constant added to the variances.
+        clamp: Largest absolute value of a standardized feature.
+        merge: Way to merge batches, see `RunningClassStatistics`.
+        momentum: Share of a batch in the statistics, see `RunningClassStatistics`.
+        count_cap: Images after which a class forgets, see `RunningClassStatistics`.
 
     Example:
         >>> form = DenseForm(2, 3, TransferMap(), eps=1e-5, clamp=5.0)
@@ -60,15 +65,26 @@ class DenseForm(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, channels: int, rule: TransferMap, *, eps: float, clamp: float, **options: Any
+        self,
+        num_classes: int,
+        channels: int,
+        rule: TransferMap,
+        *,
+        eps: float,
+        clamp: float,
+        merge: Merge = "exact",
+        momentum: float | None = None,
+        count_cap: int | None = None,
     ) -> None:
         super().__init__()
         self.rule, self.eps, self.clamp = rule, eps, clamp
-        self.running = RunningClassStatistics(num_classes, channels, **options)
+        self.running = RunningClassStatistics(
+            num_classes, channels, merge=merge, momentum=momentum, count_cap=count_cap
+        )
 
     def __str__(self) -> str:
         shape = self.running.covariances_KCC.shape
-        return f"covariances of {shape[0]} classes and {shape[1]} channels, in full ({shape.numel() * 4e-6:.3g} MB)"
+        return f"full covariances of {shape[0]} classes and {shape[1]} channels ({shape.numel() * 4e-6:.3g} MB)"
 
     @property
     def seen(self) -> Tensor:
@@ -77,14 +93,14 @@ class DenseForm(nn.Module):
 
     @property
     def covariances(self) -> Tensor:
-        """What classes are compared by, shape (K, D, D)."""
+        """Covariances by which classes are compared, shape (K, D, D)."""
         return self.running.covariances_KCC
 
     def observe(self, rows_BPC: Tensor, targets_B: Tensor) -> None:
-        """See features before the transfer begins; nothing is learnt from them here."""
+        """Process features before the transfer starts. The dense form does not use them."""
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Reset all statistics."""
         self.running.reset()
 
     def update(self, rows_BPC: Tensor, targets_B: Tensor, detach: bool) -> Moments:
@@ -94,31 +110,32 @@ class DenseForm(nn.Module):
         return Moments(merged.groups, merged.means_GC, variances(covariances_GCC), covariances_GCC)
 
     def change(self, rows_bPC: Tensor, group_b: Tensor, moments: Moments, heads_G: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 6, and the weights of Eq. 11 as they are.
+        """Compute Eq. 6, and the weights of Eq. 11 without normalization.
 
         Args:
-            rows_bPC: features of some images.
-            group_b: their groups in `moments`.
-            moments: of the batch.
-            heads_G: a head class for each group.
+            rows_bPC: Features of some images.
+            group_b: Group of each image in `moments`.
+            moments: Statistics of the batch.
+            heads_G: Head class of each group.
 
         Returns:
-            Changed features (b, P, C), and the sum of the map's entries over C, shape (b,), without a gradient.
+            Changed features (b, P, C), and the sum of the entries of the map divided by C, shape (b,), without a
+            gradient.
         """
         std_GC = (moments.variances_GC + self.eps).sqrt()
         matrices_GCC = self.rule(moments.covariances_GDD, self.running.covariances_KCC[heads_G], std_GC)
-        standard_bPC = standardised(rows_bPC, moments.means_GC[group_b], std_GC[group_b], self.clamp)
+        standard_bPC = standardized(rows_bPC, moments.means_GC[group_b], std_GC[group_b], self.clamp)
         omega_G = matrices_GCC.detach().sum(dim=(1, 2)) / std_GC.shape[1]
         return standard_bPC @ matrices_GCC[group_b] + moments.means_GC[group_b][:, None], omega_G[group_b]
 
 
-def standardised(rows_bPC: Tensor, means_bC: Tensor, std_bC: Tensor, clamp: float) -> Tensor:
-    """Features in standard deviations from their class's mean, at most `clamp`."""
+def standardized(rows_bPC: Tensor, means_bC: Tensor, std_bC: Tensor, clamp: float) -> Tensor:
+    """Express features in standard deviations from the mean of their class, limited to `clamp`."""
     return ((rows_bPC - means_bC[:, None]) / std_bC[:, None]).clamp(-clamp, clamp)
 
 
 def feature_bytes(channels: int) -> int:
-    """Memory of the features of a step in their few versions, for 256 images of 7 x 7 positions, about.
+    """Estimate the memory of the copies of the features of a step in bytes, for 256 images of 7 x 7 positions.
 
     Example:
         >>> feature_bytes(2048)
@@ -128,7 +145,7 @@ def feature_bytes(channels: int) -> int:
 
 
 def dense_bytes(num_classes: int, channels: int) -> int:
-    """Memory of the dense form and of a step with it, in bytes, about.
+    """Estimate the memory of the dense form and of a step with it, in bytes.
 
     Example:
         >>> dense_bytes(100, 64), dense_bytes(8142, 2048)

@@ -1,10 +1,11 @@
 """Implicit semantic data augmentation, ISDA (Wang et al., NeurIPS 2019, https://arxiv.org/abs/1909.12220).
 
-Embeddings of a class vary along the directions of their class's covariance, in infinitely many copies: an upper bound
-of the expected cross-entropy is that of logits raised by lambda / 2 (w_j - w_y)' Cov_y (w_j - w_y) (Proposition 1),
-which is one product. As in the authors' code (`blackfeather-wang/ISDA-for-Deep-Networks`), lambda grows with the share
-of the training that lies behind, the covariance is a constant for the gradient, and the weights w are not. There a
-large embedding asks for another program with variances only; here that is chosen by the memory it takes.
+Each embedding is augmented by infinitely many copies with the covariance of its class. An upper bound of the expected
+cross-entropy is the cross-entropy of logits raised by lambda / 2 (w_j - w_y)' Cov_y (w_j - w_y) (Proposition 1).
+
+As in the authors' code (`blackfeather-wang/ISDA-for-Deep-Networks`), lambda grows with the completed share of the
+training, the covariance is a constant for the gradient, and the weights w are not. Their code has a separate program
+with variances only for large embeddings; here, the memory budget decides.
 Shapes: B = batch, C = classes, D = embedding dimension, G = groups of images of one class; DD = D x D, or D.
 """
 
@@ -21,24 +22,24 @@ from longtail.transfer.statistics import RunningClassStatistics
 
 
 class ISDA(Transfer):
-    """Raises the logits of the classes into whose direction the true class varies.
+    """Implicit semantic data augmentation: higher logits for the classes toward which the true class varies.
 
-    For linear heads. It changes no maps, and takes its images from one stream.
+    Requires a linear head and a single stream of images. It changes logits and not feature maps.
 
     Args:
-        class_counts: training images per class, shape (C,).
-        channels: D, of the embeddings.
-        strength: lambda at the end of the training (0.5 in the authors' code); in a loop that never calls
-            `set_progress`, throughout.
-        memory_budget_gb: covariances that would take more than this many GB, with what a step needs beside them, are
-            replaced by their diagonals.
+        class_counts: Training images per class, shape (C,).
+        channels: Embedding dimension, D.
+        strength: Value of lambda at the end of the training. Default: 0.5, as in the authors' code. In a training loop
+            without `set_progress`, lambda has this value throughout.
+        memory_budget_gb: Memory limit in 1e9 bytes for the covariances and a step with them. Default: 2. Beyond it,
+            only the variances are kept.
 
     Raises:
-        InputError: if `strength` is negative or `memory_budget_gb` not positive.
+        InputError: If `strength` is negative or `memory_budget_gb` is not positive.
 
     Example:
         >>> isda, head = ISDA([2, 2], 1, strength=1.0), nn.Linear(1, 2)
-        >>> embeddings, targets = torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 0])  # of variance 1
+        >>> embeddings, targets = torch.tensor([[-1.0], [1.0]]), torch.tensor([0, 0])  # variance 1
         >>> _ = nn.init.constant_(head.weight[1], 2.0), nn.init.constant_(head.weight[0], 0.0)
         >>> isda.adjust(torch.zeros(2, 2), embeddings, targets, head)
         tensor([[0., 2.],
@@ -53,29 +54,29 @@ class ISDA(Transfer):
         super().__init__(class_counts, channels)
         if not (strength >= 0 and memory_budget_gb > 0):
             raise InputError(
-                "strength must be >= 0 and memory_budget_gb positive (0.5 and 2.0 by default), "
-                f"not {strength} and {memory_budget_gb}"
+                "`strength` must be >= 0 and `memory_budget_gb` positive (defaults: 0.5 and 2.0), "
+                f"got {strength} and {memory_budget_gb}"
             )
-        self.strength, self.ramp = strength, 1.0
+        self.strength, self.memory_budget_gb, self.ramp = strength, memory_budget_gb, 1.0
         diagonal = _dense_bytes(self.num_classes, channels) > memory_budget_gb * 1e9
         self.running = RunningClassStatistics(self.num_classes, channels, diagonal=diagonal)
 
     def set_progress(self, progress: float) -> None:
-        """Let lambda grow with the share of the training that lies behind."""
+        """Scale lambda with the completed share of the training."""
         self.ramp = progress
 
     def adjust(self, logits_BC: Tensor, embeddings_BD: Tensor, targets_B: Tensor, head: nn.Module) -> Tensor:
-        """Logits (B, C) of the bound, float32, in training mode.
+        """Return the logits (B, C) of the upper bound, float32, in training mode.
 
         Raises:
-            InputError: if the head is not a linear layer, or the embeddings have another dimension than the transfer.
+            InputError: If the head is not a linear layer, or the embeddings do not have dimension `channels`.
         """
         if not self.training:
             return logits_BC
         if not isinstance(head, nn.Linear) or head.in_features != self.channels:
             raise InputError(
-                f"ISDA was built for embeddings of dimension {self.channels} under a LinearHead, and can not work with "
-                f"{type(head).__name__} on embeddings of shape {tuple(embeddings_BD.shape)}"
+                f"ISDA needs a LinearHead on embeddings of dimension {self.channels}, got {type(head).__name__} on "
+                f"embeddings of shape {tuple(embeddings_BD.shape)}"
             )
         self.check_shapes(embeddings_BD, targets_B, torch.zeros_like(targets_B, dtype=torch.bool))
         with torch.autocast(logits_BC.device.type, enabled=False):
@@ -87,12 +88,12 @@ class ISDA(Transfer):
 
 
 def spread(weight_CD: Tensor, own_GD: Tensor, covariances_GDD: Tensor) -> Tensor:
-    """The variance of each logit beside the own one: (w_j - w_y)' Cov_y (w_j - w_y), shape (G, C).
+    """Compute the variance of each logit relative to the true one, (w_j - w_y)' Cov_y (w_j - w_y), shape (G, C).
 
     Args:
-        weight_CD: w_j.
-        own_GD: w_y of each group.
-        covariances_GDD: Cov_y of each group, (G, D, D), or the variances on its diagonal, (G, D).
+        weight_CD: Weights w_j of the head.
+        own_GD: Weights w_y of the class of each group.
+        covariances_GDD: Covariance Cov_y of each group, (G, D, D), or its diagonal, (G, D).
 
     Example:
         >>> spread(torch.eye(2), torch.tensor([[1.0, 0.0]]), torch.tensor([[[2.0, 1.0], [1.0, 3.0]]]))
@@ -102,7 +103,7 @@ def spread(weight_CD: Tensor, own_GD: Tensor, covariances_GDD: Tensor) -> Tensor
         shared_GD = own_GD * covariances_GDD
         squares_GC, products_GC = covariances_GDD @ weight_CD.T.square(), shared_GD @ weight_CD.T
         return squares_GC - 2 * products_GC + (shared_GD * own_GD).sum(dim=1, keepdim=True)
-    # w_j' Cov is needed for all pairs at once; of the differences, only after the product with it
+    # w_j' Cov for all pairs at once; the differences are taken after the product to save memory
     carried_GCD = weight_CD @ covariances_GDD
     own_G1D = own_GD[:, None] @ covariances_GDD
     squares_GC = (carried_GCD * weight_CD).sum(dim=2)
@@ -111,7 +112,7 @@ def spread(weight_CD: Tensor, own_GD: Tensor, covariances_GDD: Tensor) -> Tensor
 
 
 def _dense_bytes(num_classes: int, dimension: int) -> int:
-    """Memory of full covariances, and of a step of 256 images with them, in bytes, about."""
+    """Estimate the memory of full covariances and of a step of 256 images with them, in bytes."""
     groups = min(num_classes, LARGEST_BATCH)
     matrices = num_classes + 2 * LARGEST_BATCH + 6 * groups
     return 4 * dimension * (matrices * dimension + 3 * groups * num_classes)

@@ -1,17 +1,17 @@
-"""SMART's map: from the covariances of a tail and a head class to a matrix for the features of the tail class.
+"""The transfer map of SMART: from the covariances of a tail and a head class to a matrix for tail features.
 
-A feature f of the tail class t becomes z A + mean_t, where z = (f - mean_t) / std_t, channel by channel (Eq. 6), and A
-is made of the covariances of t and of a head class h: S = Cov_t Cov_h, Gamma = softmax over each row of tau S (Eq. 4),
-Cov_th = Gamma * S (Eq. 5). Taken literally A = Cov_th has the units of feature^4 where those of a feature are needed:
-features of small variance vanish and those of large variance explode. So by default A is Cov_th times a number that
-gives the changed features the total variance of the head class.
+A feature f of the tail class t becomes z A + mean_t, where z = (f - mean_t) / std_t per channel (Eq. 6). A is computed
+from the covariances of t and of a head class h: S = Cov_t Cov_h, Gamma = softmax over each row of tau S (Eq. 4), and
+Cov_th = Gamma * S (Eq. 5). Taken literally, A = Cov_th has the units of feature^4 where those of a feature are needed:
+features of small variance vanish and those of large variance explode. By default, A is therefore Cov_th times a factor
+that gives the changed features the total variance of the head class.
 Shapes: G = pairs of a tail and a head class, C = channels.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypedDict, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -26,28 +26,25 @@ Normalization = Literal["row-max", "none"]
 Negative = Literal["keep", "relu"]
 
 
-class MapOptions(TypedDict, total=False):
-    """The options of the map; see `SemanticTransfer`."""
-
-    scale: Scale
-    covariance: Covariance
-    tau: float
-    temperature: Temperature
-    normalization: Normalization
-    negative: Negative
-    shrinkage: float
-
-
 TINY = 1e-30
 POWER_STEPS = 30
 
 
 @dataclass(frozen=True)
 class TransferMap:
-    """The rule by which A is made. For the options see `SemanticTransfer`.
+    """Rule that computes the matrices A.
+
+    Args:
+        scale: Scale of the map, see `SemanticTransfer`.
+        covariance: Covariances of which the map is made, see `SemanticTransfer`.
+        tau: Sharpness of the softmax, see `SemanticTransfer`.
+        temperature: Whether tau multiplies or divides, see `SemanticTransfer`.
+        normalization: Normalization of the products before tau, see `SemanticTransfer`.
+        negative: Treatment of negative products, see `SemanticTransfer`.
+        shrinkage: Shrinkage of the tail covariance, see `SemanticTransfer`.
 
     Raises:
-        InputError: if an option is unknown or out of range.
+        InputError: If an option is unknown or out of range.
 
     Example:
         >>> tail, head = torch.eye(2)[None], torch.diag(torch.tensor([9.0, 1.0]))[None]
@@ -75,55 +72,55 @@ class TransferMap:
             if value not in get_args(known):
                 raise unknown_name(kind, str(value), get_args(known))
         if not (self.tau >= 0 and (self.tau > 0 or self.temperature == "multiply")):
-            raise InputError(f"tau must be >= 0, and positive where it divides, not {self.tau}")
+            raise InputError(f'`tau` must be >= 0, and positive with `temperature="divide"`, got {self.tau}')
         if not 0 <= self.shrinkage <= 1:
-            raise InputError(f"shrinkage is a share, from 0 to 1, not {self.shrinkage}")
+            raise InputError(f"`shrinkage` must be in [0, 1], got {self.shrinkage}")
 
     def __call__(self, tail_GCC: Tensor, head_GCC: Tensor, std_GC: Tensor) -> Tensor:
-        """The matrices A of pairs of classes.
+        """Compute the matrices A of pairs of classes.
 
         Args:
-            tail_GCC: covariances of the tail classes.
-            head_GCC: covariances of the head classes.
-            std_GC: standard deviations of the tail classes, positive: what the features will have been divided by.
+            tail_GCC: Covariances of the tail classes.
+            head_GCC: Covariances of the head classes.
+            std_GC: Positive standard deviations of the tail classes, by which the features are divided.
 
         Returns:
-            Shape (G, C, C).
+            Matrices of shape (G, C, C).
         """
         source_GCC, target_GCC = self.sides(tail_GCC, head_GCC)
         if self.scale == "optimal-transport":
             return std_GC[:, :, None] * monge_map(tail_GCC, target_GCC, self.shrinkage).transpose(1, 2)
         if self.scale == "correlation":
             products_GCC = correlation(source_GCC) @ correlation(target_GCC)
-            own_GCC = self.emphasised(products_GCC, torch.ones_like(std_GC[:, 0]))
+            own_GCC = self.emphasized(products_GCC, torch.ones_like(std_GC[:, 0]))
             return own_GCC * variances(target_GCC).sqrt()[:, None, :]
         source_unit_G, target_unit_G = unit(source_GCC), unit(target_GCC)
         products_GCC = (source_GCC / source_unit_G[:, None, None]) @ (target_GCC / target_unit_G[:, None, None])
 
         def variance_after(matrices_GCC: Tensor) -> Tensor:
             correlations_GCC = tail_GCC / (std_GC[:, :, None] * std_GC[:, None, :])
-            return (matrices_GCC * (correlations_GCC @ matrices_GCC)).sum(dim=(1, 2))  # the trace of A' R A
+            return (matrices_GCC * (correlations_GCC @ matrices_GCC)).sum(dim=(1, 2))  # trace of A' R A
 
         units_G = source_unit_G * target_unit_G
         return self.scaled(
-            self.emphasised(products_GCC, units_G), units_G, variance_after, variances(target_GCC).sum(dim=1)
+            self.emphasized(products_GCC, units_G), units_G, variance_after, variances(target_GCC).sum(dim=1)
         )
 
     def sides(self, tail: T, head: T) -> tuple[T, T]:
-        """The two factors of the product S: of the tail and the head class, or both of one of them."""
+        """Return the two factors of the product S: of the tail and the head class, or both of one class."""
         return head if self.covariance == "head" else tail, tail if self.covariance == "tail" else head
 
-    def emphasised(self, products_GCC: Tensor, units_G: Tensor) -> Tensor:
-        """Gamma * S, the products that stand out in their row (Eqs. 4 and 5), in units of `units_G`.
+    def emphasized(self, products_GCC: Tensor, units_G: Tensor) -> Tensor:
+        """Compute Gamma * S, which emphasizes the largest products of a row (Eqs. 4 and 5), in units of `units_G`.
 
         Args:
-            products_GCC: S, in the same units.
-            units_G: what one unit is; it keeps small and large covariances within the range of numbers.
+            products_GCC: Products S, in the same units.
+            units_G: Unit of the products. It keeps small and large covariances within the floating-point range.
         """
         if self.negative == "relu":
             products_GCC = products_GCC.clamp(min=0)
         sharpness: Tensor = units_G[:, None, None]
-        if self.normalization == "row-max":  # else tau would mean something else in every layer and epoch
+        if self.normalization == "row-max":  # makes tau independent of the layer and the epoch
             sizes_GC1 = torch.linalg.vector_norm(products_GCC, math.inf, dim=2, keepdim=True)
             sharpness = 1 / sizes_GC1.clamp(min=TINY)
         sharpness = sharpness * (self.tau if self.temperature == "multiply" else 1 / self.tau)
@@ -136,13 +133,13 @@ class TransferMap:
         variance_after: Callable[[Tensor], Tensor],
         target_G: Tensor,
     ) -> Tensor:
-        """Matrices of the size that the rule asks for.
+        """Scale matrices as set by `scale`.
 
         Args:
-            matrices_GCC: Gamma * S, in units of `units_G`.
-            units_G: what one unit is.
-            variance_after: the total variance of a tail class once it has gone through matrices (G, C, C): (G,).
-            target_G: the total variance of the head class.
+            matrices_GCC: Products Gamma * S, in units of `units_G`.
+            units_G: Unit of the products.
+            variance_after: Function that returns the total variance (G,) of the tail classes after matrices (G, C, C).
+            target_G: Total variance of the head classes.
         """
         if self.scale == "trace":
             factor_G = (target_G / variance_after(matrices_GCC).clamp(min=TINY)).sqrt()
@@ -154,18 +151,18 @@ class TransferMap:
 
 
 def variances(covariances_GCC: Tensor) -> Tensor:
-    """The variance of each channel, shape (G, C)."""
+    """Return the variance of each channel, shape (G, C)."""
     return covariances_GCC.diagonal(dim1=1, dim2=2)
 
 
 def unit(covariances_GCC: Tensor) -> Tensor:
-    """The mean variance of each matrix, shape (G,); 1 where there is none."""
+    """Return the mean variance of each matrix, shape (G,); 1 if it is zero."""
     mean_G = variances(covariances_GCC).mean(dim=1)
     return torch.where(mean_G > 0, mean_G, 1.0)
 
 
 def correlation(covariances_GCC: Tensor) -> Tensor:
-    """Correlation matrices; the row and column of a channel without variance are 0.
+    """Convert covariances to correlations; the row and column of a channel without variance are 0.
 
     Example:
         >>> correlation(torch.tensor([[[4.0, 1.0], [1.0, 1.0]]]))
@@ -178,7 +175,7 @@ def correlation(covariances_GCC: Tensor) -> Tensor:
 
 
 def spectral_norm(matrices_GCC: Tensor) -> Tensor:
-    """Largest singular values, shape (G,), by power iteration from a fixed start, which waits for no device.
+    """Compute the largest singular values, shape (G,), by power iteration without device synchronization.
 
     Example:
         >>> spectral_norm(torch.tensor([[[3.0, 0.0], [4.0, 5.0]]]))
@@ -193,16 +190,16 @@ def spectral_norm(matrices_GCC: Tensor) -> Tensor:
 
 
 def monge_map(tail_GCC: Tensor, head_GCC: Tensor, shrinkage: float) -> Tensor:
-    """The symmetric T with T Cov_t T = Cov_h: of the solutions of SMART's Eq. 24, that which moves features least.
+    """Compute the symmetric T with T Cov_t T = Cov_h, the solution of Eq. 24 of SMART that moves features least.
 
-    In Eq. 24's terms it is Cov_h^(1/2) U Cov_t^(-1/2) with the U that makes it symmetric. The eigenvalues wait for the
-    device.
+    In the notation of Eq. 24 it is Cov_h^(1/2) U Cov_t^(-1/2) with the U that makes it symmetric. The eigenvalue
+    decomposition synchronizes with the device.
 
     Args:
-        tail_GCC: covariances of the tail classes.
-        head_GCC: covariances of the head classes.
-        shrinkage: share of each tail covariance that is replaced by its mean variance on the diagonal, since few images
-            leave it without an inverse.
+        tail_GCC: Covariances of the tail classes.
+        head_GCC: Covariances of the head classes.
+        shrinkage: Share of each tail covariance that is replaced by its mean variance on the diagonal. A covariance of
+            few images has no inverse.
 
     Example:
         >>> monge_map(torch.diag(torch.tensor([1.0, 4.0]))[None], torch.diag(torch.tensor([4.0, 1.0]))[None], 0.0)
@@ -221,5 +218,5 @@ def monge_map(tail_GCC: Tensor, head_GCC: Tensor, shrinkage: float) -> Tensor:
 
 
 def _assembled(values_GC: Tensor, vectors_GCC: Tensor) -> Tensor:
-    """The symmetric matrices with these eigenvalues and eigenvectors."""
+    """Return the symmetric matrices with the given eigenvalues and eigenvectors."""
     return (vectors_GCC * values_GC[:, None]) @ vectors_GCC.transpose(1, 2)

@@ -1,11 +1,11 @@
-"""Which classes lend (heads), which receive (tails), and from which head a tail class takes its variation.
+"""Choice of the head classes that lend variation, the tail classes that receive it, and the pairs of both.
 
 Shapes: K = classes, G = groups of images of one class, N = nearest heads of a class, H = heads, CC = C x C channels.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypedDict, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,26 +18,17 @@ Rule = Literal["uniform", "frequency", "covariance", "table"]
 Tails = Literal["rest", "few"]
 
 
-class PairingOptions(TypedDict, total=False):
-    """The options of the pairing; see `SemanticTransfer`."""
-
-    pairing: Rule
-    nearest: int
-    similarity: Any
-    min_seen: int
-
-
 def head_classes(counts: ClassCounts, heads: str | float = "many") -> Tensor:
-    """Which classes lend: bool, shape (K,).
+    """Select the classes that lend variation: a mask of shape (K,).
 
     Args:
-        counts: training images per class.
-        heads: "many" takes the classes with more than 100 images, or, where these are none or all, those that have at
-            least as many as the median class; a whole number takes so many of the fullest classes; a share below 1,
-            that share of the classes.
+        counts: Training images per class.
+        heads: Head classes. "many" selects the classes with more than 100 images or, if these are none or all, those
+            with at least as many as the median class. An integer selects this number of the most frequent classes, a
+            share below 1 this share of the classes.
 
     Raises:
-        InputError: if that leaves no class on either side, or `heads` is none of these.
+        InputError: If there would be no head or no tail class, or `heads` has another form.
 
     Example:
         >>> head_classes(ClassCounts([500, 101, 100, 5])), head_classes(ClassCounts([60, 40, 10]), 1)
@@ -49,50 +40,58 @@ def head_classes(counts: ClassCounts, heads: str | float = "many") -> Tensor:
         if not 0 < int(is_head_K.sum()) < size:
             is_head_K = counts.counts >= counts.counts.double().quantile(0.5)
         if bool(is_head_K.all()):
-            raise InputError("all classes have equally many images, so none has anything to lend to another")
+            raise InputError(
+                "a transfer needs classes of different sizes, but all classes have the same number of images"
+            )
         return is_head_K
     number = heads if isinstance(heads, int) else round(size * heads) if isinstance(heads, float) else 0
     if isinstance(heads, bool) or not 0 < number < size or (isinstance(heads, float) and heads >= 1):
         raise InputError(
-            f"heads must be 'many', a number of classes from 1 to {size - 1}, or a share of the {size} classes that "
-            f"leaves some on both sides, not {heads!r}"
+            f"`heads` must be 'many', a number of classes from 1 to {size - 1}, or a share of the {size} classes that "
+            f"leaves head and tail classes, got {heads!r}"
         )
     return _mask(counts.counts.argsort(descending=True, stable=True)[:number], size)
 
 
 def tail_classes(counts: ClassCounts, is_head_K: Tensor, tails: Tails = "rest") -> Tensor:
-    """Which classes receive: bool, shape (K,); "few" takes of the rest only those with fewer than 20 images.
+    """Select the classes that receive variation: a mask of shape (K,).
+
+    Args:
+        counts: Training images per class.
+        is_head_K: Mask of the head classes.
+        tails: "rest" for all other classes, or "few" for those of them with fewer than 20 images.
 
     Raises:
-        InputError: if there is none, or `tails` is unknown.
+        InputError: If there is no such class, or `tails` is unknown.
     """
     if tails not in get_args(Tails):
         raise unknown_name("choice of tail classes", str(tails), get_args(Tails))
     is_tail_K = ~is_head_K if tails == "rest" else ~is_head_K & counts.groups()["few"]
     if not bool(is_tail_K.any()):
-        raise InputError("no tail class has fewer than 20 images; choose tails='rest'")
+        raise InputError("`tails='few'` needs a class with fewer than 20 images, but there is none; use tails='rest'")
     return is_tail_K
 
 
 class Pairing(nn.Module):
-    """Draws a head class for each group of images. For the options see `SemanticTransfer`.
+    """Random assignment of a head class to each group of images.
 
     Args:
-        counts: training images per class.
-        is_head_K: which classes lend.
-        pairing: "uniform", "frequency" (in proportion to the images), "covariance" (one of the `nearest` by the cosine
-            between covariances) or "table" (one of the `nearest` by a given similarity).
-        nearest: how many of the most similar heads are drawn from.
-        similarity: the table: higher is more similar, shape (K, K); or the file that holds it, .npy or comma-separated.
-        min_seen: images that a head class must have shown before it lends.
+        counts: Training images per class.
+        is_head_K: Mask of the head classes.
+        pairing: Distribution of the head class: "uniform", "frequency" (in proportion to the images), "covariance" (one
+            of the `nearest` by the cosine between covariances) or "table" (one of the `nearest` by a given similarity).
+        nearest: Number of most similar heads to draw from.
+        similarity: Similarity table of shape (K, K), in which higher is more similar, or the path of a .npy or
+            comma-separated file.
+        min_seen: Number of images of a head class that must be seen before it lends.
 
     Raises:
-        InputError: if an option is unknown or out of range, or the table is missing, unreadable or of another shape.
+        InputError: If an option is unknown or out of range, or the table is missing, unreadable or of another shape.
 
     Example:
         >>> pairing = Pairing(ClassCounts([90, 80, 5]), torch.tensor([True, True, False]), min_seen=4)
         >>> seen, covariances = torch.tensor([3.0, 4.0, 1.0]), torch.eye(2).expand(3, 2, 2)
-        >>> pairing(torch.tensor([2]), seen, covariances[2:], covariances)  # class 0 has shown too few images as yet
+        >>> pairing(torch.tensor([2]), seen, covariances[2:], covariances)  # too few images of class 0 so far
         (tensor([1]), tensor([True]))
     """
 
@@ -114,9 +113,11 @@ class Pairing(nn.Module):
         if pairing not in get_args(Rule):
             raise unknown_name("pairing", str(pairing), get_args(Rule))
         if not (nearest >= 1 and min_seen >= 1):
-            raise InputError(f"nearest and min_seen must be at least 1, not {nearest} and {min_seen}")
+            raise InputError(f"`nearest` and `min_seen` must be >= 1, got {nearest} and {min_seen}")
         if (pairing == "table") != (similarity is not None):
-            raise InputError("pairing='table' and a similarity, a (K, K) table or the file that holds it, go together")
+            raise InputError(
+                "`pairing='table'` requires `similarity`, a (K, K) table or its file, and vice versa; set both or none"
+            )
         heads_H = is_head_K.nonzero().flatten()
         self.rule, self.min_seen, self.nearest = pairing, min_seen, min(nearest, len(heads_H))
         weights_H = counts.counts[heads_H].float() if pairing == "frequency" else torch.ones(len(heads_H))
@@ -136,17 +137,17 @@ class Pairing(nn.Module):
         covariances_KCC: Tensor,
         per_class: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Draw from torch's default generator.
+        """Draw head classes with the default generator of torch.
 
         Args:
-            classes_G: class of each group.
-            seen_K: images of each class seen so far.
-            covariances_GCC: covariance of each group's class.
-            covariances_KCC: covariances of all classes.
-            per_class: one draw for a class, which all groups of that class share; else one for each group.
+            classes_G: Class of each group.
+            seen_K: Number of images of each class seen so far.
+            covariances_GCC: Covariance of the class of each group.
+            covariances_KCC: Covariances of all classes.
+            per_class: Whether all groups of a class share one draw. Otherwise, each group has its own.
 
         Returns:
-            A head class for each group, shape (G,), and whether there was one that has shown enough images.
+            A head class for each group, shape (G,), and a mask of the groups whose head class was seen often enough.
         """
         width = 1 if self.rule in ("uniform", "frequency") else self.nearest
         draws_KN = torch.rand(len(seen_K) if per_class else len(classes_G), width, device=seen_K.device)
@@ -172,14 +173,14 @@ class Pairing(nn.Module):
 
 
 def similarity_table(table: Any, num_classes: int) -> Tensor:
-    """A table of similarities between classes, float32, shape (K, K).
+    """Read a table of similarities between classes: float32, shape (K, K).
 
     Args:
-        table: a tensor, an array, nested lists, or the path of a .npy or comma-separated file.
-        num_classes: K.
+        table: Tensor, array, nested lists, or the path of a .npy or comma-separated file.
+        num_classes: Number of classes, K.
 
     Raises:
-        InputError: if the file can not be read, or the table has another shape or a value that is not finite.
+        InputError: If the file cannot be read, or the table has another shape or a value that is not finite.
 
     Example:
         >>> similarity_table([[1, 0.5], [0.5, 1]], 2)
@@ -189,14 +190,14 @@ def similarity_table(table: Any, num_classes: int) -> Tensor:
     try:
         values = _read(table) if isinstance(table, (str, Path)) else table
         if isinstance(values, Mapping):
-            raise ValueError("a mapping is no table")
+            raise ValueError("a mapping is not a table")
         table_KK = torch.as_tensor(values).detach().cpu().float()
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"cannot read a table of similarities between classes from {table!r:.200}: {error}") from error
+        raise InputError(f"`similarity` must be a table or its file, cannot read {table!r:.200}: {error}") from error
     if tuple(table_KK.shape) != (num_classes, num_classes) or not bool(table_KK.isfinite().all()):
         raise InputError(
-            f"the table of similarities must have shape ({num_classes}, {num_classes}), a finite number for each pair "
-            f"of classes in the order of the labels, not {tuple(table_KK.shape)}"
+            f"`similarity` must have shape ({num_classes}, {num_classes}) with a finite number for each pair of "
+            f"classes in the order of the labels, got {tuple(table_KK.shape)}"
         )
     return table_KK
 

@@ -1,33 +1,33 @@
 """SMART (Zhang et al., "Semantic Transfer from Head to Tail: Enlarging Tail Margin ...", WACV 2024).
 
-Features of tail classes are given the variation of head classes, by a map made of the running covariances of both, and
-count in the loss by the size of that map (Eqs. 2 to 6, 10 and 11). There is no public code, and the text leaves much
-open: every choice is an option here, and the default is what trains. Taken literally (`scale="literal"`,
-`normalization="none"`, `merge="literal"`, `omega="literal"`, `clamp=None`, `eps=1e-8`), the formulas overflow in a few
-epochs; only a negative weight is 0 even so.
-Shapes: B = batch, b = its images that may be changed, P = positions of a feature map, C = channels, K = classes,
-G = groups of images of one class, D = dimension in which covariances are kept.
+Features of tail classes receive the variation of head classes through a map computed from the running covariances of
+both. Their loss is weighted by the size of that map (Eqs. 2 to 6, 10 and 11).
+
+The authors have published no code, and the text leaves many details open. Every choice is an option here, and the
+defaults are those that train. Taken literally (`scale="literal"`, `normalization="none"`, `merge="literal"`,
+`omega="literal"`, `clamp=None`, `eps=1e-8`), the formulas overflow within a few epochs. Even then, negative weights are
+set to 0.
+Shapes: B = batch, b = images of the batch that may be changed, P = positions of a feature map, C = channels,
+K = classes, G = groups of images of one class, D = dimension of the stored covariances.
 """
 
+import logging
 import math
-from collections.abc import Mapping
-from typing import Any, Literal, Unpack, get_args, get_type_hints
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, distributed
 
 import longtail.samplers as samplers
-from longtail._logging import console
-from longtail.component import Component, keyword_options
-from longtail.config.convert import from_mapping
+from longtail.component import Component
 from longtail.data.counts import Countable
 from longtail.errors import InputError, unknown_name
 from longtail.transfer.base import Transfer
 from longtail.transfer.forms import DenseForm, dense_bytes
-from longtail.transfer.maps import MapOptions, TransferMap
-from longtail.transfer.pairing import Pairing, PairingOptions, Tails, head_classes, tail_classes
+from longtail.transfer.maps import Covariance, Negative, Normalization, Scale, Temperature, TransferMap
+from longtail.transfer.pairing import Pairing, Rule, Tails, head_classes, tail_classes
 from longtail.transfer.projected import ProjectedForm, projected_sizes
-from longtail.transfer.statistics import StatisticsOptions
+from longtail.transfer.statistics import Merge
 
 Statistics = Literal["spatial", "pooled"]
 Omega = Literal["mean-one", "literal", "one-plus"]
@@ -36,67 +36,72 @@ Reset = Literal["start", "epoch"]
 Form = Literal["auto", "dense", "projected"]
 
 OMEGA_RANGE = (0.1, 10.0)
-
-
-class Options(MapOptions, PairingOptions, StatisticsOptions, total=False):
-    """The options of the map, of the pairing and of the statistics."""
+_log = logging.getLogger("longtail")
 
 
 class SemanticTransfer(Transfer):
-    """Tail classes borrow the covariance of head classes.
+    """Transfer of the covariance of head classes to the features of tail classes.
 
-    Draws head classes from torch's default generator. In a loop of your own, call `set_progress` before each epoch;
-    one that never does gets the transfer from its first step on.
+    Draws head classes from the default generator of torch. In a custom training loop, call `set_progress` before each
+    epoch; without it, the transfer is active from the first step.
 
     Args:
-        class_counts: training images per class, shape (K,).
-        channels: of the feature maps, C.
-        stream: sampler of the second, tail-dominated stream, whose images alone are changed; None changes the tail
-            images of the only stream.
-        at: dotted name of the submodule of the backbone after which features are changed; None: its last stage.
-        augment: change the features of tail images.
-        reweight: weight the loss of tail images. With neither, only the second stream is left: the control.
-        heads: classes that lend: "many" (more than 100 images; the fuller half, where that leaves a side empty), a
-            number of the fullest classes, or a share of the classes below 1.
-        tails: classes that receive: the "rest", or the "few" of them with fewer than 20 images.
-        transfer_heads: change the head classes' images of the second stream, too.
-        share: of the tail images that are changed and weighted, drawn anew in each step; 0.5 stands for a copy of the
-            second stream that is left as it is.
-        pairing: how a head is drawn: "uniform" (default), by "frequency", one of the `nearest` by "covariance" or by a
-            "table".
-        nearest: heads to draw from, with "covariance" and "table"; 5 by default.
-        similarity: the table: similarities of all pairs of classes, shape (K, K), or the .npy or comma-separated file.
-        min_seen: images that a head class must have shown since the start; 20 by default.
-        per_image: draw a head for each image; else for each class of the batch.
-        statistics: "spatial" takes every position of a feature map for a sample, "pooled" the mean of the map.
-        merge: "exact" (default) running covariances, or Eq. 3's "literal" ones, which leave out how batch means differ.
-        momentum: fixed share of each batch in the statistics of its classes; None counts all images alike.
-        count_cap: images after which a class begins to forget; None: never.
-        reset: forget the statistics when the transfer begins ("start"), or before every "epoch".
-        detach: take the statistics for constants; else gradients flow through those of the batch's own classes.
-        tau: how sharply the largest products of a row stand out (Eq. 4); 0 takes all alike. 10 by default.
-        temperature: whether tau does "multiply" (default) or "divide" the products.
-        normalization: before tau, divide each row of products by its largest size ("row-max", default), or not
-            ("none").
-        negative: negative products are kept ("keep", default), or set to 0 ("relu").
-        scale: of the map: "trace" (default) gives the changed features the head's total variance; "literal" takes Eq. 5
-            as it is; "spectral" divides by the largest singular value; "correlation" uses correlations, in the head's
-            units; "optimal-transport" is the solution of Eq. 24 that moves features least.
-        covariance: make the map of "both" (default) covariances, or of the "head" or "tail" one alone.
-        shrinkage: of the tail covariance under "optimal-transport"; 0.1 by default.
-        omega: weights of tail images by the sum of their map's entries over C, not below 0: "mean-one" divides by the
-            batch's mean and keeps them in [0.1, 10]; "literal" takes them as they are; "one-plus" adds 1.
-        enters: whose loss counts: of "both" streams, or of the "second" alone.
-        start: share of the training after which the transfer begins; 0.025 is epoch 5 of 200.
-        eps: added to the variances that features are divided by.
-        clamp: largest size of the features thus standardised, in standard deviations; None: no limit.
-        form: keep the covariances "dense" (K C C numbers), or "projected" to a common subspace of the channels, which
-            is fixed when the transfer begins; "auto" takes the dense form where it fits.
-        memory_budget_gb: what it must fit into, in 1e9 bytes, with what a step needs beside the net; the dimension of
-            the subspace follows from it.
+        class_counts: Training images per class, shape (K,).
+        channels: Number of channels of the feature maps, C.
+        stream: Sampler of the second, tail-dominated stream, whose images alone are changed. Default:
+            `ClassBalancedSampler`. None changes the tail images of a single stream.
+        at: Dotted name of the backbone submodule whose output is changed. Default (None): the last stage.
+        augment: Whether to change the features of tail images. Default: True.
+        reweight: Whether to weight the loss of tail images. Default: True. Without `augment` and `reweight`, only the
+            second stream remains, which is the control experiment.
+        heads: Classes that lend. "many" (default) selects the classes with more than 100 images, or the more frequent
+            half if that leaves no head or no tail class. An integer selects this number of the most frequent classes, a
+            share below 1 this share of the classes.
+        tails: Classes that receive: the "rest" (default), or the "few" of them with fewer than 20 images.
+        transfer_heads: Whether to change the images of head classes in the second stream, too. Default: False.
+        share: Share of the tail images that are changed and weighted, in (0, 1], drawn in each step. Default: 1. 0.5
+            corresponds to an additional unchanged copy of the second stream.
+        pairing: Distribution of the head class: "uniform" (default), "frequency" (in proportion to the images), or one
+            of the `nearest` by "covariance" or by a "table".
+        nearest: Number of heads to draw from with "covariance" and "table". Default: 5.
+        similarity: Similarities of all pairs of classes for "table", shape (K, K), or the path of a .npy or
+            comma-separated file.
+        min_seen: Number of images of a head class that must be seen before it lends. Default: 20.
+        per_image: Whether to draw a head for each image instead of each class of the batch. Default: False.
+        statistics: Samples of the statistics: "spatial" (default) for every position of a feature map, "pooled" for the
+            mean of the map.
+        merge: "exact" (default) running covariances, or the "literal" ones of Eq. 3, which omit the distance between
+            batch means.
+        momentum: Fixed share of each batch in the statistics of its classes. Default (None): all images count equally.
+        count_cap: Number of images after which a class forgets. Default (None): never.
+        reset: Reset of the statistics: once when the transfer starts ("start", default), or before every "epoch".
+        detach: Whether the statistics are constants for the gradient. Default: True. Otherwise, gradients flow through
+            the statistics of the classes of the batch.
+        tau: Sharpness of the softmax over a row of products (Eq. 4). Default: 10; 0 weights all products equally.
+        temperature: Whether tau should "multiply" (default) or "divide" the products.
+        normalization: Normalization of the products before tau: each row by its largest absolute value ("row-max",
+            default), or "none".
+        negative: Treatment of negative products: "keep" (default), or "relu" to set them to 0.
+        scale: Scale of the map. "trace" (default) gives the changed features the total variance of the head. "literal"
+            follows Eq. 5, "spectral" divides by the largest singular value, and "correlation" uses correlations in the
+            units of the head. "optimal-transport" is the solution of Eq. 24 that moves features least.
+        covariance: Covariances of which the map is made: "both" (default), "head" or "tail".
+        shrinkage: Shrinkage of the tail covariance for "optimal-transport", in [0, 1]. Default: 0.1.
+        omega: Weights of tail images from the sum of the entries of their map divided by C, at least 0. "mean-one"
+            (default) divides by the batch mean and clamps to [0.1, 10], "literal" uses them unchanged, "one-plus" adds
+            1.
+        enters: Streams whose loss counts: "both" (default), or "second".
+        start: Share of the training after which the transfer starts, in [0, 1). Default: 0.025, which is epoch 5 of
+            200.
+        eps: Constant added to the variances before standardization. Default: 1e-5.
+        clamp: Largest absolute value of the standardized features, in standard deviations. Default: 5. None: no limit.
+        form: Storage of the covariances: "dense" (K C C numbers), or "projected" to a common subspace of the channels,
+            which is fixed when the transfer starts. "auto" (default) uses the dense form if it fits into memory.
+        memory_budget_gb: Memory limit in 1e9 bytes for the covariances and a step with them, besides the model.
+            Default: 2. It determines the dimension of the subspace.
 
     Raises:
-        InputError: if an option is unknown or out of range, or no class can lend or receive.
+        InputError: If an option is unknown or out of range, or there is no head or no tail class.
 
     Example:
         >>> transfer = SemanticTransfer([200, 5], 4, min_seen=2)
@@ -124,10 +129,24 @@ class SemanticTransfer(Transfer):
         tails: Tails = "rest",
         transfer_heads: bool = False,
         share: float = 1.0,
+        pairing: Rule = "uniform",
+        nearest: int = 5,
+        similarity: Any = None,
+        min_seen: int = 20,
         per_image: bool = False,
         statistics: Statistics = "spatial",
+        merge: Merge = "exact",
+        momentum: float | None = None,
+        count_cap: int | None = None,
         reset: Reset = "start",
         detach: bool = True,
+        tau: float = 10.0,
+        temperature: Temperature = "multiply",
+        normalization: Normalization = "row-max",
+        negative: Negative = "keep",
+        scale: Scale = "trace",
+        covariance: Covariance = "both",
+        shrinkage: float = 0.1,
         omega: Omega = "mean-one",
         enters: Enters = "both",
         start: float = 0.025,
@@ -135,13 +154,11 @@ class SemanticTransfer(Transfer):
         clamp: float | None = 5.0,
         form: Form = "auto",
         memory_budget_gb: float = 2.0,
-        **options: Unpack[Options],
     ) -> None:
         super().__init__(class_counts, channels)
         _check_choices(statistics, reset, omega, enters, form)
         _check_numbers(start, share, eps, clamp, memory_budget_gb)
-        _check_names(options)
-        self.stream = None if stream is None else from_mapping(Component, stream, "stream")
+        self.stream = None if stream is None else Component.parse(stream, "`stream`")
         if self.stream is not None:
             self.stream.check(samplers)
         self.at, self.augment, self.reweight, self.omega = at, augment, reweight, omega
@@ -151,35 +168,42 @@ class SemanticTransfer(Transfer):
         self.start, self.active, self.progress, self.is_announced = start, True, -1.0, False
         is_head_K = head_classes(self.counts, heads)
         self.register_buffer("is_tail_K", tail_classes(self.counts, is_head_K, tails), persistent=False)
-        self.pairing = Pairing(self.counts, is_head_K, **_those_of(PairingOptions, options))
-        rule, limit = TransferMap(**_those_of(MapOptions, options)), math.inf if clamp is None else clamp
-        kept = {"eps": eps, "clamp": limit, **_those_of(StatisticsOptions, options)}
+        self.pairing = Pairing(
+            self.counts, is_head_K, pairing=pairing, nearest=nearest, similarity=similarity, min_seen=min_seen
+        )
+        rule = TransferMap(scale, covariance, tau, temperature, normalization, negative, shrinkage)
+        kept: dict[str, Any] = {"eps": eps, "clamp": math.inf if clamp is None else clamp}
+        kept |= {"merge": merge, "momentum": momentum, "count_cap": count_cap}
         self.form = _form(self.num_classes, channels, rule, form, memory_budget_gb * 1e9, kept)
 
     def set_progress(self, progress: float) -> None:
-        """Begin the transfer where its start is reached, with fresh statistics."""
-        if progress == self.progress:  # an epoch gone on with, after a stop: its statistics are in use
+        """Start the transfer with fresh statistics once the share `start` of the training is completed.
+
+        Args:
+            progress: Completed share of the training, in [0, 1).
+        """
+        if progress == self.progress:  # a resumed epoch: its statistics are in use
             return
         begins = progress >= self.start
         if begins and (self.resets_each_epoch or self.progress < self.start):
             self.form.reset()
         if begins and not self.is_announced:
-            console.print(f"transfer from head to tail classes: {self.form}")
+            _log.info("transfer from head to tail classes: %s", self.form)
             self.is_announced = True
         self.active, self.progress = begins, progress
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Where the training stands."""
+        """Return the training progress."""
         return {"active": self.active, "progress": self.progress}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the training progress."""
         self.active, self.progress = state["active"], state["progress"]
 
     def forward(self, maps: Tensor, targets_B: Tensor, second_B: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Change the tail images of the second stream, in training mode, once the transfer has begun.
+        """Change the tail images of the second stream, in training mode, once the transfer has started.
 
-        See `Transfer.forward`; of two streams, only the odd rows are changed, those that `second_B` names.
+        See `Transfer.forward`. With two streams, only odd rows that are marked in `second_B` are changed.
         """
         self.check_shapes(maps, targets_B, second_B)
         if not self.training:
@@ -194,7 +218,7 @@ class SemanticTransfer(Transfer):
                     maps, weights_B = self._transfer(maps, rows_BPC, targets_B, second_B)
                 else:
                     self.form.observe(rows_BPC, targets_B)
-        if self.only_second:  # and the mean of the loss is that of the second stream
+        if self.only_second:  # the mean of the loss becomes that of the second stream
             share_B = second_B / second_B.float().mean().clamp(min=1 / len(second_B))
             weights_B = share_B if weights_B is None else weights_B * share_B
         return maps, weights_B
@@ -202,7 +226,7 @@ class SemanticTransfer(Transfer):
     def _transfer(
         self, maps: Tensor, rows_BPC: Tensor, targets_B: Tensor, second_B: Tensor
     ) -> tuple[Tensor, Tensor | None]:
-        """Maps and weights of a batch, once it is merged into the statistics."""
+        """Merge a batch into the statistics and return its maps and weights."""
         moments = self.form.update(rows_BPC, targets_B, self.detach)
         if self.per_image:
             moments = moments.per_image(targets_B)
@@ -213,7 +237,7 @@ class SemanticTransfer(Transfer):
             self.form.covariances,
             per_class=not self.per_image,
         )
-        is_sound_G = is_sound_G & (moments.variances_GC.sum(dim=1) > 0)  # a single pooled image has nothing to map
+        is_sound_G = is_sound_G & (moments.variances_GC.sum(dim=1) > 0)  # a single pooled image has no variance
         mine = slice(None) if self.stream is None else slice(1, None, 2)
         group_b, labels_b = moments.groups.group_E[mine], targets_B[mine]
         chosen_b = is_sound_G[group_b]
@@ -232,7 +256,7 @@ class SemanticTransfer(Transfer):
         return maps, weights_B
 
     def _changed(self, maps: Tensor, rows_bPC: Tensor, changed_bPC: Tensor, chosen_b: Tensor) -> Tensor:
-        """Maps of which the chosen are changed; by pooled statistics, all positions of an image by the same shift."""
+        """Replace the chosen maps. With pooled statistics, all positions of an image receive the same shift."""
         if self.pooled:
             changed = maps + (changed_bPC - rows_bPC).transpose(1, 2).reshape(*maps.shape[:2], *[1] * (maps.ndim - 2))
         else:
@@ -240,11 +264,11 @@ class SemanticTransfer(Transfer):
         return torch.where(chosen_b.view(-1, *[1] * (maps.ndim - 1)), changed.to(maps.dtype), maps)
 
     def _placed(self, values: Tensor, whole: Tensor) -> Tensor:
-        """The whole batch, with the values of the second stream in their rows."""
+        """Insert the values of the second stream into the rows of the whole batch."""
         return values if self.stream is None else whole.slice_scatter(values, dim=0, start=1, step=2)
 
     def _weights(self, omega_b: Tensor, chosen_b: Tensor) -> Tensor:
-        """Eq. 11: 1, or for the chosen images the sum of the map's entries over C."""
+        """Compute Eq. 11: the sum of the entries of the map divided by C for the chosen images, 1 for the others."""
         omega_b = omega_b.clamp(min=0)
         if self.omega == "one-plus":
             omega_b = 1 + omega_b
@@ -257,7 +281,7 @@ class SemanticTransfer(Transfer):
 def _form(
     num_classes: int, channels: int, rule: TransferMap, form: Form, budget_bytes: float, options: dict[str, Any]
 ) -> DenseForm | ProjectedForm:
-    """The form asked for, or the dense one where it fits into the memory."""
+    """Build the requested form; "auto" is the dense form if it fits into memory."""
     if form == "dense" or (form == "auto" and dense_bytes(num_classes, channels) <= budget_bytes):
         return DenseForm(num_classes, channels, rule, **options)
     dimension, at_once = projected_sizes(num_classes, channels, budget_bytes)
@@ -268,11 +292,6 @@ def _sums_over_ranks(values: Tensor) -> Tensor:
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(values)
     return values
-
-
-def _those_of(kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that a part declares."""
-    return {name: options[name] for name in get_type_hints(kind) if name in options}
 
 
 def _check_choices(statistics: Statistics, reset: Reset, omega: Omega, enters: Enters, form: Form) -> None:
@@ -287,19 +306,13 @@ def _check_choices(statistics: Statistics, reset: Reset, omega: Omega, enters: E
             raise unknown_name(kind, str(value), get_args(known))
 
 
-def _check_names(options: Mapping[str, Any]) -> None:
-    for name in options:
-        if name not in get_type_hints(Options):
-            raise unknown_name("option of SemanticTransfer", name, keyword_options(SemanticTransfer))
-
-
 def _check_numbers(start: float, share: float, eps: float, clamp: float | None, memory_budget_gb: float) -> None:
     if not 0 <= start < 1:
-        raise InputError(f"start is a share of the training, from 0 to below 1 (0.025 is epoch 5 of 200), not {start}")
+        raise InputError(f"`start` must be in [0, 1), a share of the training (0.025 is epoch 5 of 200), got {start}")
     if not 0 < share <= 1:
-        raise InputError(f"share is of the tail images, above 0 and at most 1, not {share}")
+        raise InputError(f"`share` must be in (0, 1], a share of the tail images, got {share}")
     if not (eps > 0 and (clamp is None or clamp > 0) and memory_budget_gb > 0):
         raise InputError(
-            "eps, clamp and memory_budget_gb must be positive (1e-5, 5 and 2 by default), "
-            f"not {eps}, {clamp} and {memory_budget_gb}"
+            "`eps`, `clamp` and `memory_budget_gb` must be positive (defaults: 1e-5, 5 and 2), "
+            f"got {eps}, {clamp} and {memory_budget_gb}"
         )

@@ -1,14 +1,14 @@
 """Running mean and covariance of the features of each class, as in SMART (Eqs. 2 and 3) and ISDA.
 
-A batch is merged by one batched product of its images and one product that adds up the images of a class: no loop over
-classes or images, no wait for the device, and sums in a fixed order, so that runs repeat to the bit on any device.
-Several ranks exchange the sums of their classes, so that all of them hold the statistics of all images.
+A batch is merged by one batched product over its images and one product that sums the images of each class. There is no
+loop over classes or images and no synchronization with the device. Sums have a fixed order, so runs are bit-identical
+on any device. Ranks exchange the sums of their classes, so that all ranks hold the statistics of all images.
 Shapes: B = images, P = positions of an image, C = channels, K = classes, G = groups of images of one class,
-E = entries to be grouped; CC = C x C, or C where only variances are kept.
+E = entries to be grouped; CC = C x C, or C if only variances are kept.
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, distributed, nn
@@ -18,22 +18,14 @@ from longtail.errors import InputError, unknown_name
 Merge = Literal["exact", "literal"]
 
 
-class StatisticsOptions(TypedDict, total=False):
-    """The options of running statistics; see `RunningClassStatistics`."""
-
-    merge: Merge
-    momentum: float | None
-    count_cap: int | None
-
-
 @dataclass(frozen=True)
 class Groups:
-    """The entries of a batch by class, in shapes that do not depend on the labels.
+    """Entries of a batch grouped by class, in shapes that do not depend on the labels.
 
     Args:
-        classes_G: the class of each group. Where there are more classes than entries, every entry has a group, but only
-            the first of its class is used.
-        group_E: the group of each entry.
+        classes_G: Class of each group. With more classes than entries, every entry has a group, but only the first
+            group of a class is used.
+        group_E: Group of each entry.
     """
 
     classes_G: Tensor
@@ -42,6 +34,10 @@ class Groups:
     @classmethod
     def of(cls, classes_E: Tensor, num_classes: int) -> "Groups":
         """Group entries by their class.
+
+        Args:
+            classes_E: Class of each entry, in [0, `num_classes`).
+            num_classes: Number of classes.
 
         Example:
             >>> Groups.of(torch.tensor([2, 0, 2]), 3).group_E
@@ -55,7 +51,7 @@ class Groups:
         return cls(classes_E, same_EE.int().argmax(dim=1))
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum of the entries of each group: (E, ...) -> (G, ...)."""
+        """Sum the entries of each group: (E, ...) -> (G, ...)."""
         numbers_G1 = torch.arange(len(self.classes_G), device=self.group_E.device)[:, None]
         member_GE = (numbers_G1 == self.group_E).to(values.dtype)
         return (member_GE @ values.flatten(1)).view(len(numbers_G1), *values.shape[1:])
@@ -66,9 +62,9 @@ class ClassMoments:
     """Statistics of the classes of a batch, after the batch was merged into them.
 
     Args:
-        groups: the images of the batch by class.
-        means_GC: mean of each group's class.
-        covariances_GCC: its covariance, or its variances (G, C).
+        groups: Images of the batch by class.
+        means_GC: Mean of the class of each group.
+        covariances_GCC: Covariance of that class, or its variances (G, C).
     """
 
     groups: Groups
@@ -77,20 +73,21 @@ class ClassMoments:
 
 
 class RunningClassStatistics(nn.Module):
-    """Mean and covariance (divided by n, not n - 1) of the features of each class over all images seen since a reset.
+    """Mean and covariance (divided by n, not n - 1) of the features of each class over all images since a reset.
 
     Args:
-        num_classes: K.
-        channels: C.
-        merge: "exact" gives the statistics of all images together (Chan et al., 1979); "literal" is SMART's Eq. 3,
-            which leaves out how far the mean of a batch lies from the running mean.
-        momentum: share that the images of a batch take in the statistics of their class, in (0, 1]; None gives every
-            image ever seen the same share (the papers' way).
-        count_cap: images after which a class begins to forget: its statistics count as those of at most so many.
-        diagonal: keep variances only.
+        num_classes: Number of classes, K.
+        channels: Number of channels, C.
+        merge: Way to merge a batch. "exact" (default) gives the statistics of all images together (Chan et al., 1979).
+            "literal" is Eq. 3 of SMART, which omits the distance between the batch mean and the running mean.
+        momentum: Share of the images of a batch in the statistics of their class, in (0, 1]. Default (None): all images
+            have the same share, as in the papers.
+        count_cap: Number of images after which a class forgets: its statistics count as those of at most this number of
+            images. Default (None): never.
+        diagonal: Whether to keep variances only. Default: False.
 
     Raises:
-        InputError: if an option is unknown or out of range.
+        InputError: If an option is unknown or out of range.
 
     Example:
         >>> statistics = RunningClassStatistics(2, 1)
@@ -118,9 +115,9 @@ class RunningClassStatistics(nn.Module):
         if merge not in get_args(Merge):
             raise unknown_name("way to merge a batch into the statistics", str(merge), get_args(Merge))
         if momentum is not None and not 0 < momentum <= 1:
-            raise InputError(f"momentum must lie in (0, 1], or be left out to count all images alike, not {momentum}")
+            raise InputError(f"`momentum` must be in (0, 1], or None to weight all images equally, got {momentum}")
         if count_cap is not None and not count_cap >= 1:
-            raise InputError(f"count_cap is a number of images, at least 1, not {count_cap}")
+            raise InputError(f"`count_cap` must be >= 1 or None, got {count_cap}")
         self.merge, self.momentum, self.count_cap, self.diagonal = merge, momentum, count_cap, diagonal
         shape = (num_classes, channels) if diagonal else (num_classes, channels, channels)
         self.register_buffer("counts_K", torch.zeros(num_classes))
@@ -128,7 +125,7 @@ class RunningClassStatistics(nn.Module):
         self.register_buffer("covariances_KCC", torch.zeros(shape))
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Reset all statistics."""
         for buffer in self.buffers():
             buffer.zero_()
 
@@ -136,18 +133,19 @@ class RunningClassStatistics(nn.Module):
         """Merge a batch.
 
         Args:
-            rows_BPC: features of each image at each of its positions, of the type of the buffers.
-            targets_B: labels in [0, K).
-            detach: whether the result is a constant; if not, a gradient flows through it to this rank's features.
+            rows_BPC: Features of each image at each of its positions, of the type of the buffers.
+            targets_B: Labels in [0, K).
+            detach: Whether the result is a constant. Otherwise, a gradient flows through it to the features of this
+                rank.
 
         Returns:
-            The new statistics of the classes in the batch.
+            New statistics of the classes in the batch.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detach):
-            centred_BPC = rows_BPC - self.means_KC[targets_B][:, None]
+            centered_BPC = rows_BPC - self.means_KC[targets_B][:, None]
             groups = Groups.of(targets_B, len(self.counts_K))
             sums = [
-                groups.sum(values) for values in (*self._moments(centred_BPC), rows_BPC.new_ones(len(targets_B), 1))
+                groups.sum(values) for values in (*self._moments(centered_BPC), rows_BPC.new_ones(len(targets_B), 1))
             ]
             everyone, own_G, sums = _over_all_ranks(groups, sums, len(self.counts_K))
             counts_G, means_GC, covariances_GCC = self._merged(everyone.classes_G, *sums)
@@ -156,7 +154,7 @@ class RunningClassStatistics(nn.Module):
 
     @torch.no_grad()
     def _write(self, groups: Groups, counts_G: Tensor, means_GC: Tensor, covariances_GCC: Tensor) -> None:
-        """Keep the new statistics; entry by entry, so that of the groups only those in use are written."""
+        """Store the new statistics, entry by entry, so that unused groups are not written."""
         classes_E = groups.classes_G[groups.group_E]
         for buffer, values in (
             (self.counts_K, counts_G),
@@ -165,41 +163,41 @@ class RunningClassStatistics(nn.Module):
         ):
             buffer.index_copy_(0, classes_E, values[groups.group_E])
 
-    def _moments(self, centred_BPC: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second moment of each image about the running mean of its class."""
-        means_BC = centred_BPC.mean(dim=1)
+    def _moments(self, centered_BPC: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the first and second moment of each image about the running mean of its class."""
+        means_BC = centered_BPC.mean(dim=1)
         if self.diagonal:
-            return means_BC, centred_BPC.square().mean(dim=1)
-        return means_BC, centred_BPC.transpose(1, 2) @ centred_BPC / centred_BPC.shape[1]
+            return means_BC, centered_BPC.square().mean(dim=1)
+        return means_BC, centered_BPC.transpose(1, 2) @ centered_BPC / centered_BPC.shape[1]
 
     def _merged(
         self, classes_G: Tensor, sums_GC: Tensor, squares_GCC: Tensor, images_G1: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """New counts, means and covariances of these classes, which no image of the batch leaves as they were."""
+        """Compute new counts, means and covariances. Classes without an image in the batch are unchanged."""
         images_G, seen_G = images_G1.flatten(), self.counts_K[classes_G]
         share_G = self._share(seen_G, images_G)
         shift_GC = sums_GC / images_G1.clamp(min=1)
         products = shift_GC.square() if self.diagonal else shift_GC[:, :, None] * shift_GC[:, None, :]
         as_products = (len(classes_G), *[1] * (products.ndim - 1))
         share = share_G.view(as_products)
-        # the batch's scatter about its own mean, and share (1 - share) of the shift's square, which Eq. 3 leaves out
+        # scatter of the batch about its own mean, plus share (1 - share) times the squared shift, which Eq. 3 omits
         lost = share.square() if self.merge == "exact" else share
         scatter = squares_GCC / images_G.clamp(min=1).view(as_products)
         covariances = (1 - share) * self.covariances_KCC[classes_G] + share * scatter - lost * products
         return seen_G + images_G, self.means_KC[classes_G] + share_G[:, None] * shift_GC, covariances
 
     def _share(self, seen_G: Tensor, images_G: Tensor) -> Tensor:
-        """What the batch's images weigh beside those seen before (Eq. 2: alpha), shape (G,); 0 without an image."""
+        """Compute the weight of the batch relative to earlier images (Eq. 2: alpha), shape (G,); 0 without an image."""
         if self.count_cap is not None:
             seen_G = seen_G.clamp(max=self.count_cap)
         share_G = images_G / (seen_G + images_G).clamp(min=1)
-        if self.momentum is not None:  # the first images of a class have nothing beside them
+        if self.momentum is not None:  # the first images of a class have the full weight
             share_G = torch.where((seen_G > 0) & (images_G > 0), self.momentum, share_G)
         return share_G
 
 
 def _over_all_ranks(groups: Groups, sums: list[Tensor], num_classes: int) -> tuple[Groups, Tensor, list[Tensor]]:
-    """Groups and sums of the images of all ranks, and where the groups of this rank are among them."""
+    """Return groups and sums over the images of all ranks, and the positions of the groups of this rank."""
     size = len(groups.classes_G)
     if not (distributed.is_available() and distributed.is_initialized()):
         return groups, torch.arange(size, device=groups.classes_G.device), sums
@@ -209,7 +207,7 @@ def _over_all_ranks(groups: Groups, sums: list[Tensor], num_classes: int) -> tup
 
 
 def _gathered(values: Tensor) -> Tensor:
-    """The values of all ranks, one after another along the first dimension; only this rank's carry a gradient."""
+    """Concatenate the values of all ranks along the first dimension. Only those of this rank carry a gradient."""
     parts = [torch.empty_like(values) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, values.detach().contiguous())
     parts[distributed.get_rank()] = values

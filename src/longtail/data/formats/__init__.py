@@ -1,1 +1,1 @@
-"""Readers of data sets: one module per format."""
+"""Readers of data sets, one module per format."""

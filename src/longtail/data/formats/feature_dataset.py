@@ -1,7 +1,7 @@
-"""Features in the place of images: a data set on which a head is trained, the backbone's work being done.
+"""Features in the place of images: a data set on which only a head is trained.
 
-Shapes: M = rows of the file, n = images of a part, V = views, S = steps of an epoch, B = batch, D = embedding
-dimension, R = uniform random numbers of an image.
+Shapes: M = rows of the file, n = images of a split, V = views, S = steps of an epoch, B = batch, D = embedding
+dimension, R = uniform random numbers per image.
 """
 
 import hashlib
@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 
 from longtail.config.schema import DataConfig
-from longtail.data.dataset import Account, Dataset, Images, Part, Split
-from longtail.data.divide import check_division, divide, held_out_suffix
-from longtail.data.formats.feature_npz import Array
+from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
+from longtail.data.formats.feature_files import Array
 from longtail.data.formats.features import FeatureSet, load_features
-from longtail.data.listing import check_class_presence
+from longtail.data.formats.listing import check_class_presence
+from longtail.data.splits import check_split_options, complete_splits, val_suffix
 from longtail.errors import InputError
 
 
 class MappedFeatures:
-    """Embeddings that stay in their file, where images are expected; a batch reads its rows alone.
+    """Embeddings that stay in their file, in the place of images. A batch reads only its own rows.
 
     Args:
-        embeddings_MD: of any float type, mapped or in memory.
-        rows_Vn: places of the n images in each view, the plain one first, int64 on the CPU.
-        device: where training runs.
+        embeddings_MD: Embeddings of any float type, mapped or in memory.
+        rows_Vn: Rows of the n images in each view, plain view first, int64 on the CPU.
+        device: Device of the training.
 
     Example:
         >>> images = MappedFeatures(np.arange(6.0).reshape(3, 2), torch.tensor([[2, 0]]))
@@ -42,45 +42,46 @@ class MappedFeatures:
 
     @property
     def embedding_dim(self) -> int:
-        """D."""
+        """Embedding dimension D."""
         return int(self.embeddings_MD.shape[1])
 
     @property
     def num_augmented(self) -> int:
-        """Augmented views of each image."""
+        """Number of augmented views of each image."""
         return len(self.rows_Vn) - 1
 
     def __len__(self) -> int:
         return self.rows_Vn.shape[1]
 
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
-        """One float32 tensor (B, D) per row of `order_SB`.
+        """Yield one float32 tensor (B, D) per row of `order_SB`.
 
         Args:
-            order_SB: which images, int64.
-            uniforms_SBR: the first number of an image picks one of its augmented views; None asks for the plain one.
+            order_SB: Indices of the images of each batch, int64.
+            uniforms_SBR: Random numbers in [0, 1), of which the first of an image chooses one of its augmented views.
+                None gives the plain view.
 
         Raises:
-            InputError: if an augmented view is asked for and there is none.
+            InputError: If an augmented view is requested and there is none.
         """
         if uniforms_SBR is not None and not self.num_augmented:
-            raise InputError("these features have no augmented views; write some: longtail features RUN --augment 10")
+            raise InputError("these features have no augmented views; write some with `longtail features`")
         for step, picked_B in enumerate(order_SB.cpu()):
             view = 0 if uniforms_SBR is None else 1 + (uniforms_SBR[step, :, 0].cpu() * self.num_augmented).long()
             rows_B = self.rows_Vn[view, picked_B].numpy()
             yield torch.from_numpy(np.asarray(self.embeddings_MD[rows_B], dtype=np.float32)).to(self.device)
 
     def subset(self, indices: Tensor) -> "MappedFeatures":
-        """The embeddings at `indices`, in that order."""
+        """Return the embeddings at `indices`, in that order."""
         return MappedFeatures(self.embeddings_MD, self.rows_Vn[:, indices.cpu()], self.device)
 
     def thumbnail(self, index: int) -> Tensor:
-        """There is none."""
-        raise InputError(f"an embedding has no picture, so there is no thumbnail {index}; ask the images themselves")
+        """Raise an error, because embeddings have no thumbnails."""
+        raise InputError(f"an embedding has no picture, so there is no thumbnail {index}; use the images themselves")
 
 
 def thumbnails_of(images: Images) -> Callable[[int], Tensor] | None:
-    """What shows one image to a person, by its place; None where there are only features.
+    """Return the function that gives the thumbnail of an image by its index, or None for features.
 
     Example:
         >>> thumbnails_of(MappedFeatures(np.zeros((2, 3)), torch.tensor([[0, 1]]))) is None
@@ -90,34 +91,46 @@ def thumbnails_of(images: Images) -> Callable[[int], Tensor] | None:
 
 
 def load_feature_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset:
-    """Read features as a data set; what parts the file lacks are held out as of images.
+    """Load a feature file as a data set. Splits that it lacks are held out as for images.
 
     Args:
-        config: `name` is the path of the file; how to divide it and the imbalance factor are heeded, and all that
-            speaks of images is not.
-        device: where training runs.
+        config: Settings, whose `name` is the path of the file. Split options and the imbalance factor are used,
+            settings of images are not.
+        device: Device of the training.
 
     Returns:
-        The split's digest is over that of the file and the places of the rows trained on, little-endian int64.
+        Data set whose split digest covers the bytes of the file and the indices of its training rows, as little-endian
+        int64.
 
     Raises:
-        InputError: if the file can not be read, has no training part, a class without a training image, a value that
-            is NaN or infinite, or views that are not of the same images; or a setting is out of range.
+        InputError: If the file cannot be read, has no training split, a class without a training image, a value that
+            is NaN or infinite, or views of different images; or a setting is out of range.
     """
-    check_division(config)
+    check_split_options(
+        test_per_class=config.test_per_class, val_share=config.val_share, imbalance_factor=config.imbalance_factor
+    )
     found = load_features(config.name)
     if "train" not in found.parts:
-        raise InputError(f"{config.name} holds no train part, only {', '.join(found.parts)}; write its features too")
+        raise InputError(f"{config.name} holds no train split, only {', '.join(found.parts)}; add its features")
     found.check_finite()
     labels_M, names = found.rows.labels_N, found.rows.class_names
-    brought = {part: found.rows_of(part) for part in found.parts}
-    check_class_presence(config.name, names, {part: labels_M[rows] for part, rows in brought.items()})
-    rows, notes = divide(brought, labels_M, names, config)
-    views_Vn = _views(found)[:, torch.searchsorted(brought["train"], rows["train"])]
+    given = {part: found.rows_of(part) for part in found.parts}
+    check_class_presence(config.name, names, {part: labels_M[rows] for part, rows in given.items()})
+    rows, notes = complete_splits(
+        given,
+        labels_M,
+        names,
+        test_per_class=config.test_per_class,
+        imbalance_factor=config.imbalance_factor,
+        profile=config.profile,
+        val_share=config.val_share,
+        seed=config.seed,
+    )
+    views_Vn = _views(found)[:, torch.searchsorted(given["train"], rows["train"])]
     parts = {part: MappedFeatures(found.embeddings_ND, rows_n[None], device) for part, rows_n in rows.items()}
     train = MappedFeatures(found.embeddings_ND, views_Vn, device)
     about = found.rows.about
-    suffix = "" if "val" in brought else held_out_suffix(config)
+    suffix = "" if "val" in given else val_suffix(config.val_share)
     return Dataset(
         name=config.name,
         class_names=names,
@@ -126,21 +139,21 @@ def load_feature_data(config: DataConfig, device: torch.device | str = "cpu") ->
         test=Part(parts["test"], labels_M[rows["test"]]),
         split=Split(f"features{suffix}", _digest(found.path, rows["train"]), len(rows["train"])),
         imbalance_factor=config.imbalance_factor or about.get("imbalance_factor"),
-        account=Account(notes=(_origin(found), *notes)),
-        val_from_train="val" not in brought or bool(about.get("val_from_train")),
+        load_report=LoadReport(notes=(_origin(found), *notes)),
+        val_from_train="val" not in given or bool(about.get("val_from_train")),
     )
 
 
 def _views(found: FeatureSet) -> Tensor:
-    """Rows of the training images in each view, the plain one first, shape (V, n)."""
+    """Return the rows of the training images in each view, plain view first, shape (V, n)."""
     plain_n = found.rows_of("train")
     labels_n, rows = found.rows.labels_N[plain_n], [plain_n]
     for view in range(1, int(found.rows.views_N.max()) + 1):
         rows.append(found.rows_of("train", view))
         if not torch.equal(found.rows.labels_N[rows[-1]], labels_n):
             raise InputError(
-                f"view {view} in {found.path} is not of the same training images, in the same order, as view 0: the "
-                "labels differ"
+                f"view {view} in {found.path} must have the same training images, in the same order, as view 0, but "
+                "the labels differ"
             )
     return torch.stack(rows)
 
@@ -154,5 +167,5 @@ def _digest(path: Path, rows_n: Tensor) -> str:
 
 def _origin(found: FeatureSet) -> str:
     about = found.rows.about
-    whose = f"of {about['backbone']} on {about['data']}" if {"backbone", "data"} <= set(about) else "of another tool"
-    return f"Only a head is trained, on features {whose} ({found.embeddings_ND.shape[1]:,} dimensions)."
+    origin = f"of {about['backbone']} on {about['data']}" if {"backbone", "data"} <= set(about) else "of another tool"
+    return f"Only a head is trained, on features {origin} ({found.embeddings_ND.shape[1]:,} dimensions)."

@@ -1,26 +1,26 @@
-"""A folder per class, with or without folders train, val and test above them."""
+"""Folders of images: one folder per class, optionally inside train, val and test folders."""
 
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from longtail.data.decode import IMAGE_SUFFIXES
-from longtail.data.listing import PART_OF, Listing, make_listing, ordered_class_names
+from longtail.data.formats.listing import SPLIT_ALIASES, Listing, make_listing, ordered_class_names
 from longtail.errors import InputError, first_ten
 
 
 def read_folder(path: Path | str) -> Listing:
-    """List the images of a tree with a folder per class.
+    """List the images of a folder with one folder per class.
 
-    Hidden files and files that are no images (by their suffix) are ignored; images may lie in folders within a class
-    folder. Classes are in the order of their names; images in that of their paths.
+    Hidden files and files without an image suffix are ignored. A class folder may have subfolders. Classes are sorted
+    by name, images by path.
 
     Args:
-        path: of the tree: `PATH/class/image`, or `PATH/train/class/image` with `PATH/val` and `PATH/test` beside it
-            ("training", "valid", "validation" and "testing" are understood).
+        path: Folder that holds `class/image`, or `train/class/image` and optionally the same under `val` and `test`.
+            The names "training", "valid", "validation" and "testing" are accepted too.
 
     Raises:
-        InputError: if there is no such folder, it holds no class folders, a class folder has no image, or a check of
+        InputError: If the folder does not exist, it holds no class folders, a class folder has no image, or a check of
             `make_listing` fails.
 
     Example:
@@ -32,46 +32,46 @@ def read_folder(path: Path | str) -> Listing:
     root = Path(path).expanduser()
     if not root.is_dir():
         raise InputError(f"no folder at {str(path)!r}; give the folder that holds one folder per class")
-    tops, notes = _part_folders(root)
+    tops, notes = _split_folders(root)
     found = {part: _images_by_class(root, top) for part, top in tops.items()}
-    _refuse_empty(root, tops, found)
+    _check_no_empty_class(root, tops, found)
     class_names = ordered_class_names(class_name for classes in found.values() for class_name in classes)
     label_of = {class_name: label for label, class_name in enumerate(class_names)}
     parts = {}
     for part, classes in found.items():
         pairs = sorted((image, label_of[class_name]) for class_name, images in classes.items() for image in images)
         parts[part] = ([image for image, _ in pairs], [label for _, label in pairs])
-        notes += _stray(root / tops[part])
+        notes += _stray_notes(root / tops[part])
     return make_listing(str(path), root, "folder", class_names, parts, notes)
 
 
-def _part_folders(root: Path) -> tuple[dict[str, str], list[str]]:
-    """The name of the folder that holds the class folders of each part, and a note on folders that are no part."""
+def _split_folders(root: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the name of the folder with the class folders of each split, and a note on the other folders."""
     names = _folders(root)
-    named = [name for name in names if name.lower() in PART_OF]
-    # a class may be called "train" too: its folder holds images, not folders
-    if not any(PART_OF[name.lower()] == "train" and _folders(root / name) for name in named):
+    named = [name for name in names if name.lower() in SPLIT_ALIASES]
+    # a class may be called "train" too; its folder then holds images and no folders
+    if not any(SPLIT_ALIASES[name.lower()] == "train" and _folders(root / name) for name in named):
         if named and named == names:
             raise InputError(
-                f"{str(root)!r} has {', '.join(named)} but no train folder that holds a folder per class; add one, or "
+                f"{str(root)!r} has {', '.join(named)} but no train folder with one folder per class; add one, or "
                 "give the folder that holds one folder per class"
             )
         return {"train": ""}, []
     tops: dict[str, str] = {}
     for name in named:
-        part = PART_OF[name.lower()]
+        part = SPLIT_ALIASES[name.lower()]
         if part in tops:
             raise InputError(
-                f"{tops[part]} and {name} in {str(root)!r} both mean the {part} part; keep one of the two folders"
+                f"{tops[part]} and {name} in {str(root)!r} both mean the {part} split; keep one of the two folders"
             )
         tops[part] = name
     others = [name for name in names if name not in named]
-    note = f"Folders beside {tops['train']} that are no part of the data were left out: {', '.join(others)}."
+    note = f"Folders next to {tops['train']} that are not part of the data were left out: {', '.join(others)}."
     return tops, [note] if others else []
 
 
 def _images_by_class(root: Path, top: str) -> dict[str, list[str]]:
-    """Paths from the root, by class."""
+    """Return the paths of the images of each class, relative to the root."""
     prefix = f"{top}/" if top else ""
     classes = {name: list(_images(root, f"{prefix}{name}")) for name in _folders(root / top)}
     if not classes:
@@ -79,8 +79,8 @@ def _images_by_class(root: Path, top: str) -> dict[str, list[str]]:
     return classes
 
 
-def _refuse_empty(root: Path, tops: Mapping[str, str], found: Mapping[str, Mapping[str, list[str]]]) -> None:
-    """Name the class folders without an image, those of all parts at once."""
+def _check_no_empty_class(root: Path, tops: Mapping[str, str], found: Mapping[str, Mapping[str, list[str]]]) -> None:
+    """Raise an error that names the class folders without an image, of all splits at once."""
     empty = [
         f"{tops[part]}/{name}".removeprefix("/")
         for part, classes in found.items()
@@ -99,15 +99,15 @@ def _images(root: Path, folder: str) -> Iterator[str]:
     for entry in _visible(root / folder):
         path = f"{folder}/{entry.name}"
         if entry.is_dir():
-            # followed, a link could lead round in a circle
+            # a link could lead to one of its parents, and the search would never end
             if entry.is_symlink():
-                raise InputError(f"{path!r} in {str(root)!r} is a symbolic link to a folder; copy the folder there")
+                raise InputError(f"{path!r} in {str(root)!r} is a symbolic link to a folder; replace it with a copy")
             yield from _images(root, path)
         elif _is_image(entry):
             yield path
 
 
-def _stray(top: Path) -> list[str]:
+def _stray_notes(top: Path) -> list[str]:
     stray = sum(_is_image(entry) and entry.is_file() for entry in _visible(top))
     return [f"{stray:,} images directly in {top.name} belong to no class folder and were left out."] if stray else []
 

@@ -1,7 +1,8 @@
-"""The text lists of long-tailed benchmarks: a line per image, `path label`.
+"""Text lists of long-tailed benchmarks, with a line `path label` per image.
 
-ImageNet-LT and Places-LT are those of OLTR (Liu et al., CVPR 2019, https://github.com/zhmiao/OpenLongTailRecognition-OLTR),
-iNaturalist 2018 that of the classifier-balancing code (Kang et al., ICLR 2020).
+The lists of ImageNet-LT and Places-LT are those of OLTR (Liu et al., CVPR 2019,
+https://github.com/zhmiao/OpenLongTailRecognition-OLTR). Those of iNaturalist 2018 are from the classifier-balancing
+code (Kang et al., ICLR 2020).
 """
 
 import json
@@ -9,20 +10,20 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtail.data.formats.cifar_files import data_root
-from longtail.data.listing import Listing, make_listing
+from longtail.data.files import data_root
+from longtail.data.formats.listing import Listing, make_listing
 from longtail.errors import InputError, first_ten
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A published set of lists.
+    """Published lists and the images that they refer to.
 
     Args:
-        lists: folder of the lists.
-        images: folder of the images.
-        train: path of a training image, as the lists give it, for the message.
-        source: where lists and images are to be had.
+        lists: Folder of the lists.
+        images: Folder of the images.
+        train: Path of a training image in the lists, for messages.
+        source: Where to get the lists and the images.
     """
 
     lists: str
@@ -53,29 +54,31 @@ BENCHMARKS = {
         "https://github.com/visipedia/inat_comp/tree/master/2018",
     ),
 }
-INAT_NOTE = "iNaturalist 2018 publishes no labelled test part: its validation part is the test part here, as in papers."
+INAT_NOTE = (
+    "iNaturalist 2018 has no labeled test split: as in the papers, its validation split is used as the test split."
+)
 
 
 def read_lists(name_or_path: Path | str, root: Path | str | None = None) -> Listing:
     """List the images of `path label` text lists.
 
-    Beside the lists may lie `classnames.txt` (a line per class: its identifier, then its name) or `categories.json` (a
-    list of mappings with "id" and "name"); without either the classes are named by their numbers.
+    The folder of the lists may hold `classnames.txt` (a line per class with its identifier and its name) or
+    `categories.json` (a list of mappings with "id" and "name"). Otherwise, the labels are the class names.
 
     Args:
-        name_or_path: "imagenet-lt", "places-lt" or "inat18"; a folder that holds one `..._train.txt`; or a list, whose
-            siblings `..._val.txt` and `..._test.txt` are found by their names.
-        root: of a path, the folder that the paths in the lists start from, by default that of the lists; of a name, the
-            folder that holds all data sets (see `data_root`).
+        name_or_path: "imagenet-lt", "places-lt" or "inat18"; a folder that holds one `..._train.txt`; or a list. The
+            lists `..._val.txt` and `..._test.txt` in the same folder are read too.
+        root: For a path, the folder to which the paths in the lists are relative (default: that of the lists). For a
+            name, the folder of all data sets, see `data_root`.
 
     Raises:
-        InputError: if lists or images are not there, a line cannot be read, or a check of `make_listing` fails.
+        InputError: If lists or images are missing, a line cannot be read, or a check of `make_listing` fails.
 
     Example:
         >>> read_lists("places-lt", "nowhere")
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: places-lt needs its lists, which are in none of:
+        longtail.errors.InputError: no lists of places-lt in any of:
           nowhere/lists/Places_LT
           nowhere/Places_LT
         get the lists from ...
@@ -92,16 +95,15 @@ def _read_benchmark(name: str, root: Path) -> Listing:
     folders = [root / "lists" / known.lists, root / known.lists]
     lists = next((folder for folder in folders if (folder / f"{known.lists}_train.txt").is_file()), None)
     if lists is None:
-        looked = first_ten(folders)
-        raise InputError(f"{name} needs its lists, which are in none of:\n{looked}\nget {known.source}")
+        raise InputError(f"no lists of {name} in any of:\n{first_ten(folders)}\nget {known.source}")
     train = lists / f"{known.lists}_train.txt"
     paths, _ = parse_list(train)
     example = paths[0] if paths else known.train
     homes = [root / known.images, root]
     images = next((home for home in homes if (home / example).is_file()), None)
     if images is None:
-        looked = first_ten(home / example for home in homes)
-        raise InputError(f"{name} needs its images, the first of which is in none of:\n{looked}\nget {known.source}")
+        tried = first_ten(home / example for home in homes)
+        raise InputError(f"no images of {name}: the first one is at none of:\n{tried}\nget {known.source}")
     return _read(name, train, images)
 
 
@@ -112,8 +114,8 @@ def _train_list(path: Path) -> Path:
         raise InputError(f"no list at {str(path)!r}; give a text file of `path label` lines, or a folder of such files")
     lists = sorted(path.glob("*_train.txt"))
     if len(lists) != 1:
-        found = f"{len(lists)} of them:\n{first_ten(lists)}\ngive one" if lists else "none"
-        raise InputError(f"the folder {str(path)!r} should hold one list *_train.txt, but has {found}")
+        found = f"{len(lists)}:\n{first_ten(lists)}\ngive one of them" if lists else "none"
+        raise InputError(f"the folder {str(path)!r} must hold one list *_train.txt, but has {found}")
     return lists[0]
 
 
@@ -134,23 +136,26 @@ def _read(name: str, train: Path, root: Path) -> Listing:
 
 
 def parse_list(path: Path) -> tuple[list[str], list[int]]:
-    """Paths and labels of a list, in its order.
+    """Read the paths and labels of a list, in its order.
+
+    Args:
+        path: Text file with a line `path label` per image.
 
     Raises:
-        InputError: if the file cannot be read, or a line has no path or no integer label.
+        InputError: If the file cannot be read, or a line has no path or no integer label.
     """
     lines = _read_text(path).split("\n")
     pairs = [line.strip().rsplit(None, 1) for line in lines if line and not line.isspace()]
     try:
         return [image for image, _ in pairs], [int(label) for _, label in pairs]
     except ValueError as error:
-        number, line = next((k, line) for k, line in enumerate(lines, 1) if not _readable(line))
+        number, line = next((k, line) for k, line in enumerate(lines, 1) if not _is_valid(line))
         raise InputError(
-            f"line {number:,} of {str(path)!r} must be a path and a label that is an integer, not {line.strip()!r}"
+            f"line {number:,} of {str(path)!r} must be a path and an integer label, got {line.strip()!r}"
         ) from error
 
 
-def _readable(line: str) -> bool:
+def _is_valid(line: str) -> bool:
     pair = line.strip().rsplit(None, 1)
     try:
         return not pair or (len(pair) == 2 and int(pair[1]) is not None)
@@ -166,18 +171,18 @@ def _read_text(path: Path) -> str:
 
 
 def _numbers(name: str, labels: list[int]) -> list[str]:
-    """Names for classes that have only numbers."""
+    """Return the labels as class names."""
     lowest, highest = min(labels, default=0), max(labels, default=-1)
     if lowest < 0 or highest >= len(labels):
         raise InputError(
-            f"label {lowest if lowest < 0 else highest} in {name!r} is out of range: labels go from 0 to the number of "
-            "classes less one, each with training images"
+            f"label {lowest if lowest < 0 else highest} in {name!r} is out of range: labels must be 0 to the number of "
+            "classes minus one, each with training images"
         )
     return [str(label) for label in range(highest + 1)]
 
 
 def _class_names(folder: Path) -> list[str] | None:
-    """The names that lie beside the lists; None where there are none."""
+    """Read the class names from the folder of the lists, if it has them."""
     if (folder / "classnames.txt").is_file():
         lines = _read_text(folder / "classnames.txt").split("\n")
         pairs = [line.split(None, 1) for line in lines if line.strip()]
@@ -198,6 +203,6 @@ def _from_categories(path: Path) -> list[str]:
 
 
 def _unique(pairs: list[tuple[str, str]]) -> list[str]:
-    """Names, each with its identifier where two classes share it (ImageNet has two kinds of crane)."""
+    """Append the identifier to names that two classes share (ImageNet has two kinds of crane)."""
     uses = Counter(name for _, name in pairs)
     return [name if uses[name] == 1 else f"{name} ({identifier})" for identifier, name in pairs]

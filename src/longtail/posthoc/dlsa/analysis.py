@@ -1,10 +1,11 @@
-"""What a split of the label space has done: who is taken by which level, how pure its clusters are, whom it helps.
+"""Analyses of a split of the label space: shares and accuracy by level, cluster purity, confusions between groups.
 
 The analyses of DLSA (Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
-https://arxiv.org/abs/2208.02567) as functions of plain tensors, so that they serve any splitter. Level m of M takes
-some of the examples that the levels before it have left; level M stands for those that none has taken. Shares are in
-percent, but for the purity of a cluster.
-Shapes: N = examples, C = classes, M = levels, K = clusters, G = groups of classes, P and S = bins of purity and size.
+https://arxiv.org/abs/2208.02567) as functions of plain tensors, for any splitter. Level m < M takes some of the
+examples that earlier levels have left; level M denotes the examples that no level takes. Shares are in percent, except
+the purity of a cluster, which is in [0, 1].
+
+Shapes: N = examples, C = classes, M = levels, K = clusters, G = groups of classes, S and P = bins of size and purity.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,9 @@ from longtail.errors import InputError
 from longtail.evaluation.metrics import confusion_matrix
 
 PURITY_EDGES = (0.0, 0.3, 0.5, 0.7, 0.9)
-"""Lower ends of the bins of purity; the last one ends with 1."""
+"""Lower edges of the purity bins; the last bin ends at 1."""
 SIZE_EDGES = (1, 11, 101, 1001)
-"""Lower ends of the bins of size."""
+"""Lower edges of the size bins."""
 
 
 def purity_histogram(
@@ -27,13 +28,16 @@ def purity_histogram(
     sizes: Sequence[int] = SIZE_EDGES,
     purities: Sequence[float] = PURITY_EDGES,
 ) -> Tensor:
-    """How many clusters are of each size (row) and purity (column), shape (S, P), int64; empty clusters are left out.
+    """Count the clusters of each size (row) and purity (column), without empty clusters.
 
     Args:
-        sizes_K: examples in each cluster, as `longtail.posthoc.dlsa.flow.objectives.tally_clusters` counts them.
-        purity_K: share of the commonest class in each, in [0, 1].
-        sizes: lower ends of the bins of size, rising from 1.
-        purities: lower ends of the bins of purity, rising from 0; a purity at an end belongs to the bin above it.
+        sizes_K: Number of examples in each cluster, see `longtail.posthoc.dlsa.tally_clusters`.
+        purity_K: Share of the most frequent class in each cluster, in [0, 1].
+        sizes: Lower edges of the size bins, increasing from 1.
+        purities: Lower edges of the purity bins, increasing from 0. A purity at an edge belongs to the bin above.
+
+    Returns:
+        Counts, shape (S, P), int64.
 
     Example:
         >>> purity_histogram(torch.tensor([5, 0, 20]), torch.tensor([1.0, 0.0, 0.5]), (1, 11), (0.0, 0.7))
@@ -50,19 +54,19 @@ def purity_histogram(
 def shares_by_level(
     level_N: Tensor, targets_N: Tensor, groups: Mapping[str, Tensor], num_levels: int
 ) -> dict[str, tuple[float | None, ...]]:
-    """Which part of each group of classes every level takes: a filter that works takes the tail first.
+    """Compute the share of each group of classes that every level takes. A good filter takes the tail first.
 
     Args:
-        level_N: the level that took each example, in [0, M]; M for what no level took.
-        targets_N: its label, in [0, C).
-        groups: masks over the classes, shape (C,), by name: "many", "medium", "few", or bins of frequency.
-        num_levels: M.
+        level_N: Level that takes each example, in [0, M]; M for examples that no level takes.
+        targets_N: Labels in [0, C), shape (N,).
+        groups: Masks over the classes, shape (C,), by name, e.g. "many", "medium", "few".
+        num_levels: Number of levels M.
 
     Returns:
-        For each group M + 1 shares in percent, which sum to 100; None where the group has no example.
+        M + 1 shares in percent for each group, which sum to 100; None if the group has no example.
 
     Raises:
-        InputError: for lengths that differ, or numbers out of range.
+        InputError: If lengths differ, or a value is out of range.
 
     Example:
         >>> groups = {"many": torch.tensor([True, False]), "few": torch.tensor([False, True])}
@@ -80,17 +84,24 @@ def shares_by_level(
 
 
 def frequency_bins(class_counts_C: Tensor, num_bins: int) -> dict[str, Tensor]:
-    """Classes in bins of equally many classes, the fullest first: masks of shape (C,) by their range of counts.
+    """Split the classes into bins of equally many classes, most frequent first.
+
+    Args:
+        class_counts_C: Training images per class, shape (C,).
+        num_bins: Number of bins, from 1 to C.
+
+    Returns:
+        Masks of shape (C,) by the range of their class counts.
 
     Raises:
-        InputError: if there are not as many classes as bins.
+        InputError: If there are fewer classes than bins.
 
     Example:
         >>> frequency_bins(torch.tensor([5, 500, 50, 20]), 2)
         {'500-50': tensor([False,  True,  True, False]), '20-5': tensor([ True, False, False,  True])}
     """
     if not 1 <= num_bins <= len(class_counts_C):
-        raise InputError(f"{len(class_counts_C)} classes fill 1 to {len(class_counts_C)} bins, not {num_bins}")
+        raise InputError(f"`num_bins` must be 1 to {len(class_counts_C)}, the number of classes, got {num_bins}")
     bins: dict[str, Tensor] = {}
     for members in class_counts_C.argsort(descending=True, stable=True).tensor_split(num_bins):
         mask_C = torch.zeros(len(class_counts_C), dtype=torch.bool)
@@ -103,19 +114,19 @@ def frequency_bins(class_counts_C: Tensor, num_bins: int) -> dict[str, Tensor]:
 def accuracy_by_level(
     predicted: Mapping[str, Tensor], targets_N: Tensor, level_N: Tensor, num_levels: int
 ) -> dict[str, tuple[float | None, ...]]:
-    """Accuracy of several classifiers on the same examples, level by level: is the one made for a level better there?
+    """Compute the accuracy of several classifiers on the examples of each level.
 
     Args:
-        predicted: labels by each classifier, by its name, shape (N,).
-        targets_N: true labels.
-        level_N: the level that took each example, in [0, M]; M for what no level took.
-        num_levels: M.
+        predicted: Predicted labels of each classifier by name, shape (N,).
+        targets_N: True labels, shape (N,).
+        level_N: Level that takes each example, in [0, M]; M for examples that no level takes.
+        num_levels: Number of levels M.
 
     Returns:
-        For each classifier M + 1 accuracies in percent; None where a level took nothing.
+        M + 1 accuracies in percent for each classifier; None for a level without an example.
 
     Raises:
-        InputError: for lengths that differ, or numbers out of range.
+        InputError: If lengths differ, or a value is out of range.
 
     Example:
         >>> predicted = {"aided": torch.tensor([0, 1]), "regular": torch.tensor([0, 0])}
@@ -125,7 +136,9 @@ def accuracy_by_level(
     table: dict[str, tuple[float | None, ...]] = {}
     for name, predicted_N in predicted.items():
         if predicted_N.shape != targets_N.shape:
-            raise InputError(f"{name} predicts {len(predicted_N)} labels, but there are {len(targets_N)} targets")
+            raise InputError(
+                f"{name} has {len(predicted_N)} predicted labels for {len(targets_N)} targets; pass one each"
+            )
         hits_N = (predicted_N.cpu() == targets_N.cpu()).long()
         level, hits = _checked({"levels": (level_N, num_levels + 1), f"hits of {name}": (hits_N, 2)})
         total_M = torch.bincount(level, minlength=num_levels + 1).tolist()
@@ -135,19 +148,21 @@ def accuracy_by_level(
 
 
 def group_confusion(predicted_N: Tensor, targets_N: Tensor, groups: Mapping[str, Tensor]) -> Tensor:
-    """Which part of the examples of each group of classes (row) is called a class of each group (column), (G, G).
+    """Compute the share of examples of each group of classes (row) predicted as a class of each group (column).
 
-    What the paper's confusion matrices of a thousand classes show: how many images of full classes are called rare, and
-    the other way round. The diagonal holds those that stay within their group, rightly called or not; a row is NaN
-    where the group has no example.
+    It summarizes the paper's confusion matrices of a thousand classes: how many images of frequent classes are
+    predicted as rare classes, and the reverse. The diagonal includes confusions within a group.
 
     Args:
-        predicted_N: labels in [0, C).
-        targets_N: labels in [0, C).
-        groups: masks over the classes, shape (C,), by name; together they hold each class once.
+        predicted_N: Predicted labels in [0, C), shape (N,).
+        targets_N: True labels in [0, C), shape (N,).
+        groups: Masks over the classes, shape (C,), by name; each class is in exactly one group.
+
+    Returns:
+        Shares in percent, shape (G, G), float64; a row is NaN if the group has no example.
 
     Raises:
-        InputError: for lengths that differ, or numbers out of range.
+        InputError: If lengths differ, or a value is out of range.
 
     Example:
         >>> groups = {"many": torch.tensor([True, True, False]), "few": torch.tensor([False, False, True])}
@@ -165,20 +180,20 @@ def group_confusion(predicted_N: Tensor, targets_N: Tensor, groups: Mapping[str,
 
 
 def confusion_difference(before_N: Tensor, after_N: Tensor, targets_N: Tensor, class_counts_C: Tensor) -> Tensor:
-    """By how much each confusion has become more frequent, shape (C, C), classes by falling frequency (Figs. 1-3).
+    """Compute the change of each confusion between two classifiers, classes sorted by decreasing frequency (Figs. 1-3).
 
     Args:
-        before_N: labels predicted by one classifier.
-        after_N: labels predicted by another.
-        targets_N: true labels, in [0, C).
-        class_counts_C: training images per class.
+        before_N: Labels predicted by the first classifier, shape (N,).
+        after_N: Labels predicted by the second classifier, shape (N,).
+        targets_N: True labels in [0, C), shape (N,).
+        class_counts_C: Training images per class, shape (C,).
 
     Returns:
-        For each true class (row) the change of the share that is called each class (column), in percentage points;
-        each row sums to 0, and is 0 throughout for a class without an example.
+        Change of the share of each true class (row) predicted as each class (column), in percentage points, shape
+        (C, C), float64. Each row sums to 0; the row of a class without an example is 0.
 
     Raises:
-        InputError: for lengths that differ, or numbers out of range.
+        InputError: If lengths differ, or a value is out of range.
 
     Example:
         >>> confusion_difference(torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([1, 1]), torch.tensor([9, 1]))
@@ -202,36 +217,39 @@ def confusion_difference(before_N: Tensor, after_N: Tensor, targets_N: Tensor, c
 
 
 def oracle_groups(targets_N: Tensor, is_head_C: Tensor, separation: float, generator: torch.Generator) -> Tensor:
-    """The group, 0 or 1, to which an oracle sends each example: the probe of the paper's Figure 2.
+    """Assign each example to group 0 or 1 by an oracle of given accuracy, as in the probe of the paper's Figure 2.
 
     Args:
-        targets_N: labels, in [0, C), on the CPU.
-        is_head_C: which classes are full; the others are rare.
-        separation: p: an example of a full class goes to group 0 with this probability, one of a rare class to group 1.
-            0.5 separates nothing, 1 everything.
-        generator: of the draw.
+        targets_N: Labels in [0, C), shape (N,), on the CPU.
+        is_head_C: Mask of the head classes, shape (C,); the others are tail classes.
+        separation: Probability p that a head example is assigned to group 0 and a tail example to group 1: 0.5 is no
+            separation, 1 is full separation.
+        generator: Random generator of the draw.
+
+    Returns:
+        Groups, int64, shape (N,).
 
     Raises:
-        InputError: if `separation` does not lie in [0, 1].
+        InputError: If `separation` is not in [0, 1].
 
     Example:
         >>> oracle_groups(torch.tensor([0, 1, 0]), torch.tensor([True, False]), 1.0, torch.Generator())
         tensor([0, 1, 0])
     """
     if not 0 <= separation <= 1:
-        raise InputError(f"the separation is a probability, 0.5 (none) to 1 (full), not {separation}")
+        raise InputError(f"`separation` must be a probability, 0.5 (none) to 1 (full), got {separation}")
     own_N = (~is_head_C[targets_N]).long()
     sent_right_N = torch.rand(len(targets_N), generator=generator) < separation
     return torch.where(sent_right_N, own_N, 1 - own_N)
 
 
 def _checked(given: Mapping[str, tuple[Tensor, int]]) -> list[Tensor]:
-    """Numbers of levels, clusters or classes, one per example, on the CPU: each with how many there are of them."""
+    """Return indices (of levels or classes, one per example) as int64 on the CPU, checked against their bounds."""
     lengths = {name: len(values_N) for name, (values_N, _) in given.items()}
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
-        raise InputError(f"each needs one number per example, and at least one example, not {lengths}")
+        raise InputError(f"inputs must have one value for each of N >= 1 examples, got {lengths}")
     for name, (values_N, bound) in given.items():
         low, high = int(values_N.min()), int(values_N.max())
         if low < 0 or high >= bound:
-            raise InputError(f"{name} must lie in 0 to {bound - 1}, but they go from {low} to {high}")
+            raise InputError(f"{name} must be in 0 to {bound - 1}, got {low} to {high}")
     return [values_N.long().cpu() for values_N, _ in given.values()]

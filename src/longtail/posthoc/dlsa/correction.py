@@ -1,23 +1,25 @@
-"""DLSA: the label space split, level by level, by flow filters on frozen features.
+"""DLSA: the label space split level by level with flow filters on frozen features.
 
 Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
-https://arxiv.org/abs/2208.02567. At each level a filter learns to find rare classes likely; the likeliest share of the
-examples still in play goes to a classifier of its own, which is told the class histogram of each example's cluster, and
-the rest to the next level: so every classifier faces a more balanced problem. `longtail.models.DLSAHead` predicts.
-Where we differ from the authors' code (`silicx/DLSA`):
-- it keeps the epoch of each classifier that is best on the test set; here the last stands.
-- its cluster-aided classifiers balance by the counts of the examples that their level took, its regular one by those of
-  the whole training set; here each goes by what it is trained on, unless `prior` says otherwise.
-- a class of which a classifier sees nothing counts as if it had one example (1e-6 there, a mask in all but name).
-- the threshold lies halfway between the two examples that it parts, so that rounding decides nothing.
-- a cluster without a training example has the class shares of all of them (no share of any class there).
-Shapes: N = examples, Q = examples still in play, T = examples of a group, B = batch, D = embedding dimension, C =
-classes, M = levels, K = clusters.
+https://arxiv.org/abs/2208.02567. At each level a filter is trained to give rare classes a high density. The most likely
+share of the remaining examples gets a classifier of its own, whose input includes the class histogram of each example's
+cluster; the rest goes to the next level. Every classifier thus faces a more balanced problem. `DLSAHead` predicts.
+Differences from the authors' code (`silicx/DLSA`):
+
+- It keeps the epoch of each classifier with the best test score; here the last epoch is used.
+- Its cluster-aided classifiers balance by the class counts of their level, its regular one by those of the whole
+  training set. Here each classifier uses the counts of its own training examples, unless `prior` selects others.
+- A class without an example in a group counts as one example (1e-6 in their code, which amounts to a mask).
+- The threshold is halfway between the two examples it separates, so that rounding has no effect.
+- A cluster without a training example has the class shares of all examples (all zero in their code).
+
+Shapes: N = examples, Q = remaining examples, T = examples of a group, B = batch, D = embedding dimension, C = classes,
+M = levels, K = clusters.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self, cast, get_args
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,82 +28,24 @@ from longtail import _random as randomness
 from longtail import losses
 from longtail.component import Component
 from longtail.data.counts import ClassCounts, Countable
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError
 from longtail.posthoc.base import PostHoc, check_features
-from longtail.posthoc.dlsa.flow import FilterHistory, FilterSettings, FlowFilter, train_filter
-from longtail.posthoc.dlsa.group_classifier import ClassifierSettings, fit_classifier
-from longtail.posthoc.dlsa.head import DLSAHead, Kind
-
-Prior = Literal["subset", "mixed", "whole"]
-
-
-@dataclass(frozen=True)
-class DLSASettings:
-    """What a DLSA classifier is made of, and how it learns. The defaults are the paper's for ImageNet-LT.
-
-    Args:
-        levels: M, filters in a chain; the authors take 3 for strong features (PaCo's) and 1 for others.
-        share: of the examples still in play that each level takes, the likeliest first.
-        clusters: K, of each filter.
-        blocks: of each filter's flow.
-        sigma: spread of the clusters' centres in each dimension.
-        flow: how the filters learn.
-        loss: class of `longtail.losses`, built for each classifier with the class counts that `prior` names.
-        prior: "subset" counts the examples that the classifier is trained on; "whole" all training examples, which is
-            right where the test is balanced, because a split by features leaves n_c as the factor between training and
-            test; "mixed" is the authors' code: "subset" for cluster-aided classifiers, "whole" for the regular one.
-        classifier: "linear", or "cosine" (scale 16, short inputs squashed).
-        learning: how the classifiers learn.
-        initialize: "new" starts them from random weights, "keep" from the present head, with no say for the clusters.
-
-    Raises:
-        InputError: for a number out of range or an unknown name.
-    """
-
-    levels: int = 1
-    share: float = 0.3
-    clusters: int = 500
-    blocks: int = 2
-    sigma: float = 0.05
-    flow: FilterSettings = field(default_factory=FilterSettings)
-    loss: Component = field(default_factory=lambda: Component("BalancedSoftmax"))
-    prior: Prior = "subset"
-    classifier: Kind = "linear"
-    learning: ClassifierSettings = field(default_factory=ClassifierSettings)
-    initialize: Literal["new", "keep"] = "new"
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InputError(f"share must lie between 0 and 1 (0.3 in the paper), not {self.share}")
-        if self.prior not in get_args(Prior):
-            raise unknown_name("prior of DLSA", self.prior, get_args(Prior))
-        loss = self.loss.check(losses)
-        if getattr(loss, "expects_cosines", False) or getattr(loss, "uses_embeddings", False):
-            raise InputError(
-                f"the classifiers of DLSA give a loss their logits alone, which {self.loss.name} can not use"
-            )
-        if self.initialize == "keep" and self.classifier != "linear":
-            raise InputError('a cosine classifier has no bias to take over from a linear one; say initialize: "new"')
-        with torch.random.fork_rng(devices=[]):
-            DLSAHead(2, 2, **self.head_options)  # which refuses what it can not be made of
-
-    @property
-    def head_options(self) -> dict[str, Any]:
-        """Options of the `DLSAHead`."""
-        names = ("levels", "clusters", "blocks", "sigma", "classifier")
-        return {name: getattr(self, name) for name in names}
+from longtail.posthoc.dlsa.filter import FlowFilter
+from longtail.posthoc.dlsa.head import DLSAHead
+from longtail.posthoc.dlsa.settings import DLSASettings
+from longtail.posthoc.dlsa.training import FilterHistory, fit_classifier, train_filter
 
 
 @dataclass(frozen=True)
 class Group:
-    """What came of one group of examples: those that a level took, or those that none did.
+    """Result for one group of examples: those that a level takes, or those that no level takes.
 
     Args:
-        level: from 0; M for the regular classifier.
-        in_play: examples that no earlier level took.
-        taken: examples of the group.
-        loss: of its classifier, mean over the last epoch.
-        history: of its filter; None for the regular classifier.
+        level: Index of the level, from 0; M for the regular classifier.
+        in_play: Number of examples that no earlier level takes.
+        taken: Number of examples of the group.
+        loss: Mean loss of its classifier over the last epoch.
+        history: Training history of its filter; None for the regular classifier.
     """
 
     level: int
@@ -112,16 +56,18 @@ class Group:
 
 
 class DLSA(PostHoc):
-    """Splits the examples by flow filters, and trains a classifier for each group, on frozen features.
+    """Splits the examples with flow filters and trains a classifier for each group, on frozen features.
 
-    Unlike the other corrections it trains, for minutes on large data; `longtail.stages.Filter` does the same within a
-    run that can be stopped.
+    Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
+    https://arxiv.org/abs/2208.02567. Unlike the other corrections it is trained, for minutes on large data.
+    `longtail.stages.Filter` does the same within a run that can be interrupted and resumed.
 
     Args:
-        settings: what it is made of, and how it learns.
-        seed: of all that is random about it; the global random numbers are left alone.
+        settings: Structure and training; by default those of the paper for ImageNet-LT.
+        seed: Seed of all random draws; the global random state does not change.
 
     Example:
+        >>> from longtail.posthoc import ClassifierSettings, FilterSettings
         >>> features, targets = torch.randn(60, 4, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 3
         >>> quick = DLSASettings(clusters=5, flow=FilterSettings(epochs=2), learning=ClassifierSettings(epochs=2))
         >>> dlsa = DLSA(quick).fit(features, targets)
@@ -140,7 +86,7 @@ class DLSA(PostHoc):
 
     @property
     def needs_holdout(self) -> bool:
-        """Nothing is chosen."""
+        """False: nothing is chosen."""
         return False
 
     def fit(
@@ -153,14 +99,14 @@ class DLSA(PostHoc):
         """Train the filters and the classifiers.
 
         Args:
-            features_ND: embeddings of the training images, shape (N, D), any float type.
-            targets_N: their labels in [0, C), shape (N,).
-            head: the trained last layer, from which `initialize: keep` starts; else not looked at.
-            class_counts: training images per class; None counts the labels.
+            features_ND: Embeddings of the training images, shape (N, D), any float type.
+            targets_N: Labels in [0, C), shape (N,).
+            head: The trained last layer. Only used with `initialize` = "keep".
+            class_counts: Training images per class, shape (C,). None (default) counts the labels.
 
         Raises:
-            InputError: for features and labels that do not fit each other or the head, too few examples for the number
-                of levels, or a training that diverges.
+            InputError: If features, labels and head do not fit together, there are too few examples for the number of
+                levels, or a training diverges.
         """
         for _ in self.groups(features_ND, targets_N, head, class_counts):
             pass
@@ -176,22 +122,22 @@ class DLSA(PostHoc):
         done: int = 0,
         on_epoch: Callable[[], None] | None = None,
     ) -> Iterator[Group]:
-        """Do what `fit` does group by group, so that the state can be saved in between.
+        """Do the work of `fit` group by group, so that the state can be saved in between.
 
         Args:
-            features_ND: as of `fit`, and so the next three.
-            targets_N: labels.
-            head: the trained last layer.
-            class_counts: training images per class.
-            saved: the state of `self.head` after the first `done` groups, to go on from.
-            done: how many groups `saved` holds.
-            on_epoch: called after each epoch of a filter or a classifier; may raise, to stop.
+            features_ND: Embeddings of the training images, shape (N, D), any float type.
+            targets_N: Labels in [0, C), shape (N,).
+            head: The trained last layer. Only used with `initialize` = "keep".
+            class_counts: Training images per class, shape (C,). None (default) counts the labels.
+            saved: State dict of `self.head` after the first `done` groups, to resume from.
+            done: Number of groups that `saved` contains.
+            on_epoch: Function called after each epoch of a filter or a classifier. It may raise to stop.
 
-        Returns:
-            An iterator of what came of each group, as soon as `self.head` has it.
+        Yields:
+            The result of each group, as soon as `self.head` contains it.
         """
         task = _Task(self.settings, self.seed, features_ND, targets_N, class_counts, on_epoch)
-        self.head = task.fresh_head(head)
+        self.head = task.new_head(head)
         if saved is not None:
             self.head.load_state_dict(saved)
         for level in range(done, self.settings.levels + 1):
@@ -202,7 +148,7 @@ class DLSA(PostHoc):
 
 
 class _Task:
-    """The examples and how to learn from them."""
+    """Training examples and settings, checked."""
 
     def __init__(
         self,
@@ -216,12 +162,13 @@ class _Task:
         check_features(features_ND)
         if len(features_ND) != len(targets_N) or len(targets_N) == 0:
             raise InputError(
-                f"DLSA needs features (N, D) and N >= 1 labels, not {tuple(features_ND.shape)} and {len(targets_N)}"
+                "features must have shape (N, D), with one label for each of N >= 1 rows, got "
+                f"{tuple(features_ND.shape)} and {len(targets_N)} labels"
             )
         if not isinstance(targets_N, Tensor) or targets_N.is_floating_point() or int(targets_N.min()) < 0:
-            raise InputError("labels must be whole numbers >= 0; give int64 class indices")
+            raise InputError("labels must be integers >= 0; pass an int64 tensor of class indices")
         if not bool(features_ND.isfinite().all()):
-            raise InputError("a feature is NaN or infinite; look into the net or the file that they come from")
+            raise InputError("features must be finite, got NaN or infinity; check the network or file they come from")
         self.settings, self.seed, self.on_epoch = settings, seed, on_epoch
         self.features_ND = features_ND.detach().float()
         self.targets_N = targets_N.to(features_ND.device)
@@ -233,10 +180,10 @@ class _Task:
     def num_classes(self) -> int:
         return len(self.counts_C)
 
-    def fresh_head(self, start: nn.Linear | None) -> DLSAHead:
-        """A head that takes nothing yet, its classifiers new or as the present one."""
+    def new_head(self, start: nn.Linear | None) -> DLSAHead:
+        """Build a head that takes nothing yet, with classifiers that are new or start from the present head."""
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(randomness.key("initialise", "dlsa", self.seed))
+            torch.manual_seed(randomness.key("initialise", "dlsa", self.seed))  # codespell:ignore
             dim = self.features_ND.shape[1]
             head = DLSAHead(dim, self.num_classes, **self.settings.head_options, seed=self.seed)
         if self.settings.initialize == "keep":
@@ -245,21 +192,21 @@ class _Task:
         return head.to(self.features_ND.device)
 
     def fit_group(self, head: DLSAHead, level: int) -> Group:
-        """Train the filter of a level, if it has one, and the classifier of what it takes."""
-        # what is in play follows from the head alone, so that a run that was stopped sees the same
+        """Train the filter of a level, if it has one, and the classifier of the examples that it takes."""
+        # the remaining examples are a function of the head alone, so that a resumed run has the same
         in_play_Q = (head.route(self.features_ND).level_B == head.levels).nonzero().flatten()
         if level == head.levels:
             loss = self._fit_classifier(head.rest, self.features_ND.__getitem__, in_play_Q, level)
             return Group(level, len(in_play_Q), len(in_play_Q), loss, None)
         history = self._fit_filter(cast("FlowFilter", head.filters[level]), in_play_Q, level)
-        density_N, cluster_N = head.look(level, self.features_ND)
+        density_N, cluster_N = head.assign(level, self.features_ND)
         head.thresholds_M[level] = threshold(density_N[in_play_Q], self.settings.share)
         head.priors_MKC[level] = cluster_priors(cluster_N, self.targets_N, self.settings.clusters, self.num_classes)
         taken_T = in_play_Q[density_N[in_play_Q] >= head.thresholds_M[level]]
         if len(taken_T) == len(in_play_Q):
             raise InputError(
-                f"the filter of level {level + 1} can not part the {len(in_play_Q)} examples in play: it finds all "
-                "equally likely; look whether their features are the same, in the net or the file that they come from"
+                f"the filter of level {level + 1} gives all {len(in_play_Q)} remaining examples the same density; "
+                "check whether their features are identical, in the network or file they come from"
             )
 
         def inputs(rows_B: Tensor) -> Tensor:
@@ -272,8 +219,8 @@ class _Task:
         targets_Q = self.targets_N[in_play_Q]
         if len(targets_Q) < 2 or int(targets_Q.min()) == int(targets_Q.max()):
             raise InputError(
-                f"at level {level + 1} of {self.settings.levels} {len(targets_Q)} examples are in play, of fewer than "
-                "two classes; take fewer levels, or a smaller share"
+                f"level {level + 1} of {self.settings.levels} has {len(targets_Q)} remaining examples of fewer than "
+                "two classes; use fewer levels, or a smaller share"
             )
         seed = randomness.key("dlsa", self.seed)
         features_QD, settings = self.features_ND[in_play_Q], self.settings.flow
@@ -284,7 +231,7 @@ class _Task:
     def _fit_classifier(
         self, classifier: nn.Module, inputs: Callable[[Tensor], Tensor], members_T: Tensor, level: int
     ) -> float:
-        """Train on the examples `members_T`; `inputs` says what the classifier sees of the examples of these rows."""
+        """Train a classifier on the examples `members_T`, whose inputs `inputs` computes from their row indices."""
         targets_T = self.targets_N[members_T]
         whole = self.settings.prior == "whole" or (self.settings.prior == "mixed" and level == self.settings.levels)
         counts_C = self.counts_C if whole else torch.bincount(targets_T.cpu(), minlength=self.num_classes)
@@ -298,13 +245,13 @@ class _Task:
 
 
 def threshold(density_Q: Tensor, share: float) -> Tensor:
-    """The log-density above which that share of the examples lies, a scalar.
+    """Compute the log-density that a given share of the examples exceeds, a scalar.
 
-    At least one example lies on either side, unless the densities are equal.
+    At least one example is on either side, unless all densities are equal.
 
     Args:
-        density_Q: log p(x) of the examples in play, at least two, shape (Q,).
-        share: in (0, 1).
+        density_Q: Log-density log p(x) of the remaining examples, at least two, shape (Q,).
+        share: Share in (0, 1).
 
     Example:
         >>> threshold(torch.tensor([1.0, 4.0, 2.0, 3.0]), 0.3)
@@ -316,9 +263,15 @@ def threshold(density_Q: Tensor, share: float) -> Tensor:
 
 
 def cluster_priors(cluster_N: Tensor, targets_N: Tensor, num_clusters: int, num_classes: int) -> Tensor:
-    """Share of each class (column) among the examples of each cluster (row), shape (K, C), float32.
+    """Compute the share of each class (column) among the examples of each cluster (row), shape (K, C), float32.
 
-    A cluster without an example says nothing: it has the shares of all examples.
+    A cluster without an example has the shares of all examples.
+
+    Args:
+        cluster_N: Cluster of each example, shape (N,).
+        targets_N: Labels in [0, C), shape (N,).
+        num_clusters: Number of clusters K.
+        num_classes: Number of classes C.
 
     Example:
         >>> cluster_priors(torch.tensor([0, 0, 2]), torch.tensor([0, 1, 1]), 3, 2)
@@ -334,12 +287,12 @@ def cluster_priors(cluster_N: Tensor, targets_N: Tensor, num_clusters: int, num_
 
 @torch.no_grad()
 def _start_from(classifier: nn.Linear, start: nn.Linear | None) -> None:
-    """The weights of a linear head on the embedding, and none on what stands beside it."""
+    """Copy a linear head to the weights of the embedding, and set those of the cluster histogram to zero."""
     if start is None or not isinstance(start, nn.Linear) or start.out_features != classifier.out_features:
-        given = "none" if start is None else f"a {type(start).__name__}"
+        given = "None" if start is None else f"a {type(start).__name__}"
         raise InputError(
-            f"initialize: keep starts from a linear head of {classifier.out_features} classes, and was given {given}; "
-            "give the trained LinearHead, or say initialize: new"
+            f'`initialize` = "keep" needs a linear head of {classifier.out_features} classes, got {given}; pass the '
+            'trained LinearHead, or set `initialize` to "new"'
         )
     classifier.weight.zero_()
     classifier.weight[:, : start.in_features] = start.weight

@@ -27,7 +27,7 @@ from longtail.data.dataset import Part
 from longtail.errors import InputError
 from longtail.losses import BalancedSoftmax, CrossEntropy, LogitAdjustedLoss
 from longtail.losses.base import Loss
-from longtail.samplers.class_balanced import ClassBalancedSampler
+from longtail.samplers.by_class import ClassBalancedSampler
 from longtail.samplers.meta import MetaDraw, MetaSampler
 from longtail.training.balms.lookahead import (
     SGDStep,

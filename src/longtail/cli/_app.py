@@ -1,0 +1,194 @@
+"""Parse the command line, run one command and turn errors into messages and exit codes.
+
+Exit codes: 0 for success, 2 for bad input, 130 for an interrupt, and 1 for a failed training of a benchmark or an
+internal error (with a traceback).
+"""
+
+import codecs
+import io
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from longtail.cli._errors import usage_error, with_flags
+from longtail.cli._help import command_help, overview
+from longtail.errors import InputError
+from longtail.version import __version__
+
+ABOUT = "Train and evaluate image classifiers on long-tailed (class-imbalanced) data."
+
+COMMANDS = {
+    "train": "Train, evaluate and report.",
+    "evaluate": "Evaluate a run, or predictions of any tool.",
+    "predict": "Classify images with a trained run.",
+    "report": "Write the HTML report of a run or of predictions.",
+    "features": "Write features of a run or a backbone to a file.",
+    "compare": "Compare runs class by class.",
+    "bench": "Train many methods under one protocol.",
+    "figure": "Draw a figure of the source papers.",
+    "inspect": "Describe a data set and recommend a method.",
+    "list": "List methods, data sets, losses, samplers, ...",
+    "show": "Print the resolved configuration of a run.",
+    "data": "Download or export a data set.",
+}
+"""The commands with their one-line descriptions, in the order of the help."""
+
+DATA_COMMANDS = {
+    "get": "Download a data set.",
+    "export": "Write a data set as a folder of PNG files.",
+}
+"""The commands below `longtail data`."""
+
+EXAMPLES = """\
+longtail train             # built-in example (digits-lt), less than a minute
+longtail train photos/     # your own images, one folder per class
+longtail inspect photos/   # class counts, imbalance, recommended method
+longtail list              # methods, data sets and components"""
+
+SYNTAX = Parameter(
+    negative=(),  # no --no-FLAG, no --empty-LIST
+    allow_repeating=True,  # the last value of an option counts; the values of a list accumulate
+    consume_multiple=1,  # a list takes one or more values: --set A=1 B=2
+    json_list=False,
+    json_dict=False,
+)
+
+ASCII = {"–": "-", "−": "-", "…": "...", "×": "x", "→": "->", "†": "+"}  # noqa: RUF001
+"""Replacements of characters that a terminal cannot show; "?" for all others."""
+
+HELP = ("--help", "-h")
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit.
+
+    Args:
+        arguments: Words after `longtail`. Default: those of the process.
+
+    Raises:
+        SystemExit: Always, with the exit code.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    _prepare_streams()
+    try:
+        _run(words)
+    except InputError as error:
+        sys.stderr.write(f"longtail: {error}\n")
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # the reader of stdout is gone, as in `longtail list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("longtail: interrupted\n")
+        raise SystemExit(130) from None
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":  # compared by name: importing the class would import torch
+            raise
+        sys.stderr.write("longtail: stopped, the state is saved; resume with --resume and the same --out\n")
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+def parse(arguments: Sequence[str]) -> Callable[[], None]:
+    """Parse a command line and return the call that runs it.
+
+    Args:
+        arguments: Words after `longtail`.
+
+    Raises:
+        InputError: If a command, an option or a value is unknown, missing or malformed.
+
+    Example:
+        >>> parse(["list", "methods"]).args
+        ('methods',)
+    """
+    app, words = _build_app(), list(arguments)
+    path = app.parse_commands(words)[0]
+    known = _commands_below(path)
+    try:
+        if known and len(words) == len(path):
+            raise InputError(f"the command is missing; use one of {', '.join(known)}")
+        function, given, not_parsed = app.parse_args(words, print_error=False, exit_on_error=False)
+    except (CycloptsError, InputError) as error:
+        message = usage_error(error, known) if isinstance(error, CycloptsError) else error
+        raise InputError(f"{message}\nsee: {' '.join(['longtail', *path, '--help'])}") from None
+    line = {"command": shlex.join(["longtail", *words])} if "command" in not_parsed else {}
+    return partial(function, *given.args, **given.kwargs, **line)
+
+
+def help_text(arguments: Sequence[str]) -> str:
+    """Return the help of a command.
+
+    Args:
+        arguments: Name of the command; empty for the help of `longtail` itself. Words after it are ignored.
+
+    Raises:
+        InputError: If there is no such command.
+
+    Example:
+        >>> print(help_text(["data"]).splitlines()[0])
+        usage: longtail data COMMAND ...
+    """
+    path, apps, rest = _build_app().parse_commands(list(arguments))
+    if not _commands_below(path):
+        return command_help(" ".join(path), apps[-1])
+    if rest and rest[0] not in HELP:
+        parse(arguments)  # raises: the command is unknown
+    if path:
+        return overview("longtail data", COMMANDS["data"], DATA_COMMANDS)
+    return overview("longtail", ABOUT, COMMANDS, {"--version": "Print the version."}, EXAMPLES)
+
+
+def _prepare_streams() -> None:
+    """Replace closed output streams, and print ASCII for characters that a stream cannot encode."""
+    codecs.register_error("longtail", _in_ascii)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller, as some schedulers do
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the exit
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="longtail")
+
+
+def _in_ascii(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(ASCII.get(each, "?") for each in error.object[error.start : error.end]), error.end
+
+
+def _build_app() -> App:
+    """Return the parser of all commands, whose modules it imports when they are used."""
+    app, data = (App(name=name, help_flags=(), version_flags=()) for name in ("longtail", "data"))
+    for name in COMMANDS:
+        if name != "data":
+            app.command(f"longtail.cli.{name}:main", name=name, default_parameter=SYNTAX)
+    for name in DATA_COMMANDS:
+        data.command(f"longtail.cli.data:{name}", name=name, default_parameter=SYNTAX)
+    app.command(data)
+    return app
+
+
+def _commands_below(path: Sequence[str]) -> list[str]:
+    return {(): list(COMMANDS), ("data",): list(DATA_COMMANDS)}.get(tuple(path), [])
+
+
+def _run(words: list[str]) -> None:
+    options = words[: words.index("--")] if "--" in words else words
+    if words[:1] == ["--version"]:
+        sys.stdout.write(f"longtail {__version__}\n")
+    elif any(word in HELP for word in options):
+        sys.stdout.write(help_text(words))
+    else:
+        command = parse(words)
+        from longtail._logging import log_to_stderr  # rich takes a tenth of a second to import
+
+        try:
+            with log_to_stderr():
+                command()
+        except InputError as error:
+            raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error

@@ -1,0 +1,78 @@
+"""`longtail predict`: classify images with a trained run."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from longtail.cli._options import Device
+from longtail.errors import InputError
+
+if TYPE_CHECKING:
+    from longtail.run import Predicted
+
+
+def main(
+    run: Path,
+    images: Annotated[tuple[Path, ...], Parameter(metavar="IMAGE")],
+    /,
+    *,
+    output: Annotated[Path, Parameter(metavar="FILE")] = Path("predictions.csv"),
+    on_bad_image: Literal["fail", "skip"] = "fail",
+    device: Device = "auto",
+) -> None:
+    """Classify images with a trained run.
+
+    The CSV file holds the path, the class, its probability, and the next four most probable classes of each image.
+
+    Args:
+        run: Folder of a finished run.
+        images: Images, or folders of images.
+        output: CSV file to write; an existing one is replaced. Default: predictions.csv.
+        on_bad_image: Stop at an unreadable image (fail, the default), or leave it out (skip).
+        device: Device: cpu, cuda, cuda:1, ... Default: auto.
+
+    Examples:
+        longtail predict runs/first new_photos/ --output answers.csv
+    """
+    from longtail._io import write_text
+    from longtail._logging import progress_bar
+    from longtail.cli._output import console, out, require_writable
+    from longtail.data.files import bad_images, find_images
+    from longtail.run import Run
+    from longtail.run.fit import choose_device
+
+    require_writable(output)
+    where = choose_device(device)
+    finished = Run.load(run)
+    found = find_images(images)
+    bad = {} if on_bad_image == "fail" else bad_images(found)
+    for path, reason in bad.items():
+        console.print(f"left out: {path}: {reason}")
+    paths = [path for path in found if path not in bad]
+    if not paths:
+        raise InputError(f"none of the {len(found)} images can be read")
+    with progress_bar("classifying", len(paths)) as bar:
+        predicted = finished.predict(paths, where, on_batch=bar.advance)
+    write_text(output, _table(paths, predicted))
+    unread = f"; {len(bad)} could not be read" if bad else ""
+    out.print(f"{len(paths)} images -> {output}{unread}")
+
+
+def _table(paths: Sequence[Path], predicted: "Predicted") -> str:
+    """Return the CSV: path, class, probability, then class_2, probability_2, ... of the next classes."""
+    names = predicted.class_names
+    top = predicted.probabilities.topk(min(5, len(names)), dim=1)
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    ranks = ["", *(f"_{rank}" for rank in range(2, top.values.shape[1] + 1))]
+    lines.writerow(["path", *(word + rank for rank in ranks for word in ("class", "probability"))])
+    for path, values, labels in zip(paths, top.values.tolist(), top.indices.tolist(), strict=True):
+        name = os.fsencode(path).decode(errors="replace")  # a file name need not be UTF-8
+        pairs = zip(labels, values, strict=True)
+        lines.writerow([name, *(cell for label, value in pairs for cell in (names[label], f"{value:.6f}"))])
+    return text.getvalue()

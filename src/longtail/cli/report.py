@@ -1,0 +1,48 @@
+"""`longtail report`: write the HTML report of a run, or of predictions of any tool."""
+
+from longtail.cli._options import File, GroupOptions, given_of
+from longtail.cli.evaluate import Counts, Target, load_predictions
+from longtail.errors import InputError
+
+
+def main(
+    target: Target,
+    /,
+    *,
+    counts: Counts = None,
+    output: File = None,
+    groups: GroupOptions = GroupOptions(),
+) -> None:
+    """Write the HTML report of a run, or of predictions that any tool wrote (CSV or NPZ).
+
+    Args:
+        target: Folder of a run, or a CSV or NPZ file of predictions.
+        counts: File with the training images per class, if the predictions lack them.
+        output: HTML file to write. Default: report.html in the run, or next to the predictions.
+        groups: Options of the groups of classes. A run keeps its own.
+
+    Examples:
+        longtail report runs/first
+        longtail report predictions.npz --counts counts.csv --output page.html
+    """
+    from longtail.cli._output import console, out
+    from longtail.report import write_report, write_report_for
+
+    if not target.is_dir():
+        predictions, options = load_predictions(target, counts, given_of(groups))
+        page = output or target.with_suffix(".html")
+        write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
+        out.print(f"report: {page}")
+        return
+    from longtail.data.formats.feature_dataset import thumbnails_of
+    from longtail.data.load import load_data
+    from longtail.run import Run
+    from longtail.run.fit import choose_device
+
+    config = Run(target).config
+    try:
+        thumbnail = thumbnails_of(load_data(config.data, choose_device("cpu")).test.images)
+    except InputError as error:
+        console.print(f"note: no example images, because the data cannot be read: {error}")
+        thumbnail = None
+    out.print(f"report: {write_report(target, thumbnail, output)}")
