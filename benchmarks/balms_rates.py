@@ -25,7 +25,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from longtail import stages
+from longtail.component import Component
 from longtail.config import recipes
 from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
@@ -35,6 +35,7 @@ from longtail.report.palette import GROUP_COLOURS
 from longtail.report.style import drawing, to_svg
 from longtail.run.fit import choose_device, fit, load_config
 from longtail.run.run import Run
+from longtail.stages import RetrainMeta
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.log import RunLog
@@ -53,12 +54,12 @@ def backbone(arguments: argparse.Namespace, data: Dataset, config: Config) -> Cl
 
 def learnt_rates(model: Classifier, data: Dataset, config: Config, loss: str) -> Tensor:
     """The rates (K,) after the second stage of a configuration, under another loss."""
-    stage = config.stages[1]
+    (stage,) = (stage for stage in config.stages if isinstance(stage, RetrainMeta))
     with tempfile.TemporaryDirectory() as folder:
         store, log = CheckpointStore(Path(folder) / "checkpoint"), RunLog(Path(folder) / "log.jsonl")
         device = next(model.parameters()).device
         context = Context(config.seed, 1, data.split.sha256, device, store, log)
-        stages.build(replace(stage, options={**stage.options, "loss": loss}))(copy.deepcopy(model), data, context)
+        replace(stage, loss=Component(loss))(copy.deepcopy(model), data, context)
     return torch.tensor(context.chosen["sample_rates"])
 
 
