@@ -33,7 +33,8 @@ from longtail.data.load import load_data
 from longtail.models.classifier import Classifier
 from longtail.report.palette import GROUP_COLOURS
 from longtail.report.style import drawing, to_svg
-from longtail.run.fit import choose_device, fit, load_config
+from longtail.run.fit import choose_device, fit
+from longtail.run.folder import load_config
 from longtail.run.run import Run
 from longtail.stages import RetrainMeta
 from longtail.training.checkpoint import CheckpointStore

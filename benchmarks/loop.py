@@ -36,7 +36,8 @@ from longtail.samplers import InstanceSampler
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.log import RunLog
-from longtail.training.loop import AUTOCAST, train
+from longtail.training.loop import train
+from longtail.training.state import AUTOCAST
 from longtail.training.step import Step
 
 BATCH, CLASSES = 128, 100

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtail.augment.policies import policy
 from longtail.config.schema import OptimizerConfig, TrainingConfig
 from longtail.data import long_tailed_counts
 from longtail.data.dataset import Part
@@ -39,7 +38,7 @@ from longtail.models.heads import LinearHead
 from longtail.run.fit import choose_device
 from longtail.samplers import MetaSampler
 from longtail.samplers.meta import Level
-from longtail.training.balms.bilevel import Batch, BilevelState, Feed
+from longtail.training.balms.bilevel import Batch, BilevelState, MetaFeed
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.features import FeatureImages
@@ -65,15 +64,16 @@ class Ours:
             Step(model, BalancedSoftmax(COUNTS).to(device), "skip"), self.sampler, SETTINGS, context
         )
         data = Part(FeatureImages(embeddings_ND), targets_N)
-        self.feed = Feed(data, self.sampler, context, policy("none"), BATCH, BATCH, 1)
+        self.feed = MetaFeed(data, self.sampler, SETTINGS, context, BATCH, 1)
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Batch, Batch]]:
         """Those of the iterations from `first` to `last`: drawn by the rates of now, and class-balanced."""
-        return ((drawn, balanced) for _, drawn, balanced in self.feed.batches(0, first, last))
+        self.feed.steps = last
+        return self.feed.batches(0, first)
 
     def step(self, drawn: Batch, balanced: Batch) -> None:
         """One iteration, once its batches are drawn."""
-        self.state.learn(drawn, balanced, SETTINGS.optimizer.lr)
+        self.state.update(SETTINGS.optimizer.lr, drawn, balanced)
 
 
 class WithHigher(Ours):

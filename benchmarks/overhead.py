@@ -29,7 +29,7 @@ from longtail.run.fit import choose_device
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context
 from longtail.training.log import RunLog
-from longtail.training.loop import TrainState
+from longtail.training.state import TrainState
 from longtail.training.step import Step
 
 BATCH = 128
@@ -77,7 +77,7 @@ def stepper(side: Side, classes: int, device: torch.device, folder: Path) -> Cal
     state = TrainState(step, TrainingConfig(), Context(0, 0, "", device, store, log))
     images = torch.randint(0, 256, (side.streams * BATCH, 3, 32, 32), dtype=torch.uint8, device=device)
     targets = torch.randint(0, classes, (side.streams * BATCH,), device=device)
-    return lambda: state.update(images, targets, lr=0.01)
+    return lambda: state.update(0.01, images, targets)
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from longtail import augment
 from longtail.augment import CMO, CutMix, Mixup, Remix
 from longtail.augment.mixer import Mixer
 from longtail.augment.mixing import Mixing
-from longtail.augment.policies import policy
 from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.dataset import Part
 from longtail.data.resident import ResidentImages
@@ -23,8 +22,9 @@ from longtail.models.heads import LinearHead
 from longtail.samplers import InstanceSampler
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.context import Context, Interrupted
+from longtail.training.feed import EpochFeed
 from longtail.training.log import RunLog
-from longtail.training.loop import Plan, train
+from longtail.training.loop import train
 from longtail.training.step import Step
 
 COUNTS = (12, 5, 3)
@@ -68,7 +68,7 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 class Watch(nn.Module):
-    """Cross-entropy that keeps its targets, and can ask the run to stop in a given step."""
+    """Cross-entropy that records its targets and can request a stop in a given step."""
 
     def __init__(self, context: Context, stop_after: int = 0) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def test_partners_are_the_same_batch_in_another_order(one):
     assert itself == pytest.approx(1 / 8, abs=0.05)  # as likely as any other
 
 
-def test_partners_of_cmo_are_read_beside_the_batch_and_are_its_samplers():
+def test_partners_of_cmo_are_read_in_addition_to_the_batch():
     one = EVERY["CMO"]
     mix = Mixer(one, TARGETS, (3, 8), 3, CPU).of_epoch(7, 1)
     assert mix.order_SB.shape == (3, 8)
@@ -123,24 +123,21 @@ def test_an_epoch_is_a_function_of_stream_and_epoch(one):
 
 def test_foregrounds_that_instances_draw_are_not_the_backgrounds(data, context):
     one = CMO(COUNTS, off_first=0, off_last=0, foregrounds="InstanceSampler")
-    mixer = Mixer(one, TARGETS, (3, 8), 3, CPU)
-    plan = Plan.of_epoch(data, InstanceSampler(TARGETS), policy("none"), (3, 8), SETTINGS, context, 0, mixer)
+    plan = EpochFeed(data, InstanceSampler(TARGETS), replace(SETTINGS, augment="none"), context, one).plan(0)
     assert float((plan.order_SB[:, :8] == plan.order_SB[:, 8:]).float().mean()) < 0.3
 
 
 @every
 def test_the_batch_itself_is_read_and_augmented_as_without_mixing(data, context, one):
-    arguments = (data, InstanceSampler(TARGETS), policy("crop-flip"), (3, 8), SETTINGS, context, 1)
-    plain, mixed = Plan.of_epoch(*arguments), Plan.of_epoch(*arguments, Mixer(one, TARGETS, (3, 8), 3, CPU))
+    arguments = (data, InstanceSampler(TARGETS), SETTINGS, context)
+    plain, mixed = EpochFeed(*arguments).plan(1), EpochFeed(*arguments, one).plan(1)
     assert torch.equal(mixed.order_SB[:, :8], plain.order_SB)
     assert torch.equal(mixed.uniforms_SBR[:, :8], plain.uniforms_SBR)
     assert torch.equal(mixed.targets_SB, TARGETS[mixed.order_SB])
     width = 16 if one.partner_sampler else 8
     assert mixed.order_SB.shape == (3, width)
-    beside = mixed.uniforms_SBR[:, 8:]
-    assert not any(
-        torch.equal(row, other) for row in beside.flatten(0, 1) for other in plain.uniforms_SBR.flatten(0, 1)
-    )
+    added = mixed.uniforms_SBR[:, 8:]
+    assert not any(torch.equal(row, other) for row in added.flatten(0, 1) for other in plain.uniforms_SBR.flatten(0, 1))
 
 
 def test_a_step_mixes_each_image_with_its_partner():

@@ -16,7 +16,7 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.run.fit import fit
 from longtail.run.run import Run
-from longtail.stages import Train
+from longtail.stages import Filter, Train
 from longtail.training.context import Interrupted
 from longtail.training.predict import predict
 from longtail.training.state import TrainState
@@ -44,6 +44,8 @@ def short(method: str, epochs: int = 2, *sets: tuple[str, object]) -> Config:
     for index, stage in enumerate(recipes.compose("digits-lt", method).stages):
         if stage.training_settings() is not None:
             changes.append((f"stages.{index}.training.epochs", epochs))
+        if isinstance(stage, Filter):
+            changes += [(f"stages.{index}.{part}.epochs", epochs) for part in ("flow", "learning")]
         if isinstance(stage, Train) and stage.mixing is not None and stage.mixing.name == "CMO":
             changes += [(f"stages.{index}.mixing.off_first", 0), (f"stages.{index}.mixing.off_last", 0)]
     return recipes.compose("digits-lt", method, changes=[{"set": [*changes, *sets]}])
