@@ -1,14 +1,15 @@
-"""Cost of a flow filter: its mixture against a direct transcription, and the seconds that it takes at the paper's size.
+"""Cost of a flow filter: its mixture compared with a direct implementation, and its time at the size of the paper.
 
     python benchmarks/dlsa.py [--batch 1024] [--clusters 500] [--dim 2048] [--examples 50000] [--rounds 3] [--threads 2]
 
-Mixture: log-density and log-posterior of a batch of latents; with their gradient, at a quarter of the batch, for which
-the transcription would need 16 GB. It forms the differences u - mu_k as an array of B x K x D numbers, as the authors'
-code does. Each side runs in processes of its own, in turn; printed are the median and the range of seconds, and the
-largest growth of resident memory (with the batch, without centres and libraries). Filter: seconds to predict all
-examples, which is measured whole, and to fit one filter, which is one measured epoch over `--fit-examples` examples,
-scaled to all examples and to the paper's 50 epochs; in brackets the processor's seconds in each thread, which leave out
-what other programs took.
+Mixture: log-density and log-posterior of a batch of latents, then with gradients at a quarter of the batch, for which
+the direct implementation would need 16 GB. The direct implementation computes the differences u - mu_k as an array of
+B x K x D numbers, as in the authors' code. Each side runs in separate processes, alternately. Printed are median and
+range of the seconds, and the maximum growth of resident memory (with the batch, without centers and libraries).
+
+Filter: seconds to predict all examples, measured completely, and to fit one filter, extrapolated from one measured
+epoch over `--fit-examples` examples to all examples and the 50 epochs of the paper. Processor seconds per thread, which
+exclude other programs, are in parentheses.
 """
 
 import argparse
@@ -31,7 +32,7 @@ CPU = torch.device("cpu")
 
 
 def transcription(u_BD: Tensor, centers_KD: Tensor) -> tuple[Tensor, Tensor]:
-    """The mixture as it is defined, with the array of all differences."""
+    """Compute the mixture by its definition, with the array of all differences."""
     squares_BK = (u_BD.unsqueeze(1) - centers_KD).square().sum(-1)
     log_density_BK = -0.5 * (u_BD.shape[1] * math.log(2 * math.pi) + squares_BK)
     return log_density_BK.logsumexp(-1) - math.log(len(centers_KD)), log_density_BK.log_softmax(-1)
@@ -42,7 +43,7 @@ def peak_bytes() -> int:
 
 
 def measure_side(options: argparse.Namespace) -> None:
-    """In a process of its own: seconds and bytes of one pass, after one over two rows that loads what it needs."""
+    """Measure seconds and bytes of one pass, after a warm-up pass over two rows; runs in a separate process."""
     mixture = GaussianMixture(options.dim, options.clusters)
     source = torch.Generator().manual_seed(0)
 
@@ -79,7 +80,7 @@ def compare_mixtures(options: argparse.Namespace, batch: int, gradient: bool) ->
 
 
 def wall_and_work(run: Callable[[], object], options: argparse.Namespace) -> tuple[float, float]:
-    """Seconds on the wall, and of the processor in each thread: what it would take with the machine to itself."""
+    """Measure wall-clock seconds, and processor seconds per thread, the time on an otherwise idle machine."""
     started = time.process_time()
     return seconds(run, CPU), (time.process_time() - started) / options.threads
 
@@ -94,13 +95,13 @@ def time_filter(options: argparse.Namespace) -> None:
     epoch, work = wall_and_work(lambda: train_filter(flow_filter, features_ND[:some], targets_N[:some], once), options)
     times = options.examples / some
     print(
-        f"fit: {epoch:.1f} s (processor {work:.1f}) for an epoch over {some} examples, {once.batch_size} a batch;\n"
-        f"     scaled to {options.examples} examples, {epoch * times:.0f} s ({work * times:.0f}) an epoch, and "
-        f"{50 * epoch * times / 60:.0f} minutes ({50 * work * times / 60:.0f}) for one filter of 50 epochs"
+        f"fit: {epoch:.1f} s (processor {work:.1f}) for an epoch over {some} examples, {once.batch_size} per batch;\n"
+        f"     scaled to {options.examples} examples, {epoch * times:.0f} s ({work * times:.0f}) per epoch, and "
+        f"{50 * epoch * times / 60:.0f} minutes ({50 * work * times / 60:.0f}) for one filter with 50 epochs"
     )
     taken, work = wall_and_work(lambda: flow_filter.assign(features_ND), options)
     print(f"predict: {taken:.1f} s (processor {work:.1f}) for density and cluster of {options.examples} examples")
-    print(f"peak memory of fit and predict, with the features: {peak_bytes() / 2**30:.1f} GiB")
+    print(f"peak memory of fit and predict, including the features: {peak_bytes() / 2**30:.1f} GiB")
 
 
 def main() -> None:

@@ -1,22 +1,23 @@
-"""What DLSA has done to the label space of a finished run: five tables, and the confusion matrices as a figure.
+"""Effect of DLSA on the label space of a finished run: five tables, and the confusion matrices as a figure.
 
     longtail train --data cifar100-lt --method dlsa --out runs/dlsa
     python benchmarks/dlsa_analysis.py runs/dlsa [--before runs/ce] [--bins 5] [--out figures]
 
-1. the share of each frequency bin that every level takes, of the training and the test images;
-2. size and purity of the clusters of each level, over the training images;
-3. balancedness of the clusters (divergence from equal shares, in nats) over the training of each filter;
-4. accuracy on the same test images, level by level: of the level's cluster-aided classifier, of the regular classifier
-   (which has learnt from the rest alone), of one trained on the same training images without clusters, and of one
-   trained on all of them;
-5. which groups of classes are called which, without DLSA (the one classifier trained on all features, by the settings
-   of the run), with it, and the difference.
-The classifiers of 4 and 5 start as those of the run did. Where that is from the head of the stage before (initialize:
-keep), --before names a run that ends with that stage; without it they start from random weights, and the text says so:
-on features of a short training that alone cost 4 points.
-With --out, the confusion matrices of all classes by falling frequency (Figs. 1 to 3 of the supplement) as
-dlsa-confusion.svg. Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
-https://arxiv.org/abs/2208.02567. Seconds on `digits-lt`.
+1. Share of each frequency bin that every level takes, for training and test images.
+2. Size and purity of the clusters of each level, over the training images.
+3. Balancedness of the clusters (divergence from uniform shares, in nats) over the training of each filter.
+4. Accuracy on the test images of each level: of the level's cluster-aided classifier, of the regular classifier
+   (trained on the rest only), of one trained on the same training images without clusters, and of one trained on all.
+5. Confusions between groups of classes without DLSA (one classifier trained on all features with the settings of the
+   run), with DLSA, and their difference.
+
+The classifiers of tables 4 and 5 start like those of the run. If these started from the head of the previous stage
+(initialize: keep), pass a run that ends with that stage as --before. Without it they start from random weights, which a
+note in the output reports: on features of a short training this alone cost 4 points. --out writes the confusion
+matrices of all classes by decreasing frequency (Figs. 1 to 3 of the supplement) to dlsa-confusion.svg. Xu et al.,
+"Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022, https://arxiv.org/abs/2208.02567.
+Takes seconds on `digits-lt`.
+
 Shapes: N = images, C = classes, M = levels, G = groups.
 """
 
@@ -59,7 +60,18 @@ from longtail.training.predict import predict
 
 @dataclass(frozen=True)
 class Subject:
-    """What is analysed: the head, and the features and labels it was trained and is tested on."""
+    """Input of the analysis: the head, and the features and labels for its training and test.
+
+    Args:
+        head: Trained head.
+        settings: Settings of the run.
+        class_counts_C: Training images per class.
+        train_ND: Features of the training images.
+        train_targets_N: Labels of the training images.
+        test_ND: Features of the test images.
+        test_targets_N: Labels of the test images.
+        start: Head from which the classifiers of the run started; None if unknown.
+    """
 
     head: DLSAHead
     settings: DLSASettings
@@ -69,20 +81,19 @@ class Subject:
     test_ND: Tensor
     test_targets_N: Tensor
     start: nn.Linear | None
-    """The head that its classifiers started from, if it is known."""
 
 
 def subject_of(folder: Path, before: Path | None, device: torch.device) -> Subject:
-    """A run whose last stage is `Filter`, with its data.
+    """Load a run whose last stage is `Filter`, with its data.
 
     Raises:
-        InputError: if it is another run, or the run before is of another backbone.
+        InputError: If the run ends with another stage, or the previous run has another backbone.
     """
     config = load_config(folder)
     settings = config.stages[-1]
     model = Run(folder).trained(device).model
     if not isinstance(settings, DLSASettings) or not isinstance(model.head, DLSAHead):
-        raise InputError(f"the last stage of {folder} is {type(settings).__name__}, not Filter; give a run of dlsa")
+        raise InputError(f"the last stage of {folder} is {config.stages[-1].name}, not Filter; pass a run of dlsa")
     data = load_data(config.data, device)
     _, train_ND = predict(model, data.train.images)
     _, test_ND = predict(model, data.test.images)
@@ -93,10 +104,10 @@ def subject_of(folder: Path, before: Path | None, device: torch.device) -> Subje
 
 
 def head_of(folder: Path, model: Classifier, device: torch.device) -> nn.Linear:
-    """The linear head of a run with the same backbone."""
+    """Load the linear head of a run with the same backbone."""
     before = Run(folder).trained(device).model
     if fingerprint(before.backbone) != fingerprint(model.backbone) or not isinstance(before.head, nn.Linear):
-        raise InputError(f"{folder} does not hold the backbone of this run under a linear head; give the run before it")
+        raise InputError(f"{folder} does not have the backbone of this run and a linear head; pass the previous run")
     return before.head
 
 
@@ -143,7 +154,7 @@ def print_balancedness(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def single_classifier(it: Subject, members_N: Tensor, level: int) -> DLSA:
-    """One classifier, without levels, trained on some of the training images as that of a level was."""
+    """Train one classifier without levels on some of the training images, with the settings of a level."""
     members_N = members_N.to(it.train_ND.device)
     settings = dataclasses.replace(it.settings, levels=0)
     if settings.initialize == "keep" and it.start is None:
@@ -174,13 +185,13 @@ def print_accuracy(it: Subject) -> None:
 
 
 def single_labels(it: Subject) -> Tensor:
-    """What the one classifier of all training images calls the test images."""
+    """Predict the test images with one classifier trained on all training images."""
     dlsa = single_classifier(it, torch.arange(len(it.train_targets_N)), it.head.levels)
     return dlsa.predict_logits(it.test_ND).argmax(dim=1).cpu()
 
 
 def print_confusion(it: Subject, num_bins: int) -> tuple[Tensor, Tensor]:
-    """The tables; and the labels without and with DLSA."""
+    """Print the tables, and return the predicted labels without and with DLSA."""
     bins = frequency_bins(it.class_counts_C, min(num_bins, len(it.class_counts_C)))
     everything = torch.arange(len(it.train_targets_N))
     logits = {"without": single_classifier(it, everything, it.head.levels).predict_logits(it.test_ND)}
@@ -189,7 +200,7 @@ def print_confusion(it: Subject, num_bins: int) -> tuple[Tensor, Tensor]:
     tables = {name: group_confusion(z_NC.argmax(dim=1), it.test_targets_N, bins) for name, z_NC in logits.items()}
     for name, table_GG in {**tables, "difference": tables["with"] - tables["without"]}.items():
         rows = dict(zip(bins, table_GG.tolist(), strict=True))
-        print_table(f"Classes of (row) called classes of (column), {name} DLSA (%)", list(bins), rows)
+        print_table(f"Classes of (row) predicted as classes of (column), {name} DLSA (%)", list(bins), rows)
     columns = ("top1", "balanced", "many", "medium", "few", "mcc", "nmi")
     scores = {name: evaluate_logits(z_NC.cpu(), it.test_targets_N, it.class_counts_C) for name, z_NC in logits.items()}
     print_table("Scores", columns, {name: [getattr(s, column) for column in columns] for name, s in scores.items()})
@@ -197,7 +208,7 @@ def print_confusion(it: Subject, num_bins: int) -> tuple[Tensor, Tensor]:
 
 
 def draw(before_N: Tensor, after_N: Tensor, it: Subject, figure: Figure) -> None:
-    """Confusion matrices without and with DLSA, the hits left out, and their difference; full classes first."""
+    """Draw the confusion matrices without and with DLSA, and their difference; most frequent classes first."""
     order_C = it.class_counts_C.argsort(descending=True, stable=True)
     matrices = []
     for predicted_N in (before_N, after_N):
@@ -206,7 +217,7 @@ def draw(before_N: Tensor, after_N: Tensor, it: Subject, figure: Figure) -> None
         matrices.append(shares_CC.fill_diagonal_(0)[order_C][:, order_C])
     change_CC = confusion_difference(before_N, after_N, it.test_targets_N, it.class_counts_C)
     most, widest = max(float(m.max()) for m in matrices), float(change_CC.abs().max()) or 1.0
-    for axes, title, matrix, limits, colours in zip(
+    for axes, title, matrix, limits, colors in zip(
         figure.subplots(1, 3),
         ("without", "with", "difference"),
         (*matrices, change_CC),
@@ -214,17 +225,17 @@ def draw(before_N: Tensor, after_N: Tensor, it: Subject, figure: Figure) -> None
         ("Blues", "Blues", "RdBu_r"),
         strict=True,
     ):
-        axes.imshow(matrix.numpy(), cmap=colours, vmin=limits[0], vmax=limits[1])
-        axes.set(title=title, xticks=[], yticks=[], xlabel="called")
+        axes.imshow(matrix.numpy(), cmap=colors, vmin=limits[0], vmax=limits[1])
+        axes.set(title=title, xticks=[], yticks=[], xlabel="predicted class")
         axes.grid(visible=False)
-    figure.axes[0].set_ylabel("true class, full to rare")
+    figure.axes[0].set_ylabel("true class, most to least frequent")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run whose last stage is Filter")
     parser.add_argument("--before", type=Path, help="folder of the run that ends with the stage before Filter")
-    parser.add_argument("--bins", type=int, default=5, help="of equally many classes, by training images")
+    parser.add_argument("--bins", type=int, default=5, help="number of bins of classes, by training images")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, help="folder for dlsa-confusion.svg")
     options = parser.parse_args(arguments)
@@ -234,8 +245,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print_balancedness(read_rows(options.run / "log.jsonl"))
     if it.settings.initialize == "keep" and it.start is None:
         print(
-            "\nThe classifiers of this run started from the head of the stage before; those that they are compared "
-            "with below start\nfrom random weights, which alone can cost them points: name that run by --before."
+            "\nThe classifiers of this run started from the head of the previous stage. Those below start\nfrom "
+            "random weights, which alone may cost points. Pass the previous run as --before."
         )
     print_accuracy(it)
     before_N, after_N = print_confusion(it, options.bins)
@@ -243,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         with drawing(2.4) as figure:
             draw(before_N, after_N, it, figure)
-            note = "share of each class's images, hits left out; red: more with DLSA"
+            note = "share of the images of each class, without correct predictions; red: more with DLSA"
             (options.out / "dlsa-confusion.svg").write_text(to_svg(figure, "dlsa-confusion", note))
 
 

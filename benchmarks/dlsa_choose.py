@@ -1,15 +1,16 @@
-"""Which settings of DLSA do best on training images that were held out, and what they then give on the test.
+"""Choice of the settings of DLSA on held-out training images, and the test scores of the choice.
 
     longtail train --data cifar100-lt --method ce --val-share 0.1 --out runs/ce
     longtail train --data cifar100-lt --method dlsa --val-share 0.1 --from runs/ce --out runs/dlsa
     python benchmarks/dlsa_choose.py runs/dlsa --before runs/ce [--seeds 5]
 
-Starts from the settings of the run and goes through levels, share, clusters, prior and sigma in turn: each keeps the
-value with the highest balanced accuracy on the held-out images (mean over the seeds; the first of equals). The backbone
-has not seen these images either. "one classifier" is the same without any level, trained on all features. At the end
-the test set is asked once: the one classifier, DLSA as the run has it, and DLSA as chosen, with other seeds than those
-of the search. Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
+Starts from the settings of the run and optimizes levels, share, clusters, prior and sigma in turn. Each keeps the value
+with the highest balanced accuracy on the held-out images (mean over the seeds; the first of equal values). The backbone
+was not trained on these images either. "one classifier" has no level and is trained on all features. At the end three
+settings are evaluated once on the test set, with seeds other than those of the search: one classifier, DLSA as in the
+run, and DLSA as chosen. Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
 https://arxiv.org/abs/2208.02567.
+
 Shapes: N = images, D = embedding dimension, C = classes.
 """
 
@@ -47,14 +48,14 @@ Part = tuple[Tensor, Tensor]  # features (N, D) and labels (N,)
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-    """Features of each part, and the head that the classifiers start from."""
+    """Features of each part, class counts, and the head from which the classifiers start."""
 
     parts: Mapping[str, Part]
     class_counts: ClassCounts
     start: nn.Linear | None
 
     def scores(self, settings: DLSASettings, part: str, seeds: Iterable[int]) -> list[Scores]:
-        """Fit on the training features and judge on a part, once for each seed."""
+        """Fit on the training features and evaluate on a part, once per seed."""
         test_ND, targets_N = self.parts[part]
         found = []
         for seed in seeds:
@@ -64,18 +65,18 @@ class Features:
 
 
 def read(folder: Path, before: Path | None, device: str) -> tuple[DLSASettings, Features]:
-    """The settings of a run that ends with `Filter`, and the features of its backbone.
+    """Load the settings of a run that ends with `Filter`, and compute the features of its backbone.
 
     Raises:
-        InputError: if it is another run, or held nothing out.
+        InputError: If the run ends with another stage, or has no validation split.
     """
     config, where = load_config(folder), choose_device(device)
     settings, model = config.stages[-1], Run(folder).trained(where).model
     if not isinstance(settings, DLSASettings) or not isinstance(model.head, DLSAHead):
-        raise InputError(f"the last stage of {folder} is {type(settings).__name__}, not Filter; give a run of dlsa")
+        raise InputError(f"the last stage of {folder} is {config.stages[-1].name}, not Filter; pass a run of dlsa")
     data = load_data(config.data, where)
     if data.val is None:
-        raise InputError(f"{folder} held nothing out, so nothing can be chosen; train it with --val-share 0.1")
+        raise InputError(f"{folder} has no validation split to choose on; train it with --val-share 0.1")
     parts = {}
     for name, part in (("train", data.train), ("val", data.val), ("test", data.test)):
         parts[name] = (predict(model, part.images)[1].clone().to(where), part.targets)
@@ -84,7 +85,7 @@ def read(folder: Path, before: Path | None, device: str) -> tuple[DLSASettings, 
 
 
 def mean(scores: Sequence[Scores], column: str = "balanced") -> tuple[float, float]:
-    """Mean and standard deviation over the seeds; percent."""
+    """Compute mean and standard deviation over the seeds, in percent."""
     numbers = [getattr(each, column) for each in scores]
     return statistics.mean(numbers), statistics.stdev(numbers) if len(numbers) > 1 else 0.0
 
@@ -95,9 +96,9 @@ def show(name: str, scores: Sequence[Scores], columns: Sequence[str] = ("balance
 
 
 def choose(features: Features, settings: DLSASettings, seeds: Sequence[int]) -> DLSASettings:
-    """Go through the axes; the balanced accuracy on the held-out images decides."""
+    """Optimize one axis after the other by the balanced accuracy on the held-out images."""
     best = features.scores(settings, "val", seeds)
-    show("as the run has it", best)
+    show("as in the run", best)
     for axis, values in AXES.items():
         for value in values:
             if value == getattr(settings, axis):
@@ -105,7 +106,7 @@ def choose(features: Features, settings: DLSASettings, seeds: Sequence[int]) -> 
             try:
                 changed = dataclasses.replace(settings, **{axis: value})
                 found = features.scores(changed, "val", seeds)
-            except InputError as error:  # such as a level that has too few images left
+            except InputError as error:  # e.g. a level with too few remaining images
                 print(f"{f'{axis} {value}':28} {error}")
                 continue
             show(f"{axis} {value}", found)
@@ -118,15 +119,15 @@ def choose(features: Features, settings: DLSASettings, seeds: Sequence[int]) -> 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run with --val-share whose last stage is Filter")
-    parser.add_argument("--before", type=Path, help="run before it, whose head the classifiers start from")
+    parser.add_argument("--before", type=Path, help="previous run, from whose head the classifiers start")
     parser.add_argument("--search-seeds", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=5, help="for the test")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds for the test")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
     settings, features = read(options.run, options.before, options.device)
     if settings.initialize == "keep" and features.start is None:
         settings = dataclasses.replace(settings, initialize="new")
-        print("the classifiers start from random weights, as --before is not given")
+        print("the classifiers start from random weights, because --before is not given")
     one = dataclasses.replace(settings, levels=0)
     search = range(options.search_seeds)
     print(f"balanced accuracy on {len(features.parts['val'][1])} held-out training images, {len(search)} seeds")
@@ -134,8 +135,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = choose(features, settings, search)
     print(f"\ntest, {options.seeds} other seeds\n{'':28}" + "".join(f"{column:>9}{'':7}" for column in COLUMNS))
     seeds = range(len(search), len(search) + options.seeds)
-    for name, asked in {"one classifier": one, "dlsa as the run has it": settings, "dlsa as chosen": chosen}.items():
-        show(name, features.scores(asked, "test", seeds), COLUMNS)
+    for name, tested in {"one classifier": one, "dlsa as in the run": settings, "dlsa as chosen": chosen}.items():
+        show(name, features.scores(tested, "test", seeds), COLUMNS)
 
 
 if __name__ == "__main__":

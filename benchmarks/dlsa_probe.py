@@ -1,14 +1,15 @@
-"""Oracle routing: what a perfect split of head from tail would be worth to a linear classifier on given features.
+"""Accuracy of linear classifiers under an oracle split of head and tail classes, on the features of a run.
 
     longtail train --data digits-lt --method ce --out runs/ce
     python benchmarks/dlsa_probe.py runs/ce [--seeds 5] [--epochs 30]
 
 The probe of Figure 2 of Xu et al., "Constructing Balance from Imbalance for Long-tailed Image Recognition", ECCV 2022,
-https://arxiv.org/abs/2208.02567 (supplement, Sec. 1): an oracle that knows the labels sends each image of a head class
-to group A with probability p and to group B with 1 - p, and those of tail classes the other way round, in training and
-in testing alike; each group has a classifier of its own. The paper trains a ResNet-50 for each group (Adam, 3e-4, 512);
-here the features stand still and a linear classifier learns on each group, with cross-entropy. Head and tail are the
-fuller and the emptier half of the classes. Prints accuracy against p; seconds on `digits-lt`.
+https://arxiv.org/abs/2208.02567 (supplement, Sec. 1). In training and testing, an oracle assigns each image of a head
+class to group A with probability p and to group B with 1 - p, and each image of a tail class the other way round. Each
+group has its own classifier. The paper trains a ResNet-50 for each group (Adam, rate 3e-4, batch 512). Here the
+features are fixed, and each group trains a linear classifier with cross-entropy. Head and tail are the more and the
+less frequent half of the classes. Prints accuracy for each p; takes seconds on `digits-lt`.
+
 Shapes: N = images, D = embedding dimension, C = classes.
 """
 
@@ -39,7 +40,7 @@ Part = tuple[Tensor, Tensor]  # features (N, D) and labels (N,)
 
 
 def probe(train: Part, test: Part, counts: ClassCounts, p: float, settings: ClassifierSettings, seed: int) -> Scores:
-    """Scores of the two classifiers together, under an oracle of separation p."""
+    """Compute the joint scores of the two classifiers under an oracle with separation p."""
     is_head_C = counts.quantile_groups((0.5, 0.0))["many"]
     groups = [
         oracle_groups(part[1], is_head_C, p, randomness.generator("oracle", seed, name))
@@ -47,24 +48,24 @@ def probe(train: Part, test: Part, counts: ClassCounts, p: float, settings: Clas
     ]
     predicted_N = torch.zeros_like(test[1])
     for group in (0, 1):
-        own_N, asked_N = (groups[0] == group).nonzero().flatten(), (groups[1] == group).nonzero().flatten()
-        if len(own_N) == 0 or len(asked_N) == 0:
+        own_N, test_N = (groups[0] == group).nonzero().flatten(), (groups[1] == group).nonzero().flatten()
+        if len(own_N) == 0 or len(test_N) == 0:
             continue
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(randomness.key("initialise", "probe", seed, group))
+            torch.manual_seed(randomness.key("initialise", "probe", seed, group))  # codespell:ignore
             classifier = LinearHead(train[0].shape[1], len(counts)).to(train[0].device)
         inputs, targets = train[0][own_N.to(train[0].device)], train[1][own_N].to(train[0].device)
         loss = CrossEntropy(counts, absent="mask")
         fit_classifier(classifier, inputs.__getitem__, targets, loss, settings, "probe", seed, group)
         with torch.no_grad():
-            predicted_N[asked_N] = classifier(test[0][asked_N.to(test[0].device)]).argmax(dim=1).cpu()
+            predicted_N[test_N] = classifier(test[0][test_N.to(test[0].device)]).argmax(dim=1).cpu()
     return evaluate_predictions(predicted_N, test[1], counts)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of a finished run, whose backbone gives the features")
-    parser.add_argument("--seeds", type=int, default=5, help="of the oracle and the classifiers")
+    parser.add_argument("run", type=Path, help="folder of a finished run; features are those of its backbone")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds of the oracle and the classifiers")
     parser.add_argument("--epochs", type=int, default=150)
     parser.add_argument("--lr", type=float, default=0.05)
     parser.add_argument("--device", default="auto")

@@ -1,11 +1,11 @@
-"""Images per second of the training loop, against its floor and against the loop that peers write.
+"""Images per second of the training loop, compared with its floor and with a usual PyTorch loop.
 
     python benchmarks/loop.py [--steps 40] [--rounds 5] [--device auto] [--precisions fp32 bf16]
 
 The floor is forward, backward and optimizer step on one fixed batch: no data, no augmentation, no bookkeeping. The
-peers' loop is torchvision's CIFAR data set of PIL images, torchvision's transforms and a DataLoader with workers. All
-three train the same ResNet-32 on random images of CIFAR's shape, in turn within every round; medians over the rounds
-are printed.
+usual loop of peers uses torchvision's CIFAR data set of PIL images, torchvision's transforms and a DataLoader with
+workers. All three train the same ResNet-32 on random images of CIFAR's shape, in turn within every round. Medians over
+the rounds are printed.
 """
 
 import argparse
@@ -44,7 +44,7 @@ BATCH, CLASSES = 128, 100
 
 
 class PillowCIFAR(Dataset):
-    """`torchvision.datasets.CIFAR100` after loading: an array, `Image.fromarray`, a transform."""
+    """Equivalent of a loaded `torchvision.datasets.CIFAR100`: an array, `Image.fromarray`, a transform."""
 
     def __init__(self, images: np.ndarray, targets: list[int]) -> None:
         self.images, self.targets = images, targets
@@ -127,7 +127,7 @@ def peers(steps: int, device: torch.device, precision: str, workers: int) -> Cal
         data, BATCH, shuffle=True, num_workers=workers, pin_memory=pinned, persistent_workers=workers > 0
     )
     model = new_model(device)
-    # normalised by the transforms already
+    # the transforms normalize already
     net = nn.Sequential(model.backbone, model.head)
     optimizer = sgd(net)
 
@@ -139,14 +139,14 @@ def peers(steps: int, device: torch.device, precision: str, workers: int) -> Cal
     return run
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=40, help="steps of each loop in a round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="workers of the peers' DataLoader")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     device = choose_device(options.device)
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {options.steps} steps of {BATCH}")
     print("precision  loop     images/s (median)  share of the floor (median of the rounds' ratios)")

@@ -1,17 +1,17 @@
-"""The bilevel step of BALMS: seconds an iteration against `higher`, and memory of a draw.
+"""Bilevel step of BALMS: seconds per iteration compared with `higher`, and memory of a draw.
 
     pip install higher
     python benchmarks/meta.py [--steps 50] [--rounds 7] [--device auto] [--threads 1] [--skip-memory]
 
-Two sides take the same iteration (a linear head of 100 classes on 10,847 embeddings of 64 numbers, a batch of 512 drawn
-at the level of classes, a class-balanced batch of 512), in turn within every round: the loop's own, which takes the
-step once and the gradient of the rates in closed form, and the six steps of the authors' code with
-`higher.innerloop_ctx`. A first check asserts that both learn the same. Three things are timed: the step on batches that
-are drawn already; with the draws, the same for both; and with the authors' draw, a Gumbel softmax over all images, on
-the side of `higher`. Medians over the rounds are printed, and the ratio of each round: median, lowest and highest.
+Two sides run the same iteration in turn within every round: a linear head of 100 classes on 10,847 embeddings of 64
+numbers, a batch of 512 drawn by class, and a class-balanced batch of 512. Ours is the training loop, which takes the
+step once and the gradient of the rates in closed form. The other side takes the six steps of the authors' code with
+`higher.innerloop_ctx`. A first check asserts that both learn the same. Three variants are timed: the step on batches
+drawn in advance; with the same draw on both sides; and with the authors' draw (a Gumbel softmax over all images) on the
+side of `higher`. Medians over the rounds are printed, with median, minimum and maximum of the ratio.
 
-Then the most memory at once that a draw of 512 takes at the size of ImageNet-LT (115,846 images, 1,000 classes), at the
-level of classes and at that of images, counted over the allocator's own events (CPU) or by its statistics (CUDA).
+Then the peak memory of a draw of 512 at the size of ImageNet-LT (115,846 images, 1,000 classes), by class and by image,
+from the events of the allocator (CPU) or its statistics (CUDA).
 Shapes: N = images, D = embedding dimension, K = classes, B = batch.
 """
 
@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain, count, islice
 from pathlib import Path
 
 import higher
@@ -46,12 +47,13 @@ from longtail.training.log import RunLog
 from longtail.training.step import Step
 
 CLASSES, DIMENSION, BATCH = 100, 64, 512
-SETTINGS = TrainingConfig(batch_size=BATCH, optimizer=OptimizerConfig(lr=0.1, weight_decay=5e-4, nesterov=False))
+SGD = OptimizerConfig(lr=0.1, weight_decay=5e-4, nesterov=False)
+SETTINGS = TrainingConfig(batch_size=BATCH, augment="none", optimizer=SGD)
 COUNTS = long_tailed_counts(500, CLASSES, 100)
 
 
 class Ours:
-    """The loop's own feed and state."""
+    """Feed and state of the training loop."""
 
     def __init__(self, embeddings_ND: Tensor, targets_N: Tensor, head: nn.Module, level: Level = "class") -> None:
         folder, device = Path(tempfile.mkdtemp()), embeddings_ND.device
@@ -67,17 +69,18 @@ class Ours:
         self.feed = MetaFeed(data, self.sampler, SETTINGS, context, BATCH, 1)
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Batch, Batch]]:
-        """Those of the iterations from `first` to `last`: drawn by the rates of now, and class-balanced."""
-        self.feed.steps = last
-        return self.feed.batches(0, first)
+        """Return the batches of iterations `first` to `last`: drawn by the current rates, and class-balanced."""
+        epoch, step = divmod(first, self.feed.steps)
+        later = (self.feed.batches(each, 0) for each in count(epoch + 1))
+        return islice(chain(self.feed.batches(epoch, step), chain.from_iterable(later)), last - first)
 
     def step(self, drawn: Batch, balanced: Batch) -> None:
-        """One iteration, once its batches are drawn."""
+        """Run one iteration on drawn batches."""
         self.state.update(SETTINGS.optimizer.lr, drawn, balanced)
 
 
 class WithHigher(Ours):
-    """The six steps of the authors' code, on the same batches."""
+    """Six steps of the authors' code on the same batches."""
 
     def __init__(self, embeddings_ND: Tensor, targets_N: Tensor, head: nn.Module, level: Level = "class") -> None:
         super().__init__(embeddings_ND, targets_N, head, level)
@@ -88,7 +91,7 @@ class WithHigher(Ours):
         self.loss = BalancedSoftmax(COUNTS, reduction="none").to(embeddings_ND.device)
 
     def step(self, drawn: Batch, balanced: Batch) -> None:
-        """One iteration, once its batches are drawn."""
+        """Run one iteration on drawn batches."""
         samples_B = drawn.draw.weights(self.sampler.log_rates)
         self.optimizer.zero_grad()
         with higher.innerloop_ctx(self.head, self.optimizer) as (copied, differentiable):
@@ -101,7 +104,7 @@ class WithHigher(Ours):
 
 
 def seconds(side: Ours, first: int, last: int, *, draw: bool, device: torch.device) -> float:
-    """Seconds of an iteration, with its draws or without."""
+    """Return the seconds of an iteration, with or without its draws."""
     pairs = side.batches(first, last) if draw else list(side.batches(first, first + 1)) * (last - first)
     started = time.perf_counter()
     for drawn, balanced in pairs:
@@ -112,7 +115,7 @@ def seconds(side: Ours, first: int, last: int, *, draw: bool, device: torch.devi
 
 
 def compare(words: str, sides: tuple[Ours, Ours], steps: int, rounds: int, *, draw: bool) -> None:
-    """Both sides in turn within every round, the first first in every second."""
+    """Time both sides in turn within every round, with alternating order."""
     device = sides[0].state.context.device
     times: list[tuple[float, float]] = []
     for turn in range(rounds + 1):
@@ -130,7 +133,7 @@ def compare(words: str, sides: tuple[Ours, Ours], steps: int, rounds: int, *, dr
 
 
 def compare_all(steps: int, rounds: int, device: torch.device) -> None:
-    """Whether both sides learn the same, and how long they take."""
+    """Check that both sides learn the same, and time them."""
     generator = torch.Generator().manual_seed(0)
     targets_N = torch.repeat_interleave(COUNTS)
     embeddings_ND = torch.randn(len(targets_N), DIMENSION, generator=generator).relu().to(device)
@@ -148,7 +151,7 @@ def compare_all(steps: int, rounds: int, device: torch.device) -> None:
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> float:
-    """The most memory that some work holds at once beyond what was held before, in MB (10^6 bytes)."""
+    """Return the peak memory of some work above the memory held before, in MB (10^6 bytes)."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -165,7 +168,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> float:
 
 
 def draws(device: torch.device) -> None:
-    """A long tail of ImageNet-LT's size and extremes: 1,280 images of the fullest class, 5 of the rarest."""
+    """Measure draws from a long tail of the size of ImageNet-LT: 1,280 to 5 images per class."""
     counts = (5 + 1275 * torch.linspace(1, 0, 1000) ** 10.4).long()
     counts[0] += 115_846 - counts.sum()
     targets_N = torch.repeat_interleave(counts)
@@ -175,14 +178,14 @@ def draws(device: torch.device) -> None:
         print(f"draw of {BATCH} from {len(targets_N):,} by {level:9} {megabytes:8.1f} MB")
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=50, help="iterations of a side in a round")
+    parser.add_argument("--steps", type=int, default=50, help="iterations of each side in a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--skip-memory", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     torch.set_num_threads(arguments.threads)
     device = choose_device(arguments.device)
     print(f"torch {torch.__version__}, {device}, {arguments.threads} threads")

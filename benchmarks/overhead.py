@@ -1,12 +1,11 @@
-"""Time of a training step under each loss, embedding loss and transfer, over the same step under plain cross-entropy.
+"""Time of a training step with each loss, embedding loss and transfer, relative to cross-entropy.
 
     python benchmarks/overhead.py [--steps 2] [--rounds 7] [--classes 100] [--only PullLoss ...] [--device auto]
 
-The same ResNet-32, batch and optimizer step (`TrainState.update`, what the loop calls); within a round every side takes
-its turn, so that a change of the machine's speed meets all alike. Printed: the median over the rounds of its time /
-that of cross-entropy, with the lowest and highest. Losses that take cosines get a cosine head, and so does the
-cross-entropy that they are held against. What asks for a second stream of images is held against cross-entropy on two
-streams, that is on a batch of twice the size.
+All sides use the same ResNet-32, batch and optimizer step (`TrainState.update` of the loop). They run in turn within
+every round, so that changes of the machine's speed affect all of them. Printed: the median over the rounds of the ratio
+to cross-entropy, with minimum and maximum. Losses of cosines, and the cross-entropy that they are compared with, have a
+cosine head. Methods with a second stream of images are compared with cross-entropy on a batch of twice the size.
 """
 
 import argparse
@@ -37,7 +36,17 @@ BATCH = 128
 
 @dataclass(frozen=True)
 class Side:
-    """One thing to time: what it is called, what it adds to the plain step, and what it is held against."""
+    """A loss, embedding loss or transfer to time.
+
+    Args:
+        name: Name in the table.
+        loss: Name of the loss.
+        embedding_loss: Name of the embedding loss, or None.
+        transfer: Name of the transfer, or None.
+        options: Options of the embedding loss or transfer.
+        cosine: Whether the head gives cosines.
+        streams: Number of image streams.
+    """
 
     name: str
     loss: str = "CrossEntropy"
@@ -49,7 +58,7 @@ class Side:
 
     @property
     def plain(self) -> "Side":
-        """What it is held against."""
+        """Cross-entropy under the same conditions."""
         streams = " (two streams)" if self.streams == 2 else ""
         head = " (cosine head)" if self.cosine else ""
         return Side(f"CrossEntropy{streams}{head}", cosine=self.cosine, streams=self.streams)
@@ -80,14 +89,14 @@ def stepper(side: Side, classes: int, device: torch.device, folder: Path) -> Cal
     return lambda: state.update(0.01, images, targets)
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--classes", type=int, default=100)
-    parser.add_argument("--only", nargs="+", help="sides by the first word of their names; default: all")
+    parser.add_argument("--only", nargs="+", help="first words of the names to time; default: all")
     parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     device = choose_device(options.device)
     timed = [side for side in sides() if options.only is None or side.name.split()[0] in options.only]
     with tempfile.TemporaryDirectory() as folder:

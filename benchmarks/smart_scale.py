@@ -2,15 +2,15 @@
 
     python benchmarks/smart_scale.py [--device auto] [--budget 2.0] [--threads 1] [--skip-error] [--skip-steps]
 
-Error: 100 classes of features as they come out of a ReLU, whose directions weigh k^-decay, half of them shared by the
-classes; every tail class takes the covariance of a random head. Printed: the distance between the changed features of
-both forms over their distance from the class mean, for subspaces of several dimensions, and the share of the variance
-that these hold. As a measure of how far there is to go: the same for features left as they were.
+Error: 100 classes of ReLU features whose directions have the weights k^-decay, half of them shared by the classes.
+Every tail class uses the covariance of a random head class. Printed: the distance between the changed features of both
+forms over their distance from the class mean, for subspaces of several dimensions, and the share of the variance in
+these subspaces. For scale, the same ratio is given for unchanged features.
 
-Steps: one training step of the transfer alone, forward and backward, on 256 images (128 of them of the second stream)
-with 7 x 7 positions, for classes and channels as in CIFAR-100 and ResNet-32, and up to iNaturalist 2018 and ResNet-50.
-Memory is the peak above what the process held before (CPU: resident memory, each in a process of its own; CUDA: by its
-allocator), with the statistics and without the features that the net hands over.
+Steps: one training step of the transfer alone, forward and backward, on 256 images (128 of the second stream) with
+7 x 7 positions, for the classes and channels of CIFAR-100 and ResNet-32 up to iNaturalist 2018 and ResNet-50. Memory is
+the peak above the memory held before (CPU: resident memory on Linux, each case in its own process; CUDA: by the
+allocator), including the statistics and excluding the features of the network.
 Shapes: K = classes, C = channels, D = dimensions, N = images, P = positions.
 """
 
@@ -35,7 +35,7 @@ CASES = ((100, 64), (100, 512), (1000, 2048), (8142, 2048))
 
 
 def class_features(channels: int, classes: int, images: int, decay: float) -> Iterator[Tensor]:
-    """(N, P, C) for one class after another."""
+    """Yield features (N, P, C) class by class."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -71,12 +71,12 @@ def error(channels: int, dimensions: tuple[int, ...], decay: float, classes: int
             changed[dimension], _ = form.change(rows_NPC, torch.arange(classes), moments, heads_G)
     dense_NPC = changed[channels]
     reach = (dense_NPC - moments.means_GC[:, None]).norm()
-    print(f"C = {channels}, decay {decay}: left as they were {float((rows_NPC - dense_NPC).norm() / reach):.3f}")
+    print(f"C = {channels}, decay {decay}: unchanged {float((rows_NPC - dense_NPC).norm() / reach):.3f}")
     for dimension in dimensions:
         pooled_CC, basis_CD = forms[dimension].pooled.covariances_KCC[0], forms[dimension].basis_CD
-        held = float((basis_CD.T @ pooled_CC @ basis_CD).trace() / pooled_CC.trace())
+        covered = float((basis_CD.T @ pooled_CC @ basis_CD).trace() / pooled_CC.trace())
         relative = float((changed[dimension] - dense_NPC).norm() / reach)
-        print(f"  D = {dimension:4}  error {relative:.3f}  variance held {held:.3f}", flush=True)
+        print(f"  D = {dimension:4}  error {relative:.3f}  variance covered {covered:.3f}", flush=True)
 
 
 def step(classes: int, channels: int, budget: float, device_name: str, threads: int) -> None:
@@ -103,21 +103,21 @@ def step(classes: int, channels: int, budget: float, device_name: str, threads: 
 
 
 def memory(device: torch.device) -> float:
-    """Most memory held so far, in bytes."""
+    """Return the peak memory so far, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status").read_text()  # getrusage would count what the parent held when it started this
+    status = Path("/proc/self/status").read_text()  # `getrusage` includes the memory of the parent process
     return 1024.0 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def main() -> None:
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--budget", type=float, default=2.0)
+    parser.add_argument("--budget", type=float, default=2.0, help="memory budget of the transfer in GB")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--skip-error", action="store_true")
     parser.add_argument("--skip-steps", action="store_true")
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     torch.set_num_threads(options.threads)
     device = choose_device(options.device)
     print(f"torch {torch.__version__}, {device}, {options.threads} threads, budget {options.budget:g} GB", flush=True)

@@ -1,4 +1,4 @@
-"""Seconds of a piece of work on any device: what every benchmark here measures by."""
+"""Timing of work on any device, shared by the benchmarks."""
 
 import time
 from collections.abc import Callable
@@ -7,11 +7,17 @@ import torch
 
 
 def seconds(run: Callable[[], object], device: torch.device, times: int = 1) -> float:
-    """Wall-clock time of `run`, called a number of times, with the device waited for on both sides."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
-    wait()
+    """Return the wall-clock time of a number of calls, synchronized with the device before and after.
+
+    Args:
+        run: Function to time.
+        device: Device of the work.
+        times: Number of calls.
+    """
+    synchronize = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    synchronize()
     start = time.perf_counter()
     for _ in range(times):
         run()
-    wait()
+    synchronize()
     return time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""What every loss must do: `tests/losses/test_conformance.py` runs each check on each public loss.
+"""Checks of every loss: `tests/losses/test_conformance.py` runs each check on each public loss.
 
-A check takes a `LossCase` and asserts. A loss that draws random numbers says how to switch that off (`deterministic`),
-and is then held to the same checks as the others.
+A check takes a `LossCase` and asserts. A loss with random numbers declares options that disable them (`deterministic`),
+so that the same checks apply to it.
 Shapes: B = batch, C = classes.
 """
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from longtail import losses
 from longtail.errors import InputError
 
-COUNTS = (5000, 600, 70, 8, 1)  # shares from 0.88 down to 0.0002: rare by anyone's threshold
+COUNTS = (5000, 600, 70, 8, 1)  # shares from 0.88 down to 0.0002: rare for any threshold
 NUM_CLASSES = len(COUNTS)
 BATCH = 16
 
@@ -30,9 +30,9 @@ class LossCase:
     """A public loss by name.
 
     Args:
-        name: in `longtail.losses`.
-        deterministic: options that switch its random numbers off; empty for a loss that draws none.
-        plain: what it becomes where all classes have as many images; the mean over the batch.
+        name: Name in `longtail.losses`.
+        deterministic: Options that disable random numbers; empty for a loss without any.
+        plain: Mean of the loss over a batch if all classes have the same number of images.
     """
 
     name: str
@@ -44,18 +44,18 @@ class LossCase:
         return getattr(losses, self.name)
 
     def build(self, counts: tuple[int, ...] = COUNTS, **options: Any) -> nn.Module:
-        """A fresh loss, without randomness."""
+        """Build a new loss without randomness."""
         loss: nn.Module = self.cls(list(counts), **{**self.deterministic, **options})
         return loss
 
 
 def batch(seed: int = 0, size: int = BATCH, classes: int = NUM_CLASSES) -> tuple[Tensor, Tensor]:
-    """Logits (B, C) within [-1, 1], as cosines are, and uneven labels (B,) in which every class occurs."""
+    """Return logits (B, C) in [-1, 1], like cosines, and imbalanced labels (B,) with every class."""
     generator = torch.Generator().manual_seed(seed)
     logits_BC = 2 * torch.rand(size, classes, generator=generator) - 1
-    uneven_B = (classes * torch.rand(size, generator=generator) ** 2).long()
-    uneven_B[:classes] = torch.arange(classes)
-    return logits_BC, uneven_B[torch.randperm(size, generator=generator)]
+    imbalanced_B = (classes * torch.rand(size, generator=generator) ** 2).long()
+    imbalanced_B[:classes] = torch.arange(classes)
+    return logits_BC, imbalanced_B[torch.randperm(size, generator=generator)]
 
 
 def one_hot(targets_B: Tensor, classes: int = NUM_CLASSES) -> Tensor:
@@ -63,7 +63,7 @@ def one_hot(targets_B: Tensor, classes: int = NUM_CLASSES) -> Tensor:
 
 
 def value_and_gradient(loss: Any, logits_BC: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss, and gradient of its sum with respect to the logits."""
+    """Return the loss, and the gradient of its sum with respect to the logits."""
     leaf_BC = logits_BC.detach().clone().requires_grad_()
     value = loss(leaf_BC, targets)
     value.sum().backward()
@@ -77,17 +77,19 @@ def assert_same(actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor], 
 
 
 def check_signature(case: LossCase) -> None:
-    """Positional: the counts, which the run knows. Keyword-only with defaults: what the user chooses."""
+    """The class counts are positional; all options are keyword-only, have a default and are documented."""
     first, *options = inspect.signature(case.cls).parameters.values()
     assert first.name == "class_counts"
+    assert {"reduction", "ignore_index", "absent"} <= {option.name for option in options}
     for option in options:
-        assert option.kind in (option.KEYWORD_ONLY, option.VAR_KEYWORD), f"{option.name} is positional"
-        assert option.kind is option.VAR_KEYWORD or option.default is not option.empty, f"{option.name} has no default"
+        assert option.kind is option.KEYWORD_ONLY, f"{option.name} is not keyword-only"
+        assert option.default is not option.empty, f"{option.name} has no default"
+        assert f"        {option.name}: " in case.cls.__doc__, f"{option.name} is not documented"
     assert ">>>" in (case.cls.__doc__ or ""), "the docstring has no example"
 
 
 def check_finite(case: LossCase) -> None:
-    """Also where the softmax saturates, towards the right class and away from it."""
+    """Also where the softmax saturates at the true class or at another class."""
     logits_BC, targets_B = batch()
     right_BC = 200 * one_hot(targets_B) - 100
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -102,7 +104,7 @@ def check_finite(case: LossCase) -> None:
 def check_gradient_is_the_derivative(case: LossCase) -> None:
     """Against finite differences, in float64."""
     logits_BC, targets_B = batch(size=6)
-    loss = case.build().eval()  # running statistics must not move between the evaluations
+    loss = case.build().eval()  # running statistics must not change between the evaluations
     leaf_BC = logits_BC.double().requires_grad_()
     assert torch.autograd.gradcheck(lambda z_BC: loss(z_BC, targets_B), (leaf_BC,), eps=1e-6, atol=1e-6)
 
@@ -114,7 +116,7 @@ def check_hard_targets_are_one_hot_soft_targets(case: LossCase) -> None:
 
 
 def check_soft_targets_are_an_expectation(case: LossCase) -> None:
-    """A share of 0.3 of one label and 0.7 of another costs 0.3 of the one loss and 0.7 of the other."""
+    """The loss of 0.3 of one label and 0.7 of another is 0.3 of the one loss and 0.7 of the other."""
     logits_BC, targets_B = batch()
     other_B = targets_B.roll(1)
     loss = case.build(reduction="none").eval()
@@ -153,7 +155,7 @@ def check_absent_class_is_refused(case: LossCase) -> None:
 
 
 def check_masked_class_is_dropped(case: LossCase) -> None:
-    """As if the class had never been: the value and the gradient of the loss built without it."""
+    """Value and gradient are those of the loss built without the class."""
     logits_BC, targets_B = batch(classes=4)
     with_BC = torch.cat([logits_BC[:, :2], torch.full((BATCH, 1), 0.9), logits_BC[:, 2:]], dim=1)
     with_B = targets_B + (targets_B >= 2)
@@ -181,7 +183,7 @@ def check_equal_counts_give_the_plain_loss(case: LossCase) -> None:
 
 
 def check_state_dict_round_trip(case: LossCase) -> None:
-    """What a checkpoint keeps of a loss is all it needs to go on."""
+    """The state dict of a loss is sufficient to resume."""
     loss, fresh = case.build(), case.build()
     for seed in (1, 2):
         loss(*batch(seed))
@@ -191,7 +193,7 @@ def check_state_dict_round_trip(case: LossCase) -> None:
 
 
 def check_compiles_to_one_graph(case: LossCase) -> None:
-    """With the same value: so nothing in `forward` waits for the device or branches on data."""
+    """The compiled value is the same, so `forward` neither synchronizes nor branches on data."""
     logits_BC, targets_B = batch()
     for targets in (targets_B, one_hot(targets_B)):
         torch._dynamo.reset()
@@ -222,7 +224,7 @@ def check_copies_and_pickles(case: LossCase) -> None:
 
 
 def check_seed_reproduces(case: LossCase) -> None:
-    """The same seed gives the same loss; another seed another one, if and only if the loss is declared random."""
+    """The same seed gives the same loss. Another seed gives another loss if and only if it is declared random."""
     values = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -232,7 +234,7 @@ def check_seed_reproduces(case: LossCase) -> None:
 
 
 def check_moves_to_another_device(case: LossCase) -> None:
-    """The meta device has shapes but no numbers: a tensor left behind, or a look at a number, fails there."""
+    """The meta device has shapes but no values, so a tensor on another device or a data access fails."""
     logits_BC, targets_B = batch()
     for targets in (targets_B, one_hot(targets_B)):
         value = case.build(reduction="none").to("meta")(logits_BC.to("meta"), targets.to("meta"))

@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "longtail"
-# packages whose text is not rewritten yet; the tests skip them until this is empty
-NOT_YET = {path.name for path in SOURCE.iterdir()}
+# packages whose text is not rewritten yet
+NOT_YET = {"bench", "report"}
 TEXT = {".py", ".md", ".yaml", ".yml", ".toml", ".html", ".j2", ".js", ".css"}
 
 # Words with a plain equivalent, and what to write instead. Whole words only; case does not matter.
@@ -26,7 +26,7 @@ BANNED = {
     r"taken for": "predicted as",
     r"makes of (an )?images?": "features",
     r"whole or not at all": "atomic",
-    r"says|tells|knows|wishes|asks|looks|takes note|no use for": "code is not a person",
+    r"says|tells|knows|wishes|asks|looks (?:at|for|up|like|into)|takes note|no use for": "code is not a person",
     r"anew": "again",
     r"beside": "next to",
     r"in vain": "as a dry run",
@@ -121,7 +121,7 @@ def test_argument_entries_are_sentences_or_noun_phrases(path):
         for title, lines in sections(docstring)
         if title in ("Args", "Attributes")
         for argument, text in entries(lines)
-        if not re.match(r"""[A-Z0-9`"'(\[]""", text) or not text.endswith((".", ".)", ".`", "?"))
+        if not re.match(r"""[A-Z0-9*`"'(\[]""", text) or not text.endswith((".", ".)", ".`", "?"))
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -53,6 +53,13 @@ def test_method_trains_on_the_data_recipe(installed, tmp_path):
     assert "longtail_example_plugin.SqrtBalancedSoftmax" in (tmp_path / "run" / "config.yaml").read_text("utf-8")
 
 
+def test_data_set_with_its_own_reader_trains(installed, tmp_path):
+    arguments = ("train", "stripes", "--method", "balanced-softmax", "--epochs", "1", "--out", "run")
+    result = longtail(*arguments, env=installed, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "stripes" in (tmp_path / "run" / "result.json").read_text("utf-8")
+
+
 def test_without_the_plugin_the_method_is_unknown(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     result = longtail("train", "digits-lt", "--method", "sqrt-balanced", env=env, cwd=tmp_path)

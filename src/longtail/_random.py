@@ -1,6 +1,6 @@
 """Random numbers as functions of their purpose: (seed, stage, epoch, step), never of earlier draws.
 
-A resumed run and each of several ranks thus draw exactly the numbers of an uninterrupted run on one device.
+A resumed run and each of several ranks therefore draw exactly the numbers of a single uninterrupted run.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def key(*parts: int | str) -> int:
-    """Return a 63-bit seed that depends on every part and on their order.
+    """Return a 63-bit seed that depends on every part.
 
     Example:
         >>> key("order", 0, 1) == key("order", 0, 1), key("order", 0, 1) == key("order", 1, 0)
@@ -31,11 +31,7 @@ def generator(*parts: int | str) -> torch.Generator:
 
 
 def uniforms(shape: tuple[int, ...], *parts: int | str) -> Tensor:
-    """Return uniform random numbers in [0, 1), float32, on the CPU so that they are equal for every device.
-
-    Args:
-        shape: Shape of the result.
-        parts: Purpose of the numbers, as for `key`.
+    """Return uniform numbers in [0, 1), float32, drawn on the CPU so that they are equal on every device.
 
     Example:
         >>> uniforms((2, 3), "augment", 0).shape

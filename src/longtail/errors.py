@@ -8,7 +8,7 @@ LISTED = 30
 
 
 class InputError(ValueError):
-    """Invalid input. The message gives the value, the rule and the remedy.
+    """Invalid input. The message names the value, the rule and the remedy.
 
     Example:
         >>> raise InputError("no folder at 'photos'; give the folder that holds one folder per class")
@@ -19,12 +19,12 @@ class InputError(ValueError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for an unknown name, with the nearest known ones.
+    """Return the error for an unknown name, with the most similar known names.
 
     Args:
-        kind: Kind of object that the name stands for, such as "loss" or "data set".
-        name: Name that was given.
-        known: Known names.
+        kind: Kind of thing that is named, such as "loss" or "data set".
+        name: Unknown name.
+        known: All known names.
 
     Example:
         >>> print(unknown_name("loss", "BalancedSoftmx", ["BalancedSoftmax", "CrossEntropy"]))
@@ -38,11 +38,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three names similar to a misspelled one, the most similar first.
-
-    Args:
-        name: Name that was given.
-        known: Known names.
+    """Return up to three known names that are similar to a name, the most similar first.
 
     Example:
         >>> nearest("cifr100-lt", ["cifar100-lt", "digits-lt"])
@@ -53,10 +49,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 
 def first_ten(items: Iterable[object]) -> str:
-    """Format a list for a message: the first ten items, one per line, and the number of the others.
-
-    Args:
-        items: Items to list.
+    """Return a list for an error message: the first ten items, one per line, and the number of the others.
 
     Example:
         >>> print(first_ten(["a.png", "b.png"]))

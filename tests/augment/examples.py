@@ -1,4 +1,4 @@
-"""A batch, its partners, and the slow references' view of them."""
+"""A batch, its partners, and slow references."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ COUNTS = (90, 30, 29, 10)
 
 
 def batch(size: int = 24, height: int = 7, width: int = 9, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images, labels, partners and their labels; every pair of the four classes occurs from 16 images on."""
+    """Return images, labels, partners and their labels. From 16 images, every pair of the four classes occurs."""
     generator = torch.Generator().manual_seed(seed)
     images, partners = torch.randint(0, 256, (2, size, 3, height, width), dtype=torch.uint8, generator=generator)
     labels = torch.arange(size)

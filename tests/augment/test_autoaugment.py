@@ -32,11 +32,11 @@ from longtail.errors import InputError
 
 FILL = (128, 128, 128)
 AFFINE, NEAREST = Image.Transform.AFFINE, Image.Resampling.NEAREST
-ALMOST_ONE = 1 - 2**-24  # the largest that torch.rand gives
+ALMOST_ONE = 1 - 2**-24  # largest value of torch.rand
 
 
 def stretch(image: Image.Image) -> Image.Image:
-    """Auto-contrast in whole numbers, level by level; Pillow's own is one level short where its doubles round down."""
+    """Auto-contrast in integers, level by level; Pillow is one level lower where its doubles round down."""
     pixels = np.array(image)
     for channel in range(3):
         plane = pixels[..., channel]
@@ -70,7 +70,7 @@ PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 
 
 def photos(count: int, height: int = 32, width: int = 32, seed: int = 0) -> Tensor:
-    """Images with soft shapes, noise and, as in photographs, levels that no pixel has."""
+    """Return images with soft shapes, noise and, as in photographs, unused levels."""
     generator = torch.Generator().manual_seed(seed)
     shapes = F.interpolate(torch.rand(count, 3, 5, 5, generator=generator), (height, width), mode="bicubic")
     noise = torch.rand(count, 3, height, width, generator=generator)
@@ -163,7 +163,7 @@ def test_tables_by_hand() -> None:
     histogram = torch.zeros(1, 1, 256, dtype=torch.int32)
     histogram[0, 0, [50, 100, 150]] = torch.tensor([300, 210, 90], dtype=torch.int32)
     assert autocontrast_table(histogram)[0, 0, [50, 75, 100, 150]].tolist() == [0, 63, 127, 255]
-    # 600 pixels less the 90 of the highest level make steps of two, of which one is put in front
+    # 600 pixels less the 90 of the highest level give steps of two, with one in front
     assert equalize_table(histogram)[0, 0, [50, 100, 150]].tolist() == [0, 150, 255]
 
 
@@ -178,7 +178,7 @@ def test_fill_is_what_comes_in_from_outside() -> None:
 
 
 def row_for(pair: int, applied: tuple[bool, bool], positive: tuple[bool, bool]) -> list[float]:
-    """Uniforms that choose this pair, application and signs; 0 applies what can be applied at all."""
+    """Return uniforms that select the pair, its application and signs; 0 applies both operations."""
     return [(pair + 0.5) / 25, *(0.0 if a else ALMOST_ONE for a in applied), *(0.75 if p else 0.25 for p in positive)]
 
 

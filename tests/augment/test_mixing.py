@@ -66,7 +66,7 @@ def test_the_images_that_come_in_are_not_changed(name):
 @every
 def test_values_stay_in_the_range_of_pixels_at_the_ends_of_the_numbers(name):
     one, pairs = build(name), batch()
-    for number in (0.0, 0.5, 1 - 2**-24):  # the last is the largest that torch.rand gives
+    for number in (0.0, 0.5, 1 - 2**-24):  # the last is the largest value of torch.rand
         mixed, soft = one(*pairs, torch.full((24, one.num_uniforms), number))
         low = torch.minimum(pairs[0], pairs[2]).to(mixed.dtype)
         high = torch.maximum(pairs[0], pairs[2]).to(mixed.dtype)
@@ -197,7 +197,7 @@ def test_mixing_before_centering_the_pixels_is_mixing_after():
 
 
 def label_share(own: int, other: int, share: float, kappa: float, tau: float) -> float:
-    """Eq. 10, as it stands there."""
+    """Eq. 10 of the paper."""
     if own / other >= kappa and share < tau:
         return 0.0
     if own / other <= 1 / kappa and 1 - share < tau:
@@ -237,11 +237,11 @@ def test_remix_with_equal_counts_is_mixup():
 @pytest.mark.parametrize(
     ("own", "other", "share", "expected"),
     [
-        (0, 1, 0.49, 0.0),  # 90 is three times 30: a majority, at kappa itself
+        (0, 1, 0.49, 0.0),  # 90 is three times 30, exactly kappa: a majority
         (0, 1, 0.50, 0.5),  # but its share is not below tau
         (1, 0, 0.51, 1.0),
         (1, 0, 0.50, 0.5),
-        (1, 2, 0.10, 0.1),  # 30 is no majority to 29
+        (1, 2, 0.10, 0.1),  # 30 is not a majority relative to 29
         (1, 3, 0.49, 0.0),
         (2, 3, 0.49, 0.49),  # 29 is not three times 10
     ],

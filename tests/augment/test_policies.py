@@ -23,7 +23,7 @@ from longtail.data.decode import CROP_UNIFORMS
 from longtail.errors import InputError
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-ALMOST_ONE = 1 - 2**-24  # the largest that torch.rand gives
+ALMOST_ONE = 1 - 2**-24  # largest value of torch.rand
 
 
 def noise(count: int, height: int = 32, width: int = 32) -> Tensor:
@@ -36,12 +36,12 @@ def uniforms(*shape: int) -> Tensor:
 
 
 def middle(choice: int, count: int) -> float:
-    """A number in [0, 1) that chooses `choice` of `count`."""
+    """Return a number in [0, 1) that selects `choice` of `count`."""
     return (choice + 0.5) / count
 
 
 class Spy:
-    """A transform that changes nothing and keeps the numbers it was given."""
+    """Identity that records its random numbers."""
 
     def __init__(self, num_uniforms: int) -> None:
         self.num_uniforms = num_uniforms
@@ -63,7 +63,7 @@ def test_pad_crop_is_torchvisions_at_every_offset(padding: int, size: tuple[int,
 
 
 def test_pad_crop_reaches_every_offset_equally_often() -> None:
-    # the white pixel in the middle says where it was moved
+    # the white pixel in the middle shows the shift
     images = torch.zeros(40_500, 1, 9, 9, dtype=torch.uint8)
     images[:, :, 4, 4] = 1
     moved = PadCrop(padding=4)(images, uniforms(40_500, 2))
@@ -96,12 +96,12 @@ def devries_mask(height: int, width: int, length: int, y: int, x: int) -> Tensor
 
 
 @pytest.mark.parametrize(("size", "length"), [((32, 32), 16), ((8, 12), 5), ((6, 6), 20)])
-def test_cutout_is_the_authors_at_every_centre(size: tuple[int, int], length: int) -> None:
+def test_cutout_is_the_authors_at_every_center(size: tuple[int, int], length: int) -> None:
     height, width = size
-    centres = [(y, x) for y in range(height) for x in range(width)]
-    rows = torch.tensor([[middle(y, height), middle(x, width)] for y, x in centres])
-    images = noise(1, height, width).expand(len(centres), -1, -1, -1)
-    expected = torch.stack([devries_mask(height, width, length, y, x) for y, x in centres])[:, None] * images
+    centers = [(y, x) for y in range(height) for x in range(width)]
+    rows = torch.tensor([[middle(y, height), middle(x, width)] for y, x in centers])
+    images = noise(1, height, width).expand(len(centers), -1, -1, -1)
+    expected = torch.stack([devries_mask(height, width, length, y, x) for y, x in centers])[:, None] * images
     assert torch.equal(Cutout(length)(images, rows), expected)
 
 
@@ -200,7 +200,7 @@ def test_an_image_depends_on_itself_and_its_row_alone(name: str) -> None:
 def test_shapes_and_control_flow_depend_on_no_data(name: str) -> None:
     augment, images = policy(name), noise(8)
     numbers = uniforms(8, augment.num_uniforms)
-    # neither a graph without breaks nor tensors without data leave room for a look at the data
+    # a graph without breaks and tensors without data exclude data access
     compiled = torch.compile(augment, fullgraph=True, backend="eager")
     assert torch.equal(compiled(images, numbers), augment(images, numbers))
     assert augment.to("meta")(images.to("meta"), numbers.to("meta")).shape == images.shape

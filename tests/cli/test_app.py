@@ -49,11 +49,11 @@ def options_of(path):
         (["train", "digits-lt", "--epochs"], "`--epochs` needs a value"),
         (["train", "digits-lt", "--set"], "`--set` needs a value"),
         (["train", "digits-lt", "cifar10-lt"], "unexpected argument: cifar10-lt"),
-        (["train", "digits-lt", "--epochs", "0"], "at least 1"),
+        (["train", "digits-lt", "--epochs", "0"], "`epochs` must be >= 1, got 0 (command line: --epochs)"),
         (["train", "digits-lt", "--set", "seed"], "`--set` must be KEY=VALUE"),
         (["train", "digits-lt", "--data", "cifar100-lt"], "two data sets are given: digits-lt and --data cifar100-lt"),
         (["train", "--resume"], "`--resume` needs `--out`"),
-        (["train", "digits-lt", "--device", "cuda:99"], "no device 'cuda:99'"),
+        (["train", "digits-lt", "--device", "cuda:99"], "got 'cuda:99'"),
         (["train", "digits-lt", "--imbalance-factor", "1000"], "leaves no image for the rarest class"),
         (["train", "cifar100-lt", "--method", "ce", "--root", "nowhere"], "longtail data get cifar100"),
         (["train", "--config", "nowhere.yaml"], "read the configuration nowhere.yaml"),
@@ -180,7 +180,7 @@ def test_a_terminal_without_utf8_gets_ascii(monkeypatch):
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
     monkeypatch.setattr(
-        "longtail.data.download.download", lambda name, root, on_progress: "B\xe4ume \u2013 \u2192 \udce4"
+        "longtail.data.download.download_data", lambda name, root, on_progress: "B\xe4ume \u2013 \u2192 \udce4"
     )
     assert call("data", "get", "cifar10") == 0
     sys.stdout.flush()

@@ -131,7 +131,7 @@ def test_a_head_is_trained_on_the_file(run, tmp_path, capsys):
             "`output` must end in .npz, the suffix of its format, got features.txt",
         ),
         (["resnet18", "--output", "no/f.npz"], "cannot be written"),
-        (["resnet18", "--format", "csv"], "`--format` must be one of npz, parquet, got 'csv'"),
+        (["resnet18", "--format", "csv"], "`--format` must be one of npz, safetensors, parquet, got 'csv'"),
     ],
 )
 def test_mistakes_end_with_a_message_and_2(arguments, words, tmp_path, monkeypatch, capsys):

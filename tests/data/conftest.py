@@ -1,4 +1,4 @@
-"""Small data sets in the official CIFAR layouts, made up: the right structure, few images, random pixels."""
+"""Small synthetic data sets in the official CIFAR layouts, with random pixels."""
 
 import hashlib
 import struct
@@ -29,7 +29,7 @@ def python2_array(array: np.ndarray) -> bytes:
 
 
 def python2_mapping(content: Mapping[str, object]) -> bytes:
-    """The bytes that Python 2's cPickle writes (protocol 2) for uint8 arrays and lists of small numbers."""
+    """Return the bytes that Python 2's cPickle writes (protocol 2) for uint8 arrays and lists of small integers."""
     items = b""
     for key, value in content.items():
         items += python2_string(key.encode())
@@ -43,10 +43,10 @@ def python2_mapping(content: Mapping[str, object]) -> bytes:
 @dataclass
 class FakeCifar:
     cifar: Cifar
-    records: list[np.ndarray]  # as the files of the binary layout
+    records: list[np.ndarray]  # one array per file of the binary layout
 
     def write(self, kind: str, root: Path) -> Path:
-        """Lay the files out below a folder, as unpacking the archive would."""
+        """Write the files as unpacking the archive would."""
         layout = next(layout for layout in self.cifar.layouts if layout.kind == kind)
         folder = root / layout.folder
         folder.mkdir(parents=True)
@@ -60,7 +60,7 @@ class FakeCifar:
         return python2_mapping({"data": records[:, len(keys) :].copy(), **labels})
 
     def pack(self, kind: str, root: Path) -> Path:
-        """The official archive in a folder, its members in an order of its own."""
+        """Write the official archive, with its members in reverse order."""
         layout = next(layout for layout in self.cifar.layouts if layout.kind == kind)
         folder = self.write(kind, root / "packing")
         with tarfile.open(root / layout.archive, "w:gz") as archive:
@@ -72,7 +72,7 @@ class FakeCifar:
 
 @pytest.fixture
 def fake_cifar(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], FakeCifar]:
-    """Makes a small CIFAR by name, and has the package take its sizes and digests for the official ones."""
+    """Return a function that makes a small CIFAR by name and registers its sizes and digests as the official ones."""
 
     def make(name: str) -> FakeCifar:
         official = CIFARS[name]

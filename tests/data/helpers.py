@@ -10,7 +10,7 @@ from longtail.data.formats.features import FeatureRows
 
 
 def noise(seed: int, width: int = 8, height: int = 8) -> Image.Image:
-    """RGB noise that only depends on its seed."""
+    """Return RGB noise that depends only on the seed."""
     values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(values)
 
@@ -22,7 +22,7 @@ def save(path: Path, image: Image.Image, **options: Any) -> Path:
 
 
 def make_classes(root: Path, counts: dict[str, int], side: int = 8) -> Path:
-    """A folder per class with that many different PNGs each."""
+    """Write one folder per class with the given number of different PNGs."""
     for name, count in counts.items():
         for k in range(count):
             save(root / name / f"{k:03}.png", noise(abs(hash_of(f"{root.name}/{name}/{k}")), side, side))
@@ -30,7 +30,7 @@ def make_classes(root: Path, counts: dict[str, int], side: int = 8) -> Path:
 
 
 def hash_of(text: str) -> int:
-    """Unlike `hash`, the same in every process."""
+    """Return an integer that, unlike `hash`, is the same in every process."""
     return int.from_bytes(text.encode()[-8:], "little")
 
 
@@ -40,7 +40,7 @@ LABELS = [0] * 6 + [1] * 3 + [0, 1] + [0, 0, 1, 1]
 
 
 def made_up(views: int = 0, dimension: int = 5) -> tuple[FeatureRows, np.ndarray, np.ndarray]:
-    """Rows, embeddings and logits; beside the plain view of the training part, so many others after it."""
+    """Return rows, embeddings and logits, with `views` augmented views of the training rows after the plain ones."""
     order = [*range(9)] * (1 + views) + [*range(9, 15)]
     parts = np.array([PARTS[index] for index in order])
     labels = torch.tensor([LABELS[index] for index in order])
@@ -54,6 +54,6 @@ def made_up(views: int = 0, dimension: int = 5) -> tuple[FeatureRows, np.ndarray
 
 
 def blocks(embeddings: np.ndarray, logits: np.ndarray | None, size: int = 4) -> list:
-    """Cut into blocks, the last one shorter."""
+    """Cut arrays into blocks, of which the last may be shorter."""
     starts = range(0, len(embeddings), size)
     return [(embeddings[i : i + size], None if logits is None else logits[i : i + size]) for i in starts]

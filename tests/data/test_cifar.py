@@ -22,7 +22,7 @@ def config(name: str, **settings: object) -> DataConfig:
 
 
 def ldam_subset(labels: np.ndarray, num_classes: int, num_max: int, factor: float) -> np.ndarray:
-    """As in `imbalance_cifar.py` of LDAM-DRW: global legacy generator, unique labels, where, shuffle, first n."""
+    """Choose images as `imbalance_cifar.py` of LDAM-DRW: global legacy generator, unique labels, shuffle, first n."""
     np.random.seed(0)
     picked = []
     for c in np.unique(labels):
@@ -123,7 +123,7 @@ def test_held_out_part_never_takes_a_whole_class(fake_cifar, tmp_path):
 
 
 def cut_down(fake, root: Path, factor: float) -> None:
-    """Blank the training images outside a subset, as one does to send a small file."""
+    """Blank the training images outside a subset, which makes a file that compresses well."""
     train = fake.records[0]
     kept = ldam_subset(train[:, 1], 100, 5, factor)
     blanked = train.copy()

@@ -64,7 +64,7 @@ def test_transparent_pixels_show_white(tmp_path: Path) -> None:
     image = Image.new("RGBA", (3, 1))
     image.putpixel((0, 0), (200, 100, 0, 255))
     image.putpixel((1, 0), (200, 100, 0, 0))
-    image.putpixel((2, 0), (200, 100, 0, 51))  # a fifth: 0.2 * colour + 0.8 * 255
+    image.putpixel((2, 0), (200, 100, 0, 51))  # a fifth: 0.2 * color + 0.8 * 255
     pixels = decode_image(save(tmp_path / "a.png", image))
     assert pixels[:, 0, 0].tolist() == [200, 100, 0]
     assert pixels[:, 0, 1].tolist() == [255, 255, 255]
@@ -117,7 +117,7 @@ def test_cmyk(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied_as_pillow_does(tmp_path: Path, suffix: str, orientation: int) -> None:
     image = Image.new("RGB", (32, 16), "black")
-    image.paste("white", (0, 0, 8, 8))  # a mark in one corner tells all eight orientations apart
+    image.paste("white", (0, 0, 8, 8))  # a mark in one corner distinguishes all eight orientations
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path / f"a{suffix}", image, exif=exif)
@@ -125,7 +125,7 @@ def test_exif_orientation_is_applied_as_pillow_does(tmp_path: Path, suffix: str,
     found = as_array(decode_image(path)).astype(int)
     assert found.shape == ((16, 32, 3) if orientation <= 4 else (32, 16, 3))
     assert np.abs(found - expected).max() <= 2
-    if orientation == 6:  # the camera was turned: what is stored at the top left belongs to the top right
+    if orientation == 6:  # the camera was rotated: the stored top left is the real top right
         assert found[2, -3, 0] > 200 > 50 > found[2, 2, 0]
 
 
@@ -145,7 +145,7 @@ def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
 
 
 def with_sides(png: bytes, side: int) -> bytes:
-    """The file with another size in its head, the checksum made good."""
+    """Return the PNG with another size in its header and a valid checksum."""
     head = png[12:16] + struct.pack(">II", side, side) + png[24:29]
     return png[:12] + head + struct.pack(">I", zlib.crc32(head)) + png[33:]
 
@@ -264,7 +264,7 @@ def test_crop_boxes_lie_inside_and_keep_their_range() -> None:
         for top, left, rows, columns in boxes:
             assert 0 <= top <= top + rows <= height
             assert 0 <= left <= left + columns <= width
-            assert 0.72 < columns / rows < 1.39  # 3/4 to 4/3, but for rounding
+            assert 0.72 < columns / rows < 1.39  # 3/4 to 4/3 up to rounding
             assert rows * columns > 0.07 * height * width
 
 

@@ -18,7 +18,7 @@ from longtail.errors import InputError
 
 
 class Shop:
-    """A server on this machine: what each path answers is set by the test."""
+    """A local server whose responses the test sets."""
 
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
@@ -69,7 +69,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 
 
 def parquet(records: np.ndarray, label_keys: tuple[str, ...]) -> bytes:
-    """A table as the hub has it: PNG bytes in a struct column, a column per label."""
+    """Return a table in the format of the hub: PNG bytes in a struct column, and one column per label."""
     images = []
     for record in records:
         buffer = io.BytesIO()
@@ -82,20 +82,27 @@ def parquet(records: np.ndarray, label_keys: tuple[str, ...]) -> bytes:
     return sink.getvalue()
 
 
+BODIES: dict[tuple[str, tuple[int, ...] | None], dict[str, bytes]] = {}  # the same in every test, so made once
+
+
 @pytest.fixture
 def stocked(shop: Shop, fake_cifar: Callable, tmp_path: Path) -> Callable:
-    """Puts a small data set on the server's shelves and gives its addresses: the hub's, then the university's."""
+    """Return a function that puts a small data set on the server and returns the sources: hub, then university."""
 
-    def stock(name: str, order: list[int] | None = None):
+    def stock(name: str, order: tuple[int, ...] | None = None):
         fake = fake_cifar(name)
-        keys = fake.cifar.label_keys
-        train = np.concatenate([fake.records[i] for i in order or range(len(fake.records) - 1)])
-        shop.bodies["/train.parquet"] = parquet(train, keys)
-        shop.bodies["/test.parquet"] = parquet(fake.records[-1], keys)
-        archive = fake.pack("binary", tmp_path / "university")
-        shop.bodies["/" + archive.name] = archive.read_bytes()
+        archive = fake.cifar.layouts[0].archive
+        if (name, order) not in BODIES:
+            keys = fake.cifar.label_keys
+            train = np.concatenate([fake.records[i] for i in order or range(len(fake.records) - 1)])
+            BODIES[name, order] = {
+                "/train.parquet": parquet(train, keys),
+                "/test.parquet": parquet(fake.records[-1], keys),
+                f"/{archive}": fake.pack("binary", tmp_path / "university").read_bytes(),
+            }
+        shop.bodies.update(BODIES[name, order])
         hub = Source((shop.url("/train.parquet"), shop.url("/test.parquet")))
-        return fake, [hub, Source((shop.url("/" + archive.name),))]
+        return fake, [hub, Source((shop.url(f"/{archive}"),))]
 
     return stock
 
@@ -126,7 +133,7 @@ def test_parquet_becomes_the_official_files(name, stocked, shop, tmp_path):
 
 
 def test_batches_in_another_order_are_put_back(stocked, shop, tmp_path):
-    fake, sources = stocked("cifar10", order=[3, 2, 1, 4, 0])
+    fake, sources = stocked("cifar10", order=(3, 2, 1, 4, 0))
     check(fake, download_data("cifar10", tmp_path / "data", sources=sources), tmp_path / "data")
     assert "/cifar-10-binary.tar.gz" not in shop.asked
 
@@ -180,7 +187,7 @@ def test_hub_that_fails_gives_way_to_the_university(spoil, stocked, shop, tmp_pa
 
 
 @pytest.mark.parametrize("spoil", SPOILERS)
-def test_every_failure_is_told_and_leaves_nothing(spoil, stocked, shop, tmp_path):
+def test_every_failure_is_reported_and_leaves_nothing(spoil, stocked, shop, tmp_path):
     _, sources = stocked("cifar100")
     reason = spoil(shop)
     shop.bodies["/cifar-100-binary.tar.gz"] = shop.bodies["/cifar-100-binary.tar.gz"][:5000]
@@ -244,7 +251,7 @@ def test_interruption_leaves_nothing(stocked, tmp_path):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-def test_whole_set_is_not_fetched_again_and_a_damaged_one_is_mended(stocked, shop, tmp_path):
+def test_complete_files_are_kept_and_damaged_files_are_downloaded_again(stocked, shop, tmp_path):
     fake, sources = stocked("cifar100")
     target = tmp_path / "data"
     folder = download_data("cifar100", target, sources=sources)

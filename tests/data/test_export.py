@@ -28,7 +28,7 @@ def rows_of(table):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("num", [12, 600])  # less than a batch, and some batches with a rest
+@pytest.mark.parametrize("num", [12, 600])  # less than one batch, and several batches with a remainder
 def test_pngs_hold_the_very_pixels_in_order_within_each_class(num, tmp_path):
     data = dataset(num)
     export_dataset(data, tmp_path / "out")

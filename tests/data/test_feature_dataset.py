@@ -1,5 +1,3 @@
-"""Features as a data set: parts, views, what is held out, what is refused."""
-
 import hashlib
 
 import numpy as np
@@ -26,7 +24,7 @@ def plain(part) -> np.ndarray:
 
 
 def foreign(path, counts, **more):
-    """A file of another tool: its first value counts the rows."""
+    """Write a file as another tool would, with the row number as first value."""
     labels = np.repeat(np.arange(len(counts)), counts)
     embeddings = np.stack([np.arange(len(labels)), labels], axis=1)
     np.savez(path, embeddings=embeddings, labels=labels, **more)
@@ -57,7 +55,7 @@ def test_a_random_number_picks_one_of_the_augmented_views(file):
     assert images.embedding_dim == 5
 
 
-def test_the_digest_tells_files_and_divisions_apart(file):
+def test_the_digest_depends_on_the_file_and_the_split(file):
     path, _ = file
     data = load_feature_data(DataConfig(name=str(path)))
     expected = hashlib.sha256(path.read_bytes() + np.arange(9, dtype="<i8").tobytes()).hexdigest()
@@ -82,7 +80,7 @@ def test_what_the_file_lacks_is_held_out_as_of_images(tmp_path):
 
 def test_a_long_tail_can_be_cut_and_takes_the_views_along(tmp_path):
     labels = np.tile(np.repeat([0, 1], 20), 2)
-    parts = np.tile(["train"] * 39 + ["test"], 2)  # the last image of either class is needed for a test part
+    parts = np.tile(["train"] * 39 + ["test"], 2)  # the last image of each class is the test split
     parts[[19, 59]] = "test"
     embeddings = np.arange(80, dtype=np.float32)[:, None]
     view = np.repeat([0, 1], 40)
@@ -106,7 +104,7 @@ def test_a_long_tail_can_be_cut_and_takes_the_views_along(tmp_path):
         ({"class_names": ["cat", "dog", "emu"]}, "emu"),
     ],
 )
-def test_what_can_not_be_trained_on_is_refused(tmp_path, change, words):
+def test_invalid_files_are_refused(tmp_path, change, words):
     arrays = {"embeddings": np.ones((5, 2)), "labels": [0, 0, 0, 1, 1], **change}
     np.savez(tmp_path / "f.npz", **arrays)
     with pytest.raises(InputError) as refused:

@@ -1,5 +1,3 @@
-"""Features of our own and of other tools: what is understood, and what is refused by which words."""
-
 import numpy as np
 import pytest
 import torch
@@ -41,7 +39,7 @@ def test_tensors_are_those_of_one_part_in_one_view(tmp_path, kind):
         assert torch.equal(labels_n, rows.labels_N[start:end])
         assert np.array_equal(found.logits(part, view), logits[start:end])
         assert embeddings_nD.dtype == torch.float32
-    embeddings_nD += 1  # in memory: the file stays as it is
+    embeddings_nD += 1  # a copy in memory: the file does not change
     assert np.array_equal(found.tensors("test")[0], embeddings[20:])
 
 
@@ -135,7 +133,7 @@ def test_values_that_are_no_numbers_are_refused_when_they_are_read(tmp_path, bad
         found.logits("train")
 
 
-def test_large_but_finite_values_are_welcome(tmp_path):
+def test_large_finite_values_are_accepted(tmp_path):
     np.savez(tmp_path / "f.npz", embeddings=np.full((2, 4), 3e38, np.float32), labels=[0, 1])
     load_features(tmp_path / "f.npz").check_finite()
 
@@ -161,7 +159,7 @@ def test_without_training_rows_the_counts_are_those_given_or_not_known(tmp_path)
     assert load_features(tmp_path / "f.npz").rows.class_counts.counts.tolist() == [9, 2]
 
 
-def test_what_can_not_be_written_is_refused(tmp_path):
+def test_a_path_that_cannot_be_written_is_refused(tmp_path):
     rows, embeddings, logits = made_up()
     with pytest.raises(InputError, match="cannot write the features to"):
         write_features(tmp_path / "no" / "f.npz", rows, blocks(embeddings, logits))

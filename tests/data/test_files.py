@@ -32,7 +32,7 @@ def test_bad_images_stop_or_are_left_out(paths: list[Path], look) -> None:
     paths[2].write_bytes(paths[2].read_bytes()[:-30])
     with pytest.raises(BadImage) as caught:
         look(paths, "fail")
-    assert caught.value.path == paths[2]  # the first in order, whichever thread was faster
+    assert caught.value.path == paths[2]  # the first in order, whatever thread was faster
     seen = look(paths, "skip")
     assert seen.readable.tolist() == [0, 1, 3, 5, 6]
     assert [bad.path for bad in seen.bad] == [paths[2], paths[4]]
@@ -110,12 +110,12 @@ def test_loose_images_are_found_in_files_and_folders(tmp_path: Path):
         (lambda folder: folder, "no image in"),
     ],
 )
-def test_loose_images_that_are_none_are_refused(tmp_path, make, words):
+def test_places_without_images_are_refused(tmp_path, make, words):
     with pytest.raises(InputError, match=words):
         find_images([make(tmp_path)])
 
 
-def test_loose_images_that_cannot_be_read_are_told_with_the_reason(tmp_path):
+def test_unreadable_images_are_reported_with_the_reason(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "x.png").write_bytes(b"not an image")
     (tmp_path / "y.png").write_bytes(b"")

@@ -47,7 +47,7 @@ def test_equal_pixels_names_the_first_twin() -> None:
     pixels = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8)
     pixels[6] = pixels[1]
     pixels[3] = pixels[1]
-    pixels[7] = pixels[5]  # both in the test part: no matter
+    pixels[7] = pixels[5]  # both in the test split, which is no duplicate
     assert equal_pixels(pixels, [0, 1, 2, 3], [4, 5, 6, 7]) == [(6, 1)]
     pixels[7, 2, 3, 3] ^= 1
     assert equal_pixels(pixels, [5], [7]) == []
@@ -58,7 +58,7 @@ def test_equal_files(tmp_path: Path) -> None:
     paths = [tmp_path / str(k) for k in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
         path.write_bytes(content)
-    train, test = [0, 1, 3, 5], [2, 4, 6, 7]  # 2 has the size and the last bytes of 0, 7 all but the size of 3
+    train, test = [0, 1, 3, 5], [2, 4, 6, 7]  # 2 has the size and last bytes of 0; 7 differs from 3 in size
     slow = [
         (i, next(j for j in train if contents[j] == contents[i]))
         for i in test

@@ -76,7 +76,7 @@ def test_names_are_sorted_as_text_and_numbers_as_numbers() -> None:
     [
         (["dog", "cat", "dog"], ("cat", "dog"), [1, 0, 1]),
         (["0", "1", "1"], ("0", "1"), [0, 1, 1]),
-        (["1.0", "0.0"], ("0", "1"), [1, 0]),  # what a table program makes of whole numbers
+        (["1.0", "0.0"], ("0", "1"), [1, 0]),  # as spreadsheets write integers
         (["1", "2", "3"], ("1", "2", "3"), [0, 1, 2]),
         (["007", "006"], ("006", "007"), [1, 0]),
         (["A", "0", "1"], ("0", "1", "A"), [2, 0, 1]),
@@ -121,6 +121,12 @@ def touch(path: Path) -> Path:
 def test_one_spelling_for_every_path(tmp_path: Path) -> None:
     given = ["cat/1.png", "./cat//1.png", "dog/../cat/1.png", f"{tmp_path}/cat/1.png"]
     assert set(relative_paths(tmp_path, given)) == {"cat/1.png"}
+
+
+def test_backslashes_separate_folders_on_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert relative_paths(tmp_path, ["cat\\1.png"]) == ("cat\\1.png",)
+    monkeypatch.setattr(os, "sep", "\\")
+    assert relative_paths(tmp_path, ["cat\\1.png", "dog/2.png"]) == ("cat/1.png", "dog/2.png")
 
 
 def test_absolute_path_below_a_root_that_is_a_link(tmp_path: Path) -> None:

@@ -41,11 +41,11 @@ def test_a_folder_or_its_training_list(folder: Path) -> None:
         assert listing.class_names == ("0", "1")
         assert listing.parts["train"].paths == ("train/cat/1.jpg", "train/dog/1.jpg", "train/cat/2.jpg")
         assert listing.parts["train"].targets.tolist() == [0, 1, 0]
-        assert listing.parts["val"].paths == ("train/dog/2.jpg",)  # as in ImageNet-LT, below train/
+        assert listing.parts["val"].paths == ("train/dog/2.jpg",)  # as in ImageNet-LT, in train/
         assert listing.parts["test"].targets.tolist() == [0, 1]
 
 
-def test_other_lists_beside_it_are_no_parts(folder: Path) -> None:
+def test_unrelated_lists_in_the_folder_are_ignored(folder: Path) -> None:
     write(folder, "Toy_LT", uniform="x.jpg 0\n", forward10="y.jpg 1\n")
     assert set(read_lists(folder).parts) == {"train", "val", "test"}
 
@@ -105,7 +105,7 @@ def test_folders_without_or_with_several_lists(folder: Path) -> None:
         read_lists(folder / "nowhere.txt")
 
 
-def test_class_names_beside_the_lists(folder: Path) -> None:
+def test_class_names_next_to_the_lists(folder: Path) -> None:
     (folder / "classnames.txt").write_text("n01 crane\nn02 great  white shark\n")
     assert read_lists(folder).class_names == ("crane", "great  white shark")
     (folder / "classnames.txt").write_text("n01 crane\nn02 crane\n")
@@ -162,7 +162,7 @@ def test_inat_validation_is_the_test_part(tmp_path: Path) -> None:
     assert listing.notes == (INAT_NOTE,)
 
 
-def test_absent_benchmark_says_what_was_looked_for_and_where_to_get_it(tmp_path: Path) -> None:
+def test_absent_benchmark_names_the_places_tried_and_the_source(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_lists("imagenet-lt", tmp_path)
     message = str(caught.value)

@@ -42,7 +42,7 @@ def test_digits_share_no_image_between_parts():
     from sklearn.datasets import load_digits
 
     distinct = len({image.tobytes() for image in load_digits().images})
-    assert distinct == 1797  # no two digits are equal, so equal pixels would be one image twice
+    assert distinct == 1797  # no two digits are equal, so equal pixels would mean a duplicate
     assert len({image.numpy().tobytes() for image in whole}) == len(whole)
 
 
@@ -73,7 +73,7 @@ def pixels_of(dataset: Dataset) -> torch.Tensor:
 
 
 def export(root: Path, table: Path) -> None:
-    """The table that a user would write of a folder: every image with the name of its class."""
+    """Write the table of a folder: every image with the name of its class."""
     images = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
     with table.open("w", newline="") as lines:
         writer = csv.writer(lines)

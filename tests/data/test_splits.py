@@ -31,7 +31,7 @@ def counts_of(rows: Tensor, targets: Tensor) -> list[int]:
     ("counts", "per_class", "quota"),
     [
         ([100, 100, 100], None, [20, 20, 20]),  # a fifth of the median class
-        ([500, 100, 30], None, [10, 10, 10]),  # no more than a third of the rarest
+        ([500, 100, 30], None, [10, 10, 10]),  # at most a third of the rarest
         ([500, 50, 2], None, [1, 1, 1]),
         ([500, 50, 1], None, [1, 1, 0]),
         ([500, 50, 4], 10, [10, 10, 3]),
@@ -87,14 +87,14 @@ def test_the_seed_decides_which_images() -> None:
     assert test_rows(0) != test_rows(1)
 
 
-def test_a_single_image_is_learnt_from_and_noted() -> None:
+def test_a_single_image_stays_in_training_and_is_noted() -> None:
     targets = labels(10, 5, 1)
     divided, notes = complete_splits({"train": torch.arange(16)}, targets, names(3))
     assert counts_of(divided["train"], targets) == [9, 4, 1]
     assert notes[1] == "1 of 3 classes have no test image: class 2."
 
 
-def test_classes_too_small_for_the_number_asked_for_are_noted() -> None:
+def test_classes_too_small_for_the_requested_number_are_noted() -> None:
     targets = labels(20, 20, 4)
     divided, notes = complete_splits({"train": torch.arange(44)}, targets, names(3), test_per_class=10)
     assert counts_of(divided["test"], targets) == [10, 10, 3]
@@ -115,11 +115,11 @@ def test_long_tail_is_cut_after_the_test_part() -> None:
 @pytest.mark.parametrize(
     ("counts", "factor", "kept"),
     [
-        ([10, 30, 2], 4, [5, 11, 2]),  # the fullest class is the second: 11, 11 / 2 and 11 / 4, cut to whole images
+        ([10, 30, 2], 4, [5, 11, 2]),  # the second class is the largest: 11, 11 / 2 and 11 / 4, truncated
         ([2, 10, 30], 4, [2, 5, 11]),
         ([10, 30, 2], 2, [3, 5, 2]),  # int(6 / 2) would be one too many of the rarest class
         ([30, 10, 2], 15, [30, 7, 2]),
-        ([9, 9, 9], 9, [9, 3, 1]),  # among equals, the first label is the fullest
+        ([9, 9, 9], 9, [9, 3, 1]),  # among equals, the first label is the most frequent
         ([3, 9, 9], 9, [1, 9, 3]),
     ],
 )
@@ -154,7 +154,7 @@ def test_a_tail_that_is_already_longer_is_noted_with_what_it_costs() -> None:
     )
     assert notes[1].startswith("994 training images were left out because the data are more imbalanced (1,000")
     assert notes[1].endswith("Without `imbalance_factor`, all images are kept.")
-    # nothing is wrong with balanced data of which little is kept, nor with a cut that keeps most
+    # no second note for balanced data of which little is kept, or a cut that keeps most
     assert len(complete_splits(rows, labels(337, 337, 338), names(3), imbalance_factor=100)[1]) == 1
     assert len(complete_splits(rows, labels(600, 308, 104), names(3), imbalance_factor=5)[1]) == 1
 

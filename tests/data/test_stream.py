@@ -37,7 +37,7 @@ def test_crops_follow_the_numbers_of_each_image(paths: list[Path], workers: int)
         for b in range(3):
             expected = random_resized_crop(decode_image(paths[order_SB[step, b]]), uniforms_SBR[step, b], 16)
             assert torch.equal(batches[step, b], expected)
-    assert not torch.equal(batches[0, 0], batches[1, 2])  # image 0 twice, with other numbers
+    assert not torch.equal(batches[0, 0], batches[1, 2])  # image 0 twice, with different numbers
 
 
 def test_a_crop_shows_its_box_as_pillow_would(tmp_path: Path) -> None:

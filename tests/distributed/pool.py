@@ -1,4 +1,4 @@
-"""Two processes that stand ready as ranks 0 and 1 of a gloo group, and start once: importing torch takes seconds."""
+"""Two processes as ranks 0 and 1 of a gloo group, started once since importing torch takes seconds."""
 
 import multiprocessing
 import pickle
@@ -16,31 +16,31 @@ PATIENCE = 120.0  # seconds for one call; the first includes the start of the pr
 
 
 class Pool:
-    """Runs functions on all ranks at once.
+    """Pool that runs functions on all ranks at once.
 
     Args:
-        folder: an empty folder for the meeting point of the ranks.
+        folder: Empty folder for the rendezvous of the ranks.
     """
 
     def __init__(self, folder: Path) -> None:
-        context = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads half-dead
+        context = multiprocessing.get_context("spawn")  # a fork would inherit dead threads of torch
         self._pipes, self._processes = [], []
         for rank in range(WORLD_SIZE):
             here, there = context.Pipe()
             process = context.Process(target=_serve, args=(rank, str(folder / "meeting-point"), there), daemon=True)
             process.start()
-            there.close()  # so that a dead rank is the end of the pipe, not silence
+            there.close()  # a dead rank then closes the pipe
             self._pipes.append(here)
             self._processes.append(process)
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """`function(rank, *arguments)` on each rank; what they return, in order of rank.
+        """Run `function(rank, *arguments)` on each rank and return the results in order of rank.
 
         Args:
-            function: defined at the top of an importable module.
-            arguments: the same for all ranks.
+            function: Function at the top level of an importable module.
+            arguments: Arguments, the same for all ranks.
         """
-        # pickled by hand: the pipe's own pickler would hand tensors over as open files, which do not outlive a rank
+        # pickled explicitly: the pickler of the pipe would pass tensors as open files, which end with their rank
         message = pickle.dumps((function, arguments))
         for pipe in self._pipes:
             pipe.send_bytes(message)

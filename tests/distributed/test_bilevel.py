@@ -1,4 +1,4 @@
-"""Two ranks with half of each batch learn the head and the rates that one process does with all of it."""
+"""Two ranks with half of each batch learn the same head and rates as one process with all of it."""
 
 import tempfile
 from dataclasses import replace
@@ -56,7 +56,7 @@ def learn_without_averages(rank: int) -> Tensor:
 
 
 def test_ranks_that_do_not_talk_learn_something_else(pool: Pool) -> None:
-    """So the test above can fail."""
+    """Verify that the test above can fail."""
     one, other = pool.run(learn_without_averages)
     assert (one - other).abs().max() > 1e-3
 
@@ -74,7 +74,7 @@ def test_average(pool: Pool) -> None:
     assert average_of(3)[1] == 30.0  # one process keeps its own
 
 
-def uneven(rank: int) -> str:
+def indivisible(rank: int) -> str:
     folder = Path(tempfile.mkdtemp())
     context = Context(1, 0, "x", torch.device("cpu"), CheckpointStore(folder), RunLog(folder / "log.jsonl"))
     step = Step(Classifier(small_net(width=3), LinearHead(6, 3)).double(), BalancedSoftmax(COUNTS), "skip")
@@ -86,4 +86,4 @@ def uneven(rank: int) -> str:
 
 
 def test_a_batch_that_can_not_be_divided_is_refused(pool: Pool) -> None:
-    assert all("a multiple of the 2 ranks, not batch_size=15" in words for words in pool.run(uneven))
+    assert all("a multiple of the 2 ranks, not batch_size=15" in words for words in pool.run(indivisible))

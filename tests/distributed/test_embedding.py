@@ -1,4 +1,4 @@
-"""What embedding losses remember is the same on all ranks, and the same as in one process with the whole batch."""
+"""The state of embedding losses is the same on all ranks and in one process with the whole batch."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ REMEMBERING: list[tuple[str, dict[str, Any]]] = [
     ("PullLoss", {"pairs": "centroid"}),
     ("PullLoss", {"pairs": "memory", "memory_size": 5}),
 ]
-# whose examples meet no others of the batch, of which a rank sees a part
+# losses that do not compare the examples of a batch, of which a rank has a part
 ONE_BY_ONE = [REMEMBERING[0], REMEMBERING[2]]
 
 

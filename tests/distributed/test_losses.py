@@ -1,7 +1,7 @@
 """Two ranks with half a batch each give the value and the gradient of one process with all of it.
 
 The ranks' means are averaged, as data parallelism averages gradients. A loss with statistics of the batches (the counts
-of `SeesawLoss`) must gather them itself; that is seen in its second step, and in its state.
+of `SeesawLoss`) must gather them itself, which its second step and its state show.
 """
 
 from typing import Any

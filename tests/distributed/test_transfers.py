@@ -1,4 +1,4 @@
-"""Two ranks with half a batch each hold the statistics of one process with all of it, and change the features alike."""
+"""Two ranks with half a batch each have the statistics, and change the features, of one process with all of it."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tests.transfer.test_semantic_transfer import batch, built
 
 
 def pairs_of_rows(rank: int, world_size: int, size: int) -> Tensor:
-    """This rank's rows of a batch: neighbours, one of each stream, stay together."""
+    """Return the rows of this rank: adjacent rows, one of each stream, stay together."""
     return torch.arange(size).view(-1, 2)[rank::world_size].flatten()
 
 
@@ -39,7 +39,7 @@ def test_two_ranks_equal_one_process(pool: Pool, options: dict[str, Any], size: 
         torch.testing.assert_close(part, maps[mine], rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(part_weights, weights[mine], rtol=1e-3, atol=1e-3)
         for name, value in state.items():
-            if "form" not in options or "by_channel" in name:  # coordinates have a sign that is anyone's choice
+            if "form" not in options or "by_channel" in name:  # the sign of coordinates is arbitrary
                 torch.testing.assert_close(rank_state[name], value, rtol=1e-3, atol=1e-3)
 
 

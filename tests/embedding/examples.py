@@ -19,7 +19,7 @@ Omega = Callable[[int, list[Point], list[int]], float]  # (row, embeddings, labe
 
 
 def batch(seed: int = 0, size: int = 24, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Embeddings (B, D), apart by class as much as within, and uneven labels (B,) in which every class occurs."""
+    """Return embeddings (B, D) that vary as much between classes as within, and imbalanced labels (B,)."""
     generator = torch.Generator().manual_seed(seed)
     targets_B = (NUM_CLASSES * torch.rand(size, generator=generator) ** 2).long()
     targets_B[:NUM_CLASSES] = torch.arange(NUM_CLASSES)
@@ -49,7 +49,7 @@ def log1p_sum_exp(exponents: list[float]) -> float:
 
 
 def assert_equals_reference(loss: Any, omega: Omega, seed: int = 0) -> None:
-    """Each example's loss on a batch in float64; constants are float32, hence the tolerance."""
+    """Check the loss of each example of a batch in float64. Constants are float32, hence the tolerance."""
     embeddings_BD, targets_B = batch(seed, dtype=torch.float64)
     points, labels = embeddings_BD.tolist(), targets_B.tolist()
     expected = [omega(row, points, labels) for row in range(len(points))]

@@ -7,7 +7,7 @@ from tests.embedding.examples import COUNTS, DIM, Point, assert_equals_reference
 
 
 def test_equals_appendix_d() -> None:
-    """Over two batches: the first sets the centres, the second moves them by a quarter of the way."""
+    """Over two batches: the first sets the centers, the second moves them by a quarter of the distance."""
     loss = CenterLoss(COUNTS, DIM, momentum=0.75)
     batches = [batch(1), batch(2)]
     for embeddings, targets in batches:

@@ -1,4 +1,4 @@
-"""Every public embedding loss, and every way in which `PullLoss` chooses its pairs, keeps the contract."""
+"""Checks of every public embedding loss, and of every choice of pairs of `PullLoss`."""
 
 import copy
 import inspect
@@ -39,7 +39,7 @@ class Case:
 
 
 class WithLogits(torch.nn.Module):
-    """Calls the loss, with logits of a fixed linear head where it uses them."""
+    """Call a loss, with the logits of a fixed linear head if it uses them."""
 
     def __init__(self, loss: EmbeddingLoss) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def assert_same_state(one: torch.nn.Module, other: torch.nn.Module) -> None:
 
 @every_case
 def test_signature(case: Case) -> None:
-    """Positional: what the run knows. Keyword-only with defaults: what the user chooses."""
+    """Run values are positional; options are keyword-only and have defaults."""
     cls = getattr(embedding, case.name)
     counts, dim, *options = inspect.signature(cls).parameters.values()
     assert (counts.name, dim.name, dim.default) == ("class_counts", "embedding_dim", None)
@@ -90,7 +90,7 @@ def test_signature(case: Case) -> None:
 @every_case
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_finite_everywhere(case: Case, dtype: torch.dtype) -> None:
-    """Also for equal, all-zero, far and few embeddings, and where no two labels agree."""
+    """Also for equal, all-zero, distant and few embeddings, and for labels that are all different."""
     embeddings, targets = batch()
     same, zero, far = embeddings[:1].expand(24, -1), torch.zeros(24, DIM), 60 * embeddings
     for values in (embeddings, same, zero, far):
@@ -119,7 +119,7 @@ def test_gradient_is_the_derivative(case: Case) -> None:
 @every_case
 @pytest.mark.parametrize("marker", [-100, -1])
 def test_ignored_rows_contribute_nothing(case: Case, marker: int) -> None:
-    """They count in the mean, as 0, and are nobody's partner."""
+    """Ignored rows count as 0 in the mean and are not partners."""
     embeddings, targets = batch(4)
     kept = torch.arange(24) % 3 > 0
     loss, without = case.warm(ignore_index=marker), case.warm()
@@ -151,7 +151,7 @@ def test_weight_multiplies(case: Case) -> None:
 
 @every_case
 def test_state_dict_round_trip(case: Case) -> None:
-    """What a checkpoint keeps of a loss in mid-stream is all it needs to go on."""
+    """The state dict of a loss after some batches is sufficient to resume."""
     loss, fresh = case.warm(), case.build()
     fresh.load_state_dict(copy.deepcopy(loss.state_dict()))
     for seed in (4, 5):
@@ -167,7 +167,7 @@ def test_evaluation_leaves_no_trace(case: Case) -> None:
 
 
 def test_training_leaves_one_where_something_is_remembered() -> None:
-    """So the test above can fail."""
+    """Verify that the test above can fail."""
     loss, untouched = embedding.CenterLoss(COUNTS, DIM), embedding.CenterLoss(COUNTS, DIM)
     loss(*batch(4))
     with pytest.raises(AssertionError):
@@ -199,7 +199,7 @@ def test_autocast_changes_nothing(case: Case) -> None:
 
 @every_case
 def test_compiles_to_one_graph(case: Case) -> None:
-    """With the same value: so nothing in `forward` waits for the device or branches on data."""
+    """The compiled value is the same, so `forward` neither synchronizes nor branches on data."""
     torch._dynamo.reset()
     eager, inner = case.warm(), case.warm()
     compiled = torch.compile(inner, backend="eager", fullgraph=True)

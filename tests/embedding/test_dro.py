@@ -32,7 +32,7 @@ def test_equals_equation_5() -> None:
 
 
 def test_value_by_hand() -> None:
-    """Shares 1/4 and 3/4, centroids 0 and 2: from x = 1 of class 0, log(e^0 + e^(1 - 4 + 2)), for the other is at 2."""
+    """Shares 1/4 and 3/4, centroids 0 and 2: from x = 1 of class 0, log(e^0 + e^(1 - 4 + 2))."""
     loss = DROLoss([1, 3], 1)
     loss(torch.tensor([[0.0], [2.0]]), torch.tensor([0, 1]))
     omega = loss.per_example(torch.tensor([[1.0], [2.0]]), torch.tensor([0, 1]))

@@ -29,7 +29,7 @@ def test_value_by_hand() -> None:
 
 
 def test_a_shift_of_all_logits_of_a_class_changes_nothing() -> None:
-    """It compares examples, never classes: so no bias of the head is seen."""
+    """The loss compares examples and not classes, so the bias of the head has no effect."""
     embeddings, targets = batch()
     logits = torch.randn(24, NUM_CLASSES, generator=torch.Generator().manual_seed(1))
     loss = HybridContrastiveLoss(COUNTS)

@@ -10,7 +10,7 @@ from tests.embedding.examples import COUNTS, DIM, NUM_CLASSES, batch, mean_of
 
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_equals_a_queue_per_class(size: int) -> None:
-    """Of every class the newest min(n - 1, size), whatever the batches bring: more rows than slots, or ignored ones."""
+    """Stored are the newest min(n - 1, size) of every class, also with more rows than slots or ignored rows."""
     memory = Memory(torch.tensor(COUNTS), DIM, size)
     queues = [deque[list[float]](maxlen=min(count - 1, size)) for count in COUNTS]
     for seed in range(8):
@@ -35,7 +35,7 @@ def test_partners_take_the_place_of_the_oldest() -> None:
 
 
 def test_same_bits_whatever_the_order_of_equal_slots() -> None:
-    """Two more rows than slots in one batch: the state is that of the last rows, and of no race between writes."""
+    """Two more rows than slots in one batch: the state is that of the last rows for any order of writes."""
     memory = Memory(torch.tensor([3, 2]), 1, size=8)
     memory.write(torch.arange(1.0, 8.0)[:, None], torch.tensor([0, 0, 0, 0, 0, -1, -1]))
     assert sorted(memory.embeddings_GSD[0].flatten().tolist()) == [4.0, 5.0]

@@ -11,7 +11,7 @@ def test_squared_distances_equal_slow_loops() -> None:
 
 
 def test_far_from_the_origin_little_cancels() -> None:
-    """Squares of 3e6 hold distances of 1e-4 only because the mean of the keys is taken off first."""
+    """Distances of 1e-4 survive squares of 3e6 only because the mean of the keys is subtracted first."""
     points = 700 + torch.tensor([[0.0, 0.0, 0.0], [0.01, 0.0, 0.0], [0.0, 0.0, 0.02]])
     exact = (points[:, None].double() - points.double()).square().sum(dim=2)
     torch.testing.assert_close(squared_distances(points, points).double(), exact, rtol=1e-3, atol=1e-7)

@@ -80,7 +80,7 @@ def test_memory_pairs() -> None:
 
 
 def test_value_by_hand() -> None:
-    """Two images at distance 2, counts 4 and so alpha 2: log(1 + e^(4 - 2)); nobody for the third; lambda 0.1."""
+    """Two images at distance 2, counts 4 and so alpha 2: log(1 + e^(4 - 2)); no partner for the third; lambda 0.1."""
     loss = PullLoss([4, 9], weight=0.1)
     value = loss(torch.tensor([[0.0, 1.0], [2.0, 1.0], [5.0, 5.0]]), torch.tensor([0, 0, 1]))
     assert float(value) == pytest.approx(0.1 * 2 * math.log1p(math.exp(2)) / 3)
@@ -158,7 +158,7 @@ def full_class_sums(embeddings: Tensor, targets: Tensor) -> Tensor:
 
 
 def test_memory_gives_the_sum_over_the_full_class() -> None:
-    """Exactly, once every image was seen, if each pass has the same order; in far smaller batches than classes."""
+    """Exact once every image was seen, if each pass has the same order; with fewer images per batch than classes."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.repeat_interleave(torch.tensor(COUNTS))[torch.randperm(sum(COUNTS), generator=generator)]
     embeddings = torch.randn(sum(COUNTS), DIM, generator=generator)

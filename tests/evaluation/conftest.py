@@ -8,7 +8,7 @@ from longtail.data import long_tailed_counts
 
 
 class Example(NamedTuple):
-    """Logits that favour frequent classes, on an unbalanced test that lacks the last class."""
+    """Logits biased towards frequent classes, on an imbalanced test set without the last class."""
 
     logits: Tensor
     targets: Tensor
@@ -21,7 +21,7 @@ class Example(NamedTuple):
 
 @pytest.fixture(scope="session")
 def long_tail() -> Example:
-    """600 examples of 12 classes; class 11 is never a target but is predicted."""
+    """Return 600 examples of 12 classes; class 11 is predicted but never a target."""
     generator = torch.Generator().manual_seed(0)
     counts = long_tailed_counts(500, 12, 100)
     targets = torch.randint(0, 11, (600,), generator=generator) * torch.randint(0, 2, (600,), generator=generator)

@@ -1,4 +1,4 @@
-"""The bootstrap against exact enumeration and against its promise to cover."""
+"""The bootstrap against exact enumeration, and the coverage of its intervals."""
 
 import itertools
 
@@ -11,7 +11,7 @@ from longtail.evaluation import paired_bootstrap
 
 
 def test_the_bootstrap_agrees_with_all_draws_of_a_small_case():
-    """Two seeds and three images: 4 x 27 equally likely draws, enumerated."""
+    """With two seeds and three images, all 4 x 27 equally likely draws are enumerated."""
     first, second = np.array([[1, 1, 0], [1, 1, 1]]), np.array([[1, 0, 0], [0, 0, 1]])
     gain = (first - second).astype(float)
     exact = [
@@ -60,7 +60,7 @@ def test_equal_methods_do_not_differ():
 
 @pytest.mark.parametrize("num_seeds", [1, 3])
 def test_the_interval_covers_the_truth(num_seeds):
-    """Images of their own difficulty, seeds of their own luck, and 3 points more where there is room for them."""
+    """Images differ in difficulty and seeds in accuracy; the first method is 3 points better where possible."""
     random = np.random.default_rng(4)
     truth = 3 * float(stats.norm.cdf(stats.norm.ppf(0.97) - 0.5))
     covered = 0

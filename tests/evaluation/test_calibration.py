@@ -1,3 +1,5 @@
+"""Calibration against slow loops and scikit-learn."""
+
 import math
 
 import pytest
@@ -11,7 +13,7 @@ from tests.evaluation.conftest import Example
 
 
 def slow_ece(confidence: list[float], correct: list[bool], weights: list[float], bins: int) -> float:
-    """Guo et al. (2017), equations 2 to 5, one example at a time."""
+    """Compute equations 2 to 5 of Guo et al. (2017), one example at a time."""
     total, error = sum(weights), 0.0
     for k in range(bins):
         inside = [i for i, c in enumerate(confidence) if k / bins < c <= (k + 1) / bins]

@@ -76,7 +76,7 @@ def test_one_class_has_no_neighbour() -> None:
 
 
 def test_groups_by_hand() -> None:
-    """Class 0 at 0, 1, 2: farthest 2, 1, 2, mean of pairs 4/3. Class 1 at 9 and 11, its centroid 9 from that of 0."""
+    """Class 0 at 0, 1, 2: maxima 2, 1, 2, mean 4/3. Class 1 at 9 and 11, with centroids 9 apart."""
     embeddings = torch.tensor([[0.0], [1.0], [2.0], [9.0], [11.0]])
     targets = torch.tensor([0, 0, 0, 1, 1])
     groups = ClassCounts([200, 50, 2]).groups(many_closed=True)

@@ -1,3 +1,5 @@
+"""Metrics against scikit-learn and NumPy."""
+
 import math
 
 import numpy as np
@@ -21,11 +23,11 @@ from longtail.evaluation.metrics import (
 )
 from tests.evaluation.conftest import Example
 
-WEIGHTS = [None, torch.arange(600) % 4]  # a weight of 0 is an example left out
+WEIGHTS = [None, torch.arange(600) % 4]  # a weight of 0 excludes the example
 
 
 def expanded(values: Tensor, weights: Tensor | None) -> np.ndarray:
-    """The values, each as often as it weighs."""
+    """Repeat each value by its weight."""
     return (values if weights is None else values.repeat_interleave(weights)).numpy()
 
 
@@ -86,7 +88,7 @@ def test_known_values() -> None:
     assert worst_accuracy(per_class) == pytest.approx(100 / 3)
     assert geometric_mean(per_class) == pytest.approx(100 * (1 / 3) ** 0.5)
     assert top1_accuracy(counts) == pytest.approx(100 * 4 / 6)
-    # F1: 2*3/(3+4), 2*1/(3+1), and 0 for class 2, which is only predicted; class 3 is nowhere
+    # F1: 2*3/(3+4), 2*1/(3+1), and 0 for class 2, which is only predicted; class 3 does not occur
     assert macro_f1(counts) == pytest.approx(100 * (6 / 7 + 1 / 2 + 0) / 3)
 
 

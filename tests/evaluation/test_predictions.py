@@ -1,4 +1,4 @@
-"""Predictions and results of runs: written, read, refused."""
+"""Predictions and results of runs: writing, reading and error messages."""
 
 from pathlib import Path
 from typing import Any

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -139,6 +140,57 @@ def test_to_dict_is_json_and_summary_has_the_eight_of_a_result() -> None:
     assert scores.summary()["few"] is None
 
 
+def test_from_dict_is_the_inverse_of_to_dict(long_tail: Example) -> None:
+    for scores in (
+        evaluate_logits(long_tail.logits, long_tail.targets, long_tail.counts),
+        evaluate_predictions(torch.tensor([0, 1]), torch.tensor([0, 0]), [500, 5]),
+    ):
+        assert Scores.from_dict(scores.to_dict()) == scores
+        assert Scores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
+
+
+def test_from_dict_accepts_results_of_older_and_newer_versions() -> None:
+    scores = evaluate_predictions(torch.tensor([0, 1]), torch.tensor([0, 0]), [500, 5])
+    assert Scores.from_dict({**scores.to_dict(), "of_the_future": [1]}) == scores
+    older = Scores.from_dict(scores.summary())
+    assert older.summary() == scores.summary()
+    assert (older.ece_few, older.per_class) == (None, ())
+    assert math.isnan(older.macro_f1)
+    assert Scores.from_dict({"top1": 50}).top1 == 50.0
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (None, "a mapping with at least `top1`, got None"),
+        ({}, "a mapping with at least `top1`, got {}"),
+        ({"top1": "50"}, "`top1` of scores must be a number or null, got '50'"),
+        ({"top1": True}, "`top1` of scores must be a number"),
+        ({"top1": 1, "per_class": 3}, "`per_class` of scores must be a list, got 3"),
+        ({"top1": 1, "per_class": ["a"]}, "`per_class` of scores must be a number or null, got 'a'"),
+    ],
+)
+def test_from_dict_refuses_what_holds_no_scores(mapping: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Scores.from_dict(mapping)
+
+
+def test_lists_and_predicted_labels_are_scored_like_tensors(long_tail: Example) -> None:
+    logits, targets, counts = long_tail.logits, long_tail.targets, long_tail.counts
+    full = evaluate_logits(logits, targets, counts)
+    assert evaluate_logits(logits.tolist(), targets.tolist(), counts.tolist()) == full
+    hard = evaluate_predictions(long_tail.predicted, targets, counts)
+    for predicted in (long_tail.predicted, long_tail.predicted.numpy(), long_tail.predicted.tolist()):
+        assert evaluate_logits(predicted, targets, counts) == hard
+    options = {"many": 50, "few": 10, "prior": [1.0] * 12}
+    assert evaluate_logits(long_tail.predicted, targets, counts, **options) == evaluate_predictions(  # type: ignore[arg-type]
+        long_tail.predicted,
+        targets,
+        counts,
+        **options,  # type: ignore[arg-type]
+    )
+
+
 TWO = torch.tensor([0, 1])
 
 
@@ -179,7 +231,7 @@ def test_predictions_that_cannot_be_scored_are_refused() -> None:
         evaluate_predictions(torch.tensor([0, 7]), TWO, [500, 5])
     with pytest.raises(InputError, match="at least two classes"):
         evaluate_predictions(TWO, TWO, [500])
-    with pytest.raises(InputError, match="must not exceed"):
+    with pytest.raises(InputError, match="`few` must be at most `many`"):
         evaluate_predictions(TWO, TWO, [500, 5], many=10, few=20)
 
 

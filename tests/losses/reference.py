@@ -20,7 +20,7 @@ def examples(scale: float = 3.0) -> tuple[Tensor, Tensor]:
 
 
 def assert_equals_reference(loss: nn.Module, reference: Scalar, scale: float = 3.0) -> None:
-    """Each example's loss; `loss` must have `reduction="none"`. Constants are float32, hence the tolerance."""
+    """Check the loss of each example; `loss` must have `reduction="none"`. The tolerance is for float32 constants."""
     logits_BC, targets_B = examples(scale)
     expected = [reference(z, y) for z, y in zip(logits_BC.tolist(), targets_B.tolist(), strict=True)]
     torch.testing.assert_close(
@@ -29,7 +29,7 @@ def assert_equals_reference(loss: nn.Module, reference: Scalar, scale: float = 3
 
 
 def own_gradient(loss: nn.Module, label: int, logit: float = 0.0) -> float:
-    """Size of the pull on the logit of the true class, where all logits are `logit`."""
+    """Return the gradient on the logit of the true class if all logits are `logit`."""
     leaf_BC = torch.full((1, NUM_CLASSES), logit, requires_grad=True)
     loss(leaf_BC, torch.tensor([label])).sum().backward()
     assert leaf_BC.grad is not None

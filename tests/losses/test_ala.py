@@ -41,13 +41,13 @@ def test_absent_class_does_not_count_as_the_rarest() -> None:
 
 
 def margin(count: int, cosine: float) -> float:
-    """What the loss takes off the true cosine, read off its value for two classes: log(1 + e^(other - cosine + m))."""
+    """Recover the margin from the loss of two classes: log(1 + e^(other - cosine + m))."""
     value = ALALoss([count, 1], scale=1)(torch.tensor([[cosine, 0.0]]).double(), torch.tensor([0]))
     return math.log(math.expm1(float(value))) + cosine
 
 
 def test_easy_example_of_a_rare_class_gets_less_than_a_hard_one_of_a_full_class() -> None:
-    """The paper's point against margins by quantity alone."""
+    """The argument of the paper against margins by quantity alone."""
     assert margin(count=2, cosine=0.95) < margin(count=200, cosine=-0.5)
     assert margin(count=2, cosine=0.2) > margin(count=200, cosine=0.2)
 

@@ -38,7 +38,7 @@ def test_equals_the_paper() -> None:
 
 
 def test_equals_the_authors_detector_loss() -> None:
-    """Proposals of which half are background; an image holds several classes, so the counts exceed the images."""
+    """Half of the proposals are background; an image contains several classes, so the counts exceed the images."""
     logits, _ = examples()
     labels = torch.arange(30) % 5
     labels[::2] = 5
@@ -72,7 +72,7 @@ def test_background_rows_count_in_the_mean_and_ignored_ones_do_not() -> None:
 
 
 def test_several_labels_are_several_decisions() -> None:
-    """A row with two labels costs what the classes cost one by one; every class of it is shifted."""
+    """The loss of a row with two labels is the sum over its classes; all of them are shifted."""
     loss = BalancedSigmoid([3, 2, 1], num_images=10, test_rate=0.5, reduction="none")
     logits = torch.randn(1, 3, dtype=torch.float64)
     z = (logits + torch.logit(torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)))[0].tolist()
@@ -81,7 +81,7 @@ def test_several_labels_are_several_decisions() -> None:
 
 
 def test_best_logits_are_those_of_a_balanced_world() -> None:
-    """On an input that tells nothing, the training answer is n_j / N; the net itself must learn 1 / K for each."""
+    """For an uninformative input, the training answer is n_j / N; the model itself must learn 1 / K for each."""
     counts = torch.tensor([60, 30, 10])
     targets = torch.repeat_interleave(counts)
     even = torch.full((3,), math.log((1 / 3) / (2 / 3)))

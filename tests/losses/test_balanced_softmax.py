@@ -59,7 +59,7 @@ def test_rarer_class_pulls_harder() -> None:
 
 
 def test_expected_loss_is_least_at_logits_without_bias() -> None:
-    """9:1 images and nothing to tell the classes apart: equal logits minimise the expected loss."""
+    """9:1 images that cannot be distinguished: equal logits minimize the expected loss."""
     loss = BalancedSoftmax([90, 10])
     shares = torch.tensor([[0.9, 0.1]])
     gap = torch.zeros(1, requires_grad=True)

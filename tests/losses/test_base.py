@@ -72,7 +72,7 @@ def test_rival_cross_entropy_of_soft_targets_is_exact_where_the_softmax_rounds_t
 
 def test_logsumexp_of_others_leaves_each_class_out_in_turn() -> None:
     logits = 20 * torch.randn(8, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    logits[0] = 1.0  # all equal: whichever leads
+    logits[0] = 1.0  # all equal: any may be the largest
     for c in range(5):
         kept = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
         torch.testing.assert_close(logsumexp_of_others(logits)[:, c], kept.logsumexp(dim=1))

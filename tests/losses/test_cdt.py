@@ -31,7 +31,7 @@ def test_gamma_zero_is_cross_entropy() -> None:
 
 
 def test_minor_class_needs_a_larger_logit_for_the_same_loss() -> None:
-    """The paper's claim: the decision values of minor classes are enlarged in training."""
+    """The claim of the paper: the decision values of minor classes are enlarged in training."""
     loss = CDTLoss(COUNTS, gamma=0.2, reduction="none")
     logits = 3 * torch.eye(5)
     values = loss(logits, torch.arange(5)).tolist()

@@ -45,7 +45,7 @@ def test_equals_the_paper(kind: Kind, beta: float) -> None:
 
 
 def test_values_by_hand() -> None:
-    """2 and 1 images at beta 1/2 are worth 1.5 and 1: weights 0.8 and 1.2. All logits 0: every p is 1/2."""
+    """Effective numbers of 2 and 1 images at beta 1/2: 1.5 and 1; weights 0.8 and 1.2. All logits 0: every p is 1/2."""
     logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
     unweighted_of: dict[Kind, float] = {"softmax": math.log(2), "sigmoid": 2 * math.log(2), "focal": math.log(2) / 2}
     for kind, unweighted in unweighted_of.items():
@@ -85,7 +85,7 @@ def test_soft_targets_give_the_expectation_in_every_kind(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_masked_class_is_dropped_in_every_kind(kind: Kind) -> None:
-    """The sigmoid forms sum over classes, so a masked one must add nothing."""
+    """The sigmoid forms sum over classes, so a masked class must contribute 0."""
     logits = torch.tensor([[0.3, 9.0, -0.4]])
     masked = ClassBalancedLoss([9, 0, 2], kind=kind, absent="mask")(logits, torch.tensor([2]))
     torch.testing.assert_close(masked, ClassBalancedLoss([9, 2], kind=kind)(logits[:, ::2], torch.tensor([1])))

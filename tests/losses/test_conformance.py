@@ -1,4 +1,4 @@
-"""Every public loss passes every check of `tests/conformance.py`, by being in `longtail.losses.__all__`."""
+"""Run every check of `tests/conformance.py` on every loss in `longtail.losses.__all__`."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from longtail import losses
 from tests.conformance import LOSS_CHECKS, LossCase
 
-# options that switch the random numbers of a loss off
+# options that disable the random numbers of a loss
 DETERMINISTIC: dict[str, dict[str, Any]] = {
     "EqualizationLoss": {"gamma": 1.0},
     "GCLLoss": {"noise": 0.0},
@@ -46,7 +46,7 @@ def with_unweighted_bound(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
     return F.cross_entropy(logits_BC, targets_B) + 0.1 * torch.stack(bounds).mean()
 
 
-# what a loss is with equal counts, where that is not cross-entropy
+# loss with equal counts, if it is not cross-entropy
 PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ALALoss": same_quantity_everywhere,
     "BalancedSigmoid": sum_of_sigmoids,
@@ -56,7 +56,7 @@ PLAIN: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "LDAMLoss": same_margin_everywhere,
 }
 
-# (loss, check): why it cannot hold; each is run and must fail, so that no reason outlives its cause
+# (loss, check): reason of the failure; each must fail, so that outdated reasons are noticed
 EXCEPTIONS: dict[tuple[str, str], str] = {
     ("FocalLoss", "equal_counts_give_the_plain_loss"): "weights by difficulty, never by counts",
     ("LADELoss", "soft_targets_are_an_expectation"): "compares the means of the classes over a batch",

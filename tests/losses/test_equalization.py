@@ -46,7 +46,7 @@ def test_rare_class_is_not_pushed_down_by_others_but_still_pulled_up_by_its_own(
 
 
 def test_beta_is_drawn_for_each_example_and_class() -> None:
-    """Row by row the loss is that of one of the four subsets of the two rare classes, at their probabilities."""
+    """The loss of each row is that of one of the four subsets of the two rare classes, with their probabilities."""
     torch.manual_seed(0)
     logits = torch.tensor([[0.0, 0.0, 0.0, 1.0, 2.0]]).expand(20_000, 5)
     values = EqualizationLoss(COUNTS, gamma=0.8, reduction="none")(logits, torch.zeros(20_000, dtype=torch.long))

@@ -56,7 +56,7 @@ def test_equal_counts_have_no_cloud() -> None:
 
 
 def lowered_by(label: int, size: int = 20_000) -> torch.Tensor:
-    """What was taken off the cosine of a class, read off the loss: log(1 + e^(d)) where only that class is lowered."""
+    """Recover the reduction of the cosine of a class from the loss: log(1 + e^(d)) if only that class is lowered."""
     counts = [100, 1]
     torch.manual_seed(0)
     values = GCLLoss(counts, scale=1, reduction="none")(torch.zeros(size, 2).double(), torch.full((size,), label))
@@ -73,12 +73,12 @@ def test_a_cosine_is_lowered_by_a_half_normal_cut_off_at_one() -> None:
 
 
 def test_only_rarer_classes_are_lowered() -> None:
-    """For an example of the fullest class the other cosine falls, which can only help it."""
+    """For an example of the most frequent class, noise lowers only the other cosine and the loss."""
     assert float(lowered_by(0).max()) <= 0
 
 
 def test_rare_example_goes_on_pulling_where_the_softmax_is_saturated() -> None:
-    """The paper's "softmax saturation": with cosines 0.4 and 0 plain softmax pulls by 30 e^-12."""
+    """The paper's "softmax saturation": with cosines 0.4 and 0 the gradient of a plain softmax is 30 e^-12."""
     logits, plain = torch.tensor([[0.0, 0.4]]).expand(2000, 2), 30 * math.exp(-12)
     torch.manual_seed(0)
     _, rare = value_and_gradient(GCLLoss([1000, 1], reduction="none"), logits, torch.ones(2000, dtype=torch.long))

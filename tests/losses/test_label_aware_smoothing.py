@@ -31,7 +31,7 @@ def test_value_by_hand() -> None:
 
 
 def test_authors_code_smooths_by_a_little_less() -> None:
-    """Theirs: `confidence * nll + smoothing * (-logprobs.mean())`; the mean holds the true class, too."""
+    """The authors' code: `confidence * nll + smoothing * (-logprobs.mean())`; the mean includes the true class."""
     logits, targets = examples()
     logits = logits.float()
     smoothing = smoothing_of_classes(torch.tensor(COUNTS), 0.3, 0.0, "concave").float()[targets]
@@ -43,7 +43,7 @@ def test_authors_code_smooths_by_a_little_less() -> None:
 
 @pytest.mark.parametrize("label", [0, 1, 4])
 def test_best_confidence_is_one_minus_epsilon(label: int) -> None:
-    """So full classes, the over-confident ones, are held back most."""
+    """Frequent classes, the over-confident ones, are smoothed most."""
     loss = LabelAwareSmoothing(COUNTS, head=0.4, tail=0.1)
     epsilon = float(loss.smoothing_C[label])
     best = torch.full((1, 5), epsilon / 4)

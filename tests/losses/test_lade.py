@@ -52,12 +52,12 @@ def test_no_weight_is_balanced_softmax() -> None:
     torch.testing.assert_close(LADELoss(COUNTS, alpha=0)(logits, targets), BalancedSoftmax(COUNTS)(logits, targets))
 
 
-# a world of four inputs and three classes, whose joint distribution a batch of 1000 examples shows exactly
+# four inputs and three classes, whose joint distribution a batch of 1000 examples has exactly
 EXAMPLES_XC = torch.tensor([[480, 30, 2], [160, 120, 10], [80, 30, 2], [80, 0, 6]])
 
 
 def world() -> tuple[Tensor, Tensor, Tensor]:
-    """Best logits of each input, log p_u(x|c) / p_u(x); and inputs and labels of the batch."""
+    """Return the optimal logits of each input, log p_u(x|c) / p_u(x), and inputs and labels of the batch."""
     given_class_XC = EXAMPLES_XC / EXAMPLES_XC.sum(dim=0)
     best_XC = (given_class_XC / given_class_XC.mean(dim=1, keepdim=True)).clamp(min=1e-9).log()
     pairs = torch.repeat_interleave(EXAMPLES_XC.flatten())
@@ -71,7 +71,7 @@ def gradient_of_table(loss: LADELoss, table_XC: Tensor, inputs: Tensor, targets:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1, 10.0])
 def test_best_logits_hold_no_trace_of_the_training_distribution(alpha: float) -> None:
-    """The paper's claim: both parts are least at log p_u(x|c) / p_u(x), however full the classes are."""
+    """The claim of the paper: both parts are minimal at log p_u(x|c) / p_u(x) for any class counts."""
     best_XC, inputs, targets = world()
     loss = LADELoss(EXAMPLES_XC.sum(dim=0), alpha=alpha)
     gradient = gradient_of_table(loss, best_XC, inputs, targets)
@@ -88,7 +88,7 @@ def test_lader_fixes_the_level_that_a_softmax_leaves_open() -> None:
 
 
 def test_authors_weighting_by_the_class_of_the_logit_has_another_optimum() -> None:
-    """Why we differ: their LADER is not at rest where the paper says it is."""
+    """Reason of the deviation: LADER of the authors' code is not stationary at the optimum of the paper."""
     best_XC, inputs, targets = world()
     prior_C = EXAMPLES_XC.sum(dim=0) / 1000
     leaf_XC = best_XC.clone().requires_grad_()

@@ -53,7 +53,7 @@ def test_rarer_class_pulls_harder() -> None:
 
 
 def test_reweighting_on_the_training_proportions_is_the_authors_weighted_mean() -> None:
-    """Their DRW: `cross_entropy(weight=(1 - beta) / (1 - beta^n))`, which divides by the weights in the batch."""
+    """DRW of the authors: `cross_entropy(weight=(1 - beta) / (1 - beta^n))`, which divides by the batch weights."""
     counts = (12, 6, 2)
     targets = torch.tensor([c for c, n in enumerate(counts) for _ in range(n)])
     logits = 0.3 * torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
@@ -81,7 +81,7 @@ def test_deferred_reweighting_begins_at_its_share_of_the_training() -> None:
     plain, weighted = LDAMLoss(COUNTS)(logits, targets), LDAMLoss(COUNTS, reweight_beta=0.9999)(logits, targets)
     assert not torch.allclose(plain, weighted)
     loss = LDAMLoss(COUNTS, reweight_beta=0.9999, reweight_from=0.7)
-    assert torch.equal(loss(logits, targets), weighted)  # in a loop that says nothing of its progress
+    assert torch.equal(loss(logits, targets), weighted)  # without `set_progress`
     for epoch in range(10):
         loss.set_progress(epoch / 10)
         torch.testing.assert_close(loss(logits, targets), plain if epoch < 7 else weighted)

@@ -34,7 +34,7 @@ def test_equals_the_paper(p: float, q: float) -> None:
 
 
 def test_values_by_hand() -> None:
-    """Counts 100 and 1, p = 1/2, equal scores: class 1 weighs 1/10 under label 0, class 0 weighs 1 under label 1."""
+    """Counts 100 and 1, p = 1/2, equal scores: class 1 has weight 1/10 for label 0, class 0 has 1 for label 1."""
     loss = SeesawLoss([100, 1], p=0.5, q=2, reduction="none").eval()
     loss.seen_C.copy_(torch.tensor([100.0, 1.0]))
     values = loss(torch.zeros(2, 2), torch.tensor([0, 1]))
@@ -69,7 +69,7 @@ def test_counts_accumulate_before_the_loss_and_only_in_training() -> None:
     logits, targets = torch.zeros(4, 3), torch.tensor([0, 0, 1, -100])
     first = loss(logits, targets)
     assert loss.seen_C.tolist() == [2, 1, 0]
-    # label 0 twice: class 1 weighs (1/2)^0.8 and class 2, unseen but counted as 1, the same; label 1: both weigh 1
+    # label 0 twice: the weight of class 1 is (1/2)^0.8, as is that of class 2 (unseen, counted as 1); label 1: both 1
     light = 0.5**0.8
     assert float(first) == pytest.approx((2 * math.log(1 + 2 * light) + math.log(3)) / 3)
     loss(logits, one_hot(torch.tensor([2, 2, 2, 0]), classes=3) / 2)

@@ -42,14 +42,14 @@ def test_its_special_cases_are_logit_adjustment_cdt_and_cross_entropy() -> None:
 
 
 def test_multiplicative_part_slows_rare_classes_at_the_start_and_the_additive_part_counters_it() -> None:
-    """The paper's finding about the start of training, where all logits are 0."""
+    """The finding of the paper for the start of training, where all logits are 0."""
     pull = [own_gradient(VSLoss(COUNTS, gamma=0.3, tau=tau), label=4) for tau in (0.0, 1.0)]
     assert pull[0] < own_gradient(CrossEntropy(COUNTS), label=4)
     assert pull[0] < pull[1]
 
 
 def test_multiplicative_part_moves_the_boundary_of_a_separable_problem() -> None:
-    """With huge logits only the multiplicative part tells the classes apart; the additive part vanishes."""
+    """With large logits, only the multiplicative part matters; the additive part is negligible."""
     logits, labels = 1000 * torch.eye(5), torch.arange(5)
     wrong = (logits.roll(1, dims=1) - logits).double()
     additive = LogitAdjustedLoss(COUNTS, reduction="none")(wrong, labels) / 1000

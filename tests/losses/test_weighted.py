@@ -34,7 +34,7 @@ def test_value_by_hand() -> None:
 
 
 def test_on_the_training_proportions_the_mean_is_torchs_weighted_mean() -> None:
-    """PyTorch divides by the weights in the batch; ours average to one over the training images."""
+    """PyTorch divides by the weights in the batch; here their mean over the training images is 1."""
     counts = (6, 3, 1)
     targets = torch.tensor([0] * 6 + [1] * 3 + [2])
     logits = torch.randn(10, 3, generator=torch.Generator().manual_seed(0))

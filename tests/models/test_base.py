@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from longtail.errors import InputError
 from longtail.models import resnet20, small_net
-from longtail.models.base import FeatureBackbone, channels_at, find_stage
+from longtail.models.base import Backbone, FeatureBackbone, as_backbone, channels_at, find_stage
 from longtail.models.pretrained import TorchvisionBackbone
 
 
@@ -28,13 +29,13 @@ def test_channels_of_any_part(name, channels):
     net = resnet20()
     assert channels_at(net, name, 32) == channels
     assert net.training
-    assert int(net.stem[1].num_batches_tracked) == 0  # the blank image has left no trace
+    assert int(net.stem[1].num_batches_tracked) == 0  # the blank image changed no statistics
 
 
 def test_an_unknown_part_is_refused_with_those_there_are():
     with pytest.raises(InputError, match=r"there is no submodule of the backbone 'stag2'.*stage2"):
         find_stage(resnet20(), "stag2")
-    with pytest.raises(InputError, match="no submodule of the backbone '0'"):  # a number, as YAML reads it
+    with pytest.raises(InputError, match="no submodule of the backbone '0'"):  # YAML reads 0 as a number
         find_stage(resnet20(), 0)
 
 
@@ -62,3 +63,68 @@ def test_feature_backbone_anything_else_is_refused(shape):
     with pytest.raises(InputError, match=r"takes embeddings of shape \(B, 4\)") as refused:
         FeatureBackbone(embedding_dim=4)(torch.zeros(shape))
     assert "for images, use the run that computed the features" in str(refused.value)
+
+
+class Average(nn.Module):
+    """A custom backbone: a plain module with an embedding dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding_dim = 3
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, images_BCHW):
+        return self.scale * images_BCHW.mean(dim=(2, 3))
+
+
+class Dimensionless(nn.Module):
+    """A backbone without an embedding dimension."""
+
+
+class Unset(Backbone):
+    """A backbone that does not set its attributes."""
+
+    def forward(self, images_BCHW):
+        return images_BCHW.flatten(1)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [resnet20(), small_net(), FeatureBackbone(embedding_dim=2), TorchvisionBackbone("resnet18", pretrained=False)],
+    ids=["resnet20", "small_net", "features", "torchvision"],
+)
+def test_every_backbone_has_the_attributes_of_the_base_class(backbone):
+    assert isinstance(backbone, Backbone)
+    assert backbone.embedding_dim >= 1
+    assert backbone.width >= 1
+    assert backbone.takes_images == (not isinstance(backbone, FeatureBackbone))
+
+
+def test_a_plain_module_is_completed_and_keeps_its_parameters():
+    own = Average()
+    before = list(own.state_dict())
+    backbone = as_backbone(own)
+    assert backbone is own
+    assert (backbone.width, backbone.last_stage, backbone.takes_images) == (3, None, True)
+    assert list(backbone.state_dict()) == before
+    own.width = 7
+    assert as_backbone(own).width == 7
+
+
+@pytest.mark.parametrize("cls", [Dimensionless, Unset])
+def test_a_backbone_without_embedding_dimension_is_refused(cls):
+    with pytest.raises(InputError, match=f"{cls.__name__} has no attribute `embedding_dim`; set it to"):
+        as_backbone(cls())
+
+
+@pytest.mark.parametrize("dim", [0, -1, 2.0, "3", True])
+def test_an_embedding_dimension_that_is_no_positive_integer_is_refused(dim):
+    own = Average()
+    own.embedding_dim = dim
+    with pytest.raises(InputError, match="`embedding_dim` of Average must be an integer >= 1, got"):
+        as_backbone(own)
+
+
+def test_the_base_class_cannot_be_used_itself():
+    with pytest.raises(TypeError, match="abstract"):
+        Backbone()

@@ -1,4 +1,4 @@
-"""The CIFAR ResNet against its published size and against a slow reference of its shortcut."""
+"""The small networks: published size of the CIFAR ResNet, and a slow reference of its shortcut."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_resnet32_with_a_head_of_100_classes_has_the_published_size():
 
 def test_layers_are_as_many_as_the_name_says():
     for net, depth in ((resnet20(), 20), (resnet32(), 32)):
-        assert sum(isinstance(module, nn.Conv2d) for module in net.modules()) == depth - 1  # the last is the head
+        assert sum(isinstance(module, nn.Conv2d) for module in net.modules()) == depth - 1  # the head is the last layer
 
 
 def test_width_64_is_the_larger_net_of_the_same_name():

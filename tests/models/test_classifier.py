@@ -1,4 +1,6 @@
-"""The model: pixels, heads that stages replace, checkpoints that bring them along."""
+"""The classifier: pixel normalization, replaced heads, and checkpoints that contain them."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,9 @@ from longtail.models import LinearHead, small_net
 from longtail.models.classifier import (
     LINEAR,
     Classifier,
+    build_classifier,
     build_head,
+    describe_backbone,
     fresh_head,
     head_class,
     restore_classifier,
@@ -83,3 +87,49 @@ def test_a_fresh_head_leaves_the_global_random_state():
 def test_a_head_that_does_not_exist_is_refused_by_name(component, words):
     with pytest.raises(InputError, match=words):
         head_class(component)
+
+
+class Plain(torch.nn.Module):
+    """A custom backbone, selected by its dotted name."""
+
+    def __init__(self, *, dim: int = 3) -> None:
+        super().__init__()
+        if dim:
+            self.embedding_dim = dim
+
+    def forward(self, images_BCHW):
+        return images_BCHW.mean(dim=(2, 3))
+
+
+DATA = SimpleNamespace(class_names=("a", "b"), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def test_a_backbone_of_ones_own_needs_only_an_embedding_dimension():
+    config = ModelConfig(backbone=Component(f"{__name__}.Plain"))
+    built = build_classifier(config, DATA, 0)
+    assert built(images()).shape == (2, 2)
+    name, parameters = f"{__name__}.Plain", 3 * 2 + 2
+    expected = {"name": name, "parameters": parameters, "width": 3, "pretrained": False}
+    assert describe_backbone(config, built) == expected
+    assert list(built.state_dict()) == ["scale_C11", "shift_C11", "head.weight", "head.bias"]
+
+
+def test_a_backbone_without_embedding_dimension_is_refused_before_training():
+    config = ModelConfig(backbone=Component(f"{__name__}.Plain", {"dim": 0}))
+    with pytest.raises(InputError, match="Plain has no attribute `embedding_dim`"):
+        build_classifier(config, DATA, 0)
+
+
+def test_equal_seeds_build_equal_models_and_leave_the_global_random_state():
+    before = torch.get_rng_state()
+    first, again, other = (build_classifier(CONFIG, DATA, seed).state_dict() for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(map(torch.equal, first.values(), again.values()))
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize(("normalize", "mean"), [("data", 0.5), ("cifar10", 0.4914), ("imagenet", 0.485)])
+def test_pixel_statistics_are_those_of_the_data_or_fixed(normalize, mean):
+    built = build_classifier(ModelConfig(backbone=CONFIG.backbone, normalize=normalize), DATA, 0)
+    found = -built.shift_C11 / (255 * built.scale_C11)
+    assert float(found[0]) == pytest.approx(mean)

@@ -1,4 +1,4 @@
-"""Each head against a slow float64 reference, what learns in it, and what it folds to."""
+"""Each head: a slow float64 reference, its trainable parameters, and the linear head it folds to."""
 
 import math
 
@@ -23,7 +23,7 @@ def embeddings() -> Tensor:
 
 
 def shaken(head: nn.Module) -> nn.Module:
-    """The head with all that is learnt away from where it starts."""
+    """Move the trainable parameters of a head away from their initial values."""
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -121,7 +121,7 @@ def test_max_norm_cuts_the_longest_vectors_to_the_bound_and_no_others():
     assert head.weight.norm(dim=1).tolist() == [1.0, 2.0, 2.0]
     assert logits[2, 2].item() == pytest.approx(2.0 + head.bias[2].item())
     with torch.no_grad():
-        head.weight.mul_(10)  # the bound is that of the beginning
+        head.weight.mul_(10)  # the bound does not change
     head(torch.eye(DIM))
     torch.testing.assert_close(head.weight.norm(dim=1), torch.full((3,), 2.0))
 

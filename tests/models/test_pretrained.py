@@ -1,4 +1,4 @@
-"""Nets of timm, by a stand-in with its interface; with timm itself where that is installed."""
+"""timm networks, with a fake of the interface of timm, and with timm itself if it is installed."""
 
 import sys
 import types

@@ -39,7 +39,7 @@ def test_all_tables_of_a_run_are_printed(run, tmp_path, capsys):
         "Clusters of level 2, by size and purity",
         "Filter of level 2 over its training",
         "Accuracy on the test images of each level",
-        "Classes of (row) called classes of (column), difference DLSA",
+        "Classes of (row) predicted as classes of (column), difference DLSA",
     ):
         assert title in text
     shares = re.findall(r"^\d+-\d+ +([\d.]+) +([\d.]+) +([\d.]+)$", text, flags=re.MULTILINE)[:3]
@@ -65,7 +65,7 @@ def test_the_classifiers_it_is_compared_with_start_where_those_of_the_run_did(ru
     assert "start\nfrom random weights" not in text
     analysis.main([str(after)])
     assert "start\nfrom random weights" in capsys.readouterr().out
-    with pytest.raises(InputError, match="does not hold the backbone of this run under a linear head"):
+    with pytest.raises(InputError, match="does not have the backbone of this run and a linear head"):
         analysis.main([str(after), "--before", str(run)])
 
 
@@ -100,7 +100,8 @@ def test_settings_are_chosen_on_held_out_images(run, capsys, monkeypatch):
     text = capsys.readouterr().out
     assert "on 41 held-out training images, 2 seeds" in text
     assert re.findall(r"kept: (\w+) \d", text) == ["levels", "clusters"]
-    assert all(name in text.split("test, 2 other seeds")[1] for name in ("one classifier", "as the run", "as chosen"))
+    tested = text.split("test, 2 other seeds")[1]
+    assert all(name in tested for name in ("one classifier", "as in the run", "as chosen"))
 
 
 def test_the_choice_is_the_best_of_each_axis(monkeypatch):

@@ -1,4 +1,4 @@
-"""A small long-tailed world: Gaussian classes, a head that favours the full ones."""
+"""Fixtures: Gaussian classes with a long-tailed prior, and a head biased towards the most frequent one."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class World(NamedTuple):
 
 @pytest.fixture
 def world() -> World:
-    """Balanced held-out features of three overlapping classes, and the Bayes-optimal head under the training prior."""
+    """Return class-balanced features of three overlapping classes, and the Bayes-optimal head of the training prior."""
     generator = torch.Generator().manual_seed(0)
     means = torch.tensor([[0.0, 0.0, 1.0], [2.0, 0.0, 1.0], [0.0, 2.0, 1.0]])
     targets = torch.arange(3).repeat_interleave(60)

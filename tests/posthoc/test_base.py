@@ -1,4 +1,4 @@
-"""The choice of a strength."""
+"""Choice of the strength of a correction."""
 
 import torch
 
@@ -6,7 +6,7 @@ from longtail.posthoc.base import STRENGTHS, choose_strength
 
 
 def only_between(low: float, high: float):
-    """Logits that are right for class 1 at strengths within, and never wrong for class 0."""
+    """Return logits that are correct for class 1 at strengths in [low, high], and always for class 0."""
 
     def logits_at(tau: float) -> torch.Tensor:
         return torch.tensor([[1.0, 0.0], [0.0, 1.0 if low <= tau <= high else -1.0]])
@@ -26,7 +26,7 @@ def test_every_class_counts_the_same_however_few_its_examples():
     targets = torch.tensor([0] * 9 + [1])
 
     def logits_at(tau: float) -> torch.Tensor:
-        """Up to 1, all of class 0 is right; above, class 1 and two thirds of class 0."""
+        """Predict class 0 correctly up to 1; above, class 1 and two thirds of class 0."""
         right_0 = 9 if tau <= 1 else 6
         predicted = torch.tensor([0] * right_0 + [1] * (9 - right_0) + [1 if tau > 1 else 0])
         return torch.nn.functional.one_hot(predicted, 2).float()

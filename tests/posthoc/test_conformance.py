@@ -1,7 +1,4 @@
-"""What every correction of `longtail.posthoc.CORRECTIONS` promises, checked by its being listed.
-
-Each is held to it with its defaults, and with each of the variants below.
-"""
+"""The contract of every correction in `longtail.posthoc.CORRECTIONS`, with its defaults and the variants below."""
 
 import copy
 import inspect
@@ -30,13 +27,13 @@ VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {
     "TauNormalization": ({"tau": 0.7},),
 }
 
-# why a class without an image is refused; the others leave it be
+# message for a class without an image; the other corrections accept it
 REFUSES_ABSENT = {
     "LogitAdjustment": "1 classes have no training image, so their log prior is undefined",
     "NearestClassMean": "1 classes have no example, so they have no mean",
 }
 
-# why equal counts may change a prediction all the same
+# why equal counts may change a prediction
 EQUAL_COUNTS_MOVE = {
     "NearestClassMean": "takes the place of the classifier, whatever the counts",
     "TauNormalization": "goes by the lengths of the class vectors, never by the counts",
@@ -48,7 +45,7 @@ NUM_CLASSES, DIM = 4, 4
 
 @dataclass(frozen=True)
 class Case:
-    """A correction, built anew by each call of `build`."""
+    """A correction and its options; each call of `build` returns a new object."""
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
@@ -62,7 +59,7 @@ class Case:
 
 
 def world() -> tuple[Tensor, Tensor, LinearHead]:
-    """Features of overlapping classes, in no order, and a head that favours the full classes by bias and length."""
+    """Return shuffled features of overlapping classes, and a head biased towards frequent ones by bias and length."""
     generator = torch.Generator().manual_seed(0)
     means = 2 * torch.eye(NUM_CLASSES)
     targets = torch.arange(NUM_CLASSES).repeat_interleave(30)[torch.randperm(120, generator=generator)]
@@ -105,7 +102,7 @@ def test_logits_are_finite_and_one_per_class(case: Case) -> None:
 
 
 def test_bfloat16_features_give_what_their_values_give(case: Case) -> None:
-    """Features of a net under autocast; the head stays float32."""
+    """Autocast gives bfloat16 features; the head stays float32."""
     rounded = FEATURES.bfloat16()
     fitted, expected = case.fitted(rounded), case.fitted(rounded.float())
     logits = fitted.predict_logits(rounded)
@@ -141,7 +138,7 @@ def test_the_order_of_the_examples_does_not_matter(case: Case) -> None:
 
 def test_fitted_twice_it_is_the_same(case: Case) -> None:
     once = case.fitted()
-    twice = case.build().fit(FEATURES.flip(1), TARGETS, HEAD, COUNTS)  # by which another strength is best
+    twice = case.build().fit(FEATURES.flip(1), TARGETS, HEAD, COUNTS)  # with another best strength
     assert not twice.chosen or twice.chosen != once.chosen
     for _ in range(2):
         assert twice.fit(FEATURES, TARGETS, HEAD, COUNTS) is twice
@@ -179,7 +176,7 @@ def test_copies_and_pickles(case: Case, clone: Any) -> None:
 
 
 def test_its_head_survives_the_run(case: Case) -> None:
-    """A checkpoint keeps weights and the head's name; the reader builds the head from these."""
+    """A checkpoint contains weights and the name of the head, from which the head is rebuilt."""
     fitted = case.fitted()
     model = Classifier(small_net(width=DIM // 2), LinearHead(DIM, NUM_CLASSES)).eval()
     model.replace_head(fitted.component, fitted.head)
@@ -195,7 +192,7 @@ def test_its_head_survives_the_run(case: Case) -> None:
 
 
 def test_its_head_moves_to_another_device(case: Case) -> None:
-    """The meta device has shapes but no numbers: a tensor left behind fails there."""
+    """Tensors on the meta device have no values, so a tensor on another device raises an error."""
     fitted = case.fitted()
     model = Classifier(small_net(width=DIM // 2), LinearHead(DIM, NUM_CLASSES)).to("meta")
     model.replace_head(fitted.component, fitted.head)
@@ -207,7 +204,7 @@ def test_its_head_moves_to_another_device(case: Case) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
 def test_on_an_accelerator_it_finds_the_same(case: Case) -> None:
-    """Features and head lie there, labels and counts on the CPU, as in a run."""
+    """As in a run, features and head are on the accelerator, labels and counts on the CPU."""
     there = case.build().fit(FEATURES.cuda(), TARGETS, copy.deepcopy(HEAD).cuda(), COUNTS)
     assert there.chosen == case.fitted().chosen
     logits = there.predict_logits(FEATURES.cuda())

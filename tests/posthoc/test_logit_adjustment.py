@@ -1,4 +1,4 @@
-"""Logit adjustment against the formula, and against what its paper claims."""
+"""Logit adjustment against its formula and the claims of its paper."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The nearest class mean against scikit-learn and against slow distances."""
+"""The nearest class mean against scikit-learn and a slow implementation."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""tau-normalisation against a slow reference, and at its two ends."""
+"""tau-normalization against a slow reference, and at tau = 0 and 1."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_a_vector_of_zeros_stays_one():
 
 
 def test_the_chosen_tau_undoes_what_the_lengths_have_done(world):
-    """Class vectors of equal length and different direction, stretched for the full classes: tau = 1 mends it."""
+    """Class vectors of equal length are stretched for frequent classes; tau = 1 reverses this."""
     directions = torch.nn.functional.normalize(torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]), dim=1)
     targets = torch.arange(3).repeat(40)
     features = directions[targets] + 0.35 * torch.randn(120, 3, generator=torch.Generator().manual_seed(1))

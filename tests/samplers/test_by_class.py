@@ -22,8 +22,8 @@ def test_groups_are_the_images_of_each_label_in_their_order() -> None:
 
 def test_classes_come_at_their_rates_and_images_alike() -> None:
     drawn = ByClass(LABELS).draw(torch.tensor([2.0, 3.0, 5.0]), 30_000, torch.Generator().manual_seed(1))
-    expected = torch.tensor([0.3 / 3, 0.2 / 2, 0.3 / 3, 0.5, 0.2 / 2, 0.3 / 3]) * 30_000
-    assert chisquare(torch.bincount(drawn, minlength=6), expected, sum_check=False).pvalue > 1e-3
+    expected = [3000, 3000, 3000, 15_000, 3000, 3000]
+    assert chisquare(torch.bincount(drawn, minlength=6), expected).pvalue > 1e-3
 
 
 def test_a_rate_of_zero_is_never() -> None:
@@ -37,7 +37,7 @@ def test_a_rate_of_zero_is_never() -> None:
 def test_draws_are_independent_of_each_other() -> None:
     drawn = LABELS[ByClass(LABELS).draw(torch.ones(3), 30_000, torch.Generator().manual_seed(2))]
     pairs = torch.bincount(drawn[::2] * 10 + drawn[1::2], minlength=100)
-    assert chisquare(pairs[pairs > 0], 15_000 / 9 * torch.ones(9), sum_check=False).pvalue > 1e-3
+    assert chisquare(pairs[pairs > 0], [15_000 / 9] * 9).pvalue > 1e-3
 
 
 def test_extreme_rates_keep_their_ratio() -> None:
@@ -45,23 +45,24 @@ def test_extreme_rates_keep_their_ratio() -> None:
     assert chisquare(torch.bincount(drawn), [3000, 6000]).pvalue > 1e-3
 
 
-UNEVEN = torch.tensor([0] * 400 + [1] * 40 + [2] * 4 + [3])
+IMBALANCED = torch.tensor([0] * 400 + [1] * 40 + [2] * 4 + [3])
 
 
 def test_every_class_is_equally_likely() -> None:
-    order = ClassBalancedSampler(UNEVEN, num_samples=20_000).order(0, 0)
-    assert chisquare(torch.bincount(UNEVEN[order])).pvalue > 1e-3
+    order = ClassBalancedSampler(IMBALANCED, num_samples=20_000).order(0, 0)
+    assert chisquare(torch.bincount(IMBALANCED[order])).pvalue > 1e-3
 
 
 def test_classes_without_images_take_no_share() -> None:
-    targets = UNEVEN * 3 + 1  # labels 1, 4, 7, 10
+    targets = IMBALANCED * 3 + 1  # labels 1, 4, 7, 10
     order = ClassBalancedSampler(targets, num_samples=20_000).order(0, 0)
     assert chisquare(torch.bincount(targets[order])[[1, 4, 7, 10]]).pvalue > 1e-3
 
 
 def test_the_share_of_a_class_does_not_vary_less_than_independent_draws_would() -> None:
     shares = [
-        torch.bincount(UNEVEN[ClassBalancedSampler(UNEVEN, num_samples=400).order(0, epoch)])[0] for epoch in range(300)
+        torch.bincount(IMBALANCED[ClassBalancedSampler(IMBALANCED, num_samples=400).order(0, epoch)])[0]
+        for epoch in range(300)
     ]
     variance = torch.stack(shares).double().var()
     assert 0.7 < variance / (400 * 0.25 * 0.75) < 1.4  # binomial; class-aware cycles would have almost none
@@ -97,14 +98,14 @@ def test_the_order_of_the_classes_turns_round() -> None:
 
 
 SHARES = torch.tensor([0] * 90 + [1] * 9 + [2])
-INSTANCE, BALANCED = torch.tensor([0.9, 0.09, 0.01]), torch.full((3,), 1 / 3)
+INSTANCE, BALANCED = torch.tensor([0.9, 0.09, 0.01]).double(), torch.full((3,), 1 / 3).double()
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.25, 0.5, 0.999])
 def test_classes_move_from_their_share_to_an_equal_one(progress: float) -> None:
     order = ProgressivelyBalancedSampler(SHARES, num_samples=30_000).order(0, 0, progress)
     expected = 30_000 * ((1 - progress) * INSTANCE + progress * BALANCED)
-    assert chisquare(torch.bincount(SHARES[order]), expected, sum_check=False).pvalue > 1e-3
+    assert chisquare(torch.bincount(SHARES[order]), expected / expected.sum() * 30_000).pvalue > 1e-3
 
 
 def test_iteration_follows_the_progress_of_its_epoch() -> None:

@@ -9,7 +9,7 @@ TARGETS = torch.tensor([0] * 50 + [1] * 10 + [2] * 3 + [3])[torch.randperm(64, g
 
 
 def turns(order: Tensor, per_class: int) -> list[list[int]]:
-    """Labels of each whole turn."""
+    """Return the labels of each complete turn."""
     return [turn.tolist() for turn in TARGETS[order].split(per_class) if len(turn) == per_class]
 
 

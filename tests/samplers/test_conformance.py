@@ -1,6 +1,6 @@
-"""What every sampler of `longtail.samplers.__all__` promises, checked by its being listed.
+"""Checks of every sampler in `longtail.samplers.__all__`.
 
-The images of each data set are shuffled, so that an index says nothing about its class.
+The images of each data set are shuffled, so that an index does not reveal its class.
 """
 
 import copy
@@ -21,7 +21,7 @@ SAMPLERS = [getattr(longtail.samplers, name) for name in longtail.samplers.__all
 
 
 def labels(*counts: int) -> Tensor:
-    """Labels with so many images of class 0, 1, 2, ..., in a fixed random order."""
+    """Return labels with the given number of images of class 0, 1, 2, ..., in a fixed random order."""
     targets = torch.repeat_interleave(torch.tensor(counts))
     return targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(7))]
 

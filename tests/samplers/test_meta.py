@@ -1,4 +1,4 @@
-"""The Meta Sampler against the authors' way: `F.gumbel_softmax` over all images, straight through."""
+"""The Meta Sampler against the method of the authors: `F.gumbel_softmax` over all images, straight through."""
 
 import copy
 import json
@@ -66,7 +66,7 @@ def test_the_record_is_of_the_images_it_travels_with(level: str) -> None:
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_draw_and_gradient_are_those_of_a_straight_through_gumbel_softmax(level: str) -> None:
-    """Written with autograd through the whole one-hot matrix, as the authors do, on the same noise."""
+    """Reference with autograd through the whole one-hot matrix, as in the authors' code, with the same noise."""
     sampler, size = with_rates(level, [0.1, 0.4, 0.5, 0.8, 0.95]), 16
     gradients_B = torch.randn(size, generator=generator(1))
     draw = sampler.draw_batch(size, generator())

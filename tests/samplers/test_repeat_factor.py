@@ -68,14 +68,14 @@ def test_fractions_are_rounded_at_random_to_the_right_mean() -> None:
 
 
 def test_fractions_have_the_right_mean_among_few_images() -> None:
-    """Factors 1, 1 and sqrt(1.5), stretched to a sum of 4: the marks must begin anywhere, not always in the middle."""
+    """Factors 1, 1 and sqrt(1.5), stretched to a sum of 4: the offset of the marks must be random, not central."""
     sampler = RepeatFactorSampler([0, 0, 1])
     times = torch.stack([torch.bincount(sampler.order(0, epoch), minlength=3) for epoch in range(2000)]).double()
     torch.testing.assert_close(times.mean(dim=0), 4 / (2 + math.sqrt(1.5)) * sampler.factors_N, atol=0.05, rtol=0)
 
 
 def test_neighbours_are_not_rounded_in_step() -> None:
-    """Twenty images of which half are shown twice: without a shuffled line it would be every other one."""
+    """Twenty images of which half are drawn twice: without a shuffled line it would be every second one."""
     sampler = RepeatFactorSampler([0] * 20, num_samples=30)
     twice = torch.stack([torch.bincount(sampler.order(0, epoch)) == 2 for epoch in range(500)])
     both = (twice[:, :-1] & twice[:, 1:]).double().mean()
@@ -93,7 +93,7 @@ def test_equal_counts_make_it_a_plain_shuffle() -> None:
 
 
 def test_images_are_shuffled_among_each_other() -> None:
-    # repeats are laid side by side on the line; in the order they must not stay neighbours
+    # repeats are adjacent on the line, but must not be adjacent in the order
     order = RepeatFactorSampler([0] * 50 + [1] * 2, num_samples=5200).order(0, 0)
     assert float((order[1:] == order[:-1]).float().mean()) < 0.1
 

@@ -1,4 +1,4 @@
-"""Two streams: which image stands where, how often, and that ranks do not part them."""
+"""Two streams: positions and frequencies of the images, and pairs that stay on one rank."""
 
 import pytest
 import torch

@@ -17,7 +17,7 @@ BACKGROUND = len(COUNTS)
 
 
 def rows(seed: int, targets_B: Tensor) -> Tensor:
-    """Return embeddings (B, 5) around the center of each class."""
+    """Embeddings (B, 5): each class has its place, background is anywhere."""
     generator = torch.Generator().manual_seed(seed)
     centres_CD = 1.5 * torch.randn(BACKGROUND + 1, 5, generator=torch.Generator().manual_seed(99), dtype=torch.float64)
     return centres_CD[targets_B] + torch.randn(len(targets_B), 5, generator=generator, dtype=torch.float64)
@@ -89,16 +89,16 @@ def test_equals_an_iteration_written_out(shifted: bool) -> None:
     after = F.linear(meta_MD, *step(weights_of(logits_K)))
     meta_loss = loss(after, meta_M).mean() if shifted else plain_sigmoid(after, meta_M)
     (gradient_K,) = torch.autograd.grad(meta_loss, logits_K)
-    learned_K = logits_K.detach() - 0.05 * gradient_K.sign()  # the first step of Adam
-    expected_weight, expected_bias = step(weights_of(learned_K))
+    learnt_K = logits_K.detach() - 0.05 * gradient_K.sign()  # the first step of Adam
+    expected_weight, expected_bias = step(weights_of(learnt_K))
 
     bilevel = ReweighedStep(classifier, loss, module, optimizer, meta_optimizer, shifted_meta_loss=shifted)
     value = bilevel(rows_BD, targets_B, meta_MD, meta_M)
-    torch.testing.assert_close(module.logits_K.detach(), learned_K, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module.logits_K.detach(), learnt_K, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(classifier.weight, expected_weight, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(classifier.bias, expected_bias, rtol=1e-5, atol=1e-6)
     start = loss(F.linear(rows_BD, weight, bias), targets_B)
-    torch.testing.assert_close(value, (weights_of(learned_K) * start).mean(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(value, (weights_of(learnt_K) * start).mean(), rtol=1e-5, atol=1e-6)
 
 
 def test_buffers_change_once_an_iteration_and_frozen_parameters_never() -> None:
@@ -123,7 +123,7 @@ def test_buffers_change_once_an_iteration_and_frozen_parameters_never() -> None:
 
 
 class MultiInstanceImages:
-    """Images with one to six instances of long-tailed classes, and as many background proposals."""
+    """Images of one to six instances of a long tail, with as many background proposals."""
 
     def __init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -136,14 +136,14 @@ class MultiInstanceImages:
         self.targets = targets
 
     def batch(self, rates_I: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Return rows and labels of drawn images."""
+        """Rows and labels of some images."""
         drawn = torch.multinomial(rates_I, size, replacement=True, generator=torch.Generator().manual_seed(seed))
         held = torch.cat([self.targets[self.image_of_row == image] for image in drawn.tolist()])
         targets_B = torch.cat([held, torch.full_like(held, BACKGROUND)])
         return rows(seed + 1, targets_B), targets_B
 
 
-def learned_rates(loss: BalancedSigmoid) -> Tensor:
+def learnt_rates(loss: BalancedSigmoid) -> Tensor:
     images = MultiInstanceImages()
     balanced_I = balanced_image_rates(images.image_of_row, images.targets, images.num_images, BACKGROUND)
     torch.manual_seed(0)
@@ -162,7 +162,7 @@ def learned_rates(loss: BalancedSigmoid) -> Tensor:
 
 
 def test_on_images_of_several_instances_the_rare_classes_get_the_larger_weights() -> None:
-    rates_K = learned_rates(BalancedSigmoid([1] * BACKGROUND, reduction="none"))
+    rates_K = learnt_rates(BalancedSigmoid([1] * BACKGROUND, reduction="none"))
     assert rates_K[0] < rates_K[1] < rates_K[3]
     assert rates_K[3] - rates_K[0] > 0.15
 
@@ -181,5 +181,5 @@ def test_refusals() -> None:
         MetaReweigher(1)
     classifier, module = nn.Linear(2, 3), MetaReweigher(3)
     optimizers = torch.optim.SGD(classifier.parameters(), lr=0.1), torch.optim.Adam(module.parameters())
-    with pytest.raises(InputError, match=r'`loss` must have reduction="none", got \'mean\''):
+    with pytest.raises(InputError, match=r'`loss.reduction` must be "none"'):
         ReweighedStep(classifier, BalancedSigmoid([3, 2, 1]), module, *optimizers)

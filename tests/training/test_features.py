@@ -1,4 +1,4 @@
-"""Features of a part of the data, cached until the backbone changes."""
+"""Features: what a backbone makes of images, cached as long as it stays the same."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_features_are_the_embeddings_in_evaluation_mode(data, model, context):
 
 def test_a_head_can_learn_from_them(data, model, context):
     features = features_of(model, data, "train", context)
-    model.head(features.embeddings_ND).sum().backward()  # fails for inference tensors
+    model.head(features.embeddings_ND).sum().backward()  # inference tensors could not be saved for this
     assert model.head.weight.grad is not None
 
 
@@ -72,8 +72,8 @@ def test_the_time_they_take_is_part_of_the_cost(data, model, context):
     assert (context.images, context.seconds) == (7, seconds)
 
 
-def test_a_missing_part_is_refused_with_the_remedy(data, model, context):
-    with pytest.raises(InputError, match="no training images are held out for validation; set `val_share` to"):
+def test_a_part_that_is_not_there_is_refused_with_the_way_out(data, model, context):
+    with pytest.raises(InputError, match="no training images are held out for validation; set `val_share`"):
         features_of(model, data, "val", context)
 
 
@@ -92,5 +92,5 @@ def test_batches_and_subsets_are_index_picks():
     batches = list(images.subset(torch.tensor([4, 0, 2])).batches(torch.tensor([[0, 1], [2, 0]]), None))
     assert [batch.tolist() for batch in batches] == [[[8, 9], [0, 1]], [[4, 5], [8, 9]]]
     assert len(images) == 5
-    with pytest.raises(InputError, match="an embedding has no thumbnail"):
+    with pytest.raises(InputError, match="an embedding has no picture"):
         images.thumbnail(0)

@@ -130,7 +130,9 @@ def test_blocks_are_computed_one_at_a_time(monkeypatch):
 def test_missing_parts_and_impossible_views_are_refused():
     with pytest.raises(InputError, match="there is no val part; set `val_share`"):
         views_of(dataclasses.replace(DIGITS, val=None), ("val",), 0)
-    with pytest.raises(InputError, match='augmented views require "train" among the parts, got test'):
+    with pytest.raises(
+        InputError, match="augmented views are made of the training images: the parts must include train"
+    ):
         views_of(DIGITS, ("test",), 2)
     with pytest.raises(InputError, match="must be >= 0, got -1"):
         views_of(DIGITS, ("train",), -1)

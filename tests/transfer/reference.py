@@ -35,7 +35,7 @@ def root(matrix: Array, power: float) -> Array:
 
 
 def matrix(tail: Array, head: Array, scale: str, tau: float = 10.0, shrinkage: float = 0.1) -> Array:
-    """A, which is applied to the rows (f - mean) / sqrt(variance + eps)."""
+    """Return A, which is applied to the rows (f - mean) / sqrt(variance + eps)."""
     std = np.sqrt(np.diag(tail) + EPS)
     if scale == "optimal-transport":
         shrunk = (1 - shrinkage) * tail + shrinkage * np.trace(tail) / len(tail) * np.eye(len(tail))

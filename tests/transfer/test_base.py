@@ -13,7 +13,7 @@ CLASSES = [getattr(transfer, name) for name in transfer.__all__]
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_signature(cls: type[Transfer]) -> None:
-    """Positional: what the run knows. Keyword-only, with defaults: what the user chooses, named in the docstring."""
+    """Run values are positional; options are keyword-only, have defaults and are documented."""
     first, second, *options = inspect.signature(cls).parameters.values()
     assert (first.name, second.name) == ("class_counts", "channels")
     assert all(option.kind is option.KEYWORD_ONLY for option in options)

@@ -27,8 +27,8 @@ def naive(embeddings: Tensor, targets: Tensor, head: LinearHead, strength: float
     weight, logits = head.weight.detach().double(), head(embeddings).detach().double()
     for i, y in enumerate(targets.tolist()):
         own = embeddings[targets == y].double()
-        centred = own - own.mean(dim=0)
-        covariance = centred.T @ centred / len(own)
+        centered = own - own.mean(dim=0)
+        covariance = centered.T @ centered / len(own)
         if diagonal:
             covariance = torch.diag(torch.diag(covariance))
         for j in range(CLASSES):
@@ -48,7 +48,7 @@ def test_equals_proposition_1(diagonal: bool, size: int) -> None:
 
 
 def test_bounds_the_expected_loss_of_augmented_embeddings() -> None:
-    """By Monte Carlo: embeddings drawn from N(a, lambda Cov_y) under the same head; the bound lies above, not far."""
+    """By Monte Carlo: embeddings drawn from N(a, lambda Cov_y) under the same head; the bound is slightly above."""
     embeddings, targets, head = batch()
     strength, covariances = 0.3, []
     isda = ISDA([9] * CLASSES, DIMENSION, strength=strength)

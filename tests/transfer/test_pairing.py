@@ -22,7 +22,7 @@ def covariances(seed: int = 0) -> Tensor:
 
 
 def shares(pairing: Pairing, label: int, seen: Tensor = SEEN) -> list[float]:
-    """How often each class lends to a class."""
+    """Return the share of each class among the heads of a class."""
     torch.manual_seed(0)
     classes = torch.full((DRAWS,), label)
     every = covariances()
@@ -90,7 +90,7 @@ def test_nearest_by_covariance_are_those_of_largest_cosine() -> None:
 
 
 def table() -> Tensor:
-    """Class 4 is most like 2, then 0; like the tail class 3 most of all, which does not lend."""
+    """Class 4 is most similar to the tail class 3, which does not lend, then to 2 and 0."""
     similarity = torch.zeros(5, 5)
     similarity[4] = torch.tensor([0.5, 0.1, 0.7, 0.9, 1.0])
     return similarity

@@ -56,7 +56,7 @@ def changed(form: DenseForm | ProjectedForm, seeds: tuple[int, ...] = (0, 1)) ->
     ],
 )
 def test_a_subspace_of_all_dimensions_is_the_dense_form(rule: dict[str, Any]) -> None:
-    """Value, weights and gradient, whatever the number of images at once."""
+    """Value, weights and gradient, for any number of images at once."""
     expected = changed(dense(**rule))
     for at_once in (1, 7, 100):
         for actual, other in zip(changed(projected(at_once=at_once, **rule)), expected, strict=True):
@@ -95,7 +95,7 @@ def test_fewer_dimensions_err_more_and_keep_mean_and_variance() -> None:
 
 
 def test_the_subspace_holds_the_leading_directions_within_classes_and_stays() -> None:
-    """Class means differ far more, and are of no account, once they are known."""
+    """Class means differ much more, and have no effect once they are estimated."""
     form, batches = projected(dimension=2), [rows_of(seed) for seed in range(60)]
     for rows, targets_B in batches[:-1]:
         form.observe(rows, targets_B)
@@ -136,7 +136,7 @@ def test_low_rank_covariances_multiply_as_their_matrices_do() -> None:
 
 
 def test_transfer_in_the_projected_form_goes_on_from_a_saved_state() -> None:
-    """Saved during the warm-up, in which the subspace is learnt, and after."""
+    """Saved during the warm-up, in which the subspace is estimated, and after."""
 
     def fresh() -> SemanticTransfer:
         transfer = built(form="projected", start=0.5, memory_budget_gb=0.5)

@@ -67,7 +67,7 @@ def naive(
 
 @pytest.mark.parametrize("scale", ["trace", "literal", "spectral", "correlation", "optimal-transport"])
 def test_equals_the_paper_written_out(scale: str) -> None:
-    """After two batches, with the only head class there is."""
+    """After two batches, with a single head class."""
     transfer = built(scale=scale, heads=1, clamp=1.5, omega="literal").double()
     run(transfer, 0, dtype=torch.float64)
     maps, weights = run(transfer, 1, dtype=torch.float64)
@@ -86,7 +86,7 @@ def test_only_tail_images_of_the_second_stream_are_changed() -> None:
 
 
 def test_a_share_of_the_tail_images_is_left_as_they_are() -> None:
-    """And those that are changed are changed as without the share, which only draws who they are."""
+    """The changed images are changed as without the share, which only selects them."""
     maps, targets_B, second_B = batch(size=2000)
     changed, weights = run(built(share=0.25, omega="literal", heads=1), size=2000)
     every, _ = run(built(omega="literal", heads=1), size=2000)
@@ -202,7 +202,7 @@ def test_head_images_of_the_second_stream_and_images_of_one_stream() -> None:
 
 
 def test_one_head_for_each_class_or_for_each_image() -> None:
-    """Two equal images of a class go the same way, or not."""
+    """Two equal images of a class are changed equally, or not."""
     given, targets_B, second_B = batch()
     given[13], given[3] = given[23 % 20], given[23 % 20]  # three of class 3
     same = ((given[13] == given[3]).all(), targets_B[3] == targets_B[13])
@@ -280,7 +280,7 @@ def test_classes_with_no_image_or_one_do_no_harm(options: dict[str, Any]) -> Non
 
 
 def test_gradient_is_that_of_a_fixed_map_or_of_the_whole() -> None:
-    """Of the whole: in a batch of tail classes, for what the heads' statistics owe to the batch stays a constant."""
+    """Gradient of the whole, in a batch of tail classes, since the statistics of the heads are constants."""
     given, targets_B, second_B = batch(size=10, dtype=torch.float64)
     targets_B = 2 + targets_B % 3
     transfer = built().double()
@@ -322,7 +322,7 @@ def test_statistics_stay_in_float32_under_autocast() -> None:
     "options", [{}, {"per_image": True, "scale": "spectral"}, {"pairing": "covariance", "statistics": "pooled"}]
 )
 def test_compiles_to_one_graph(options: dict[str, Any]) -> None:
-    """So nothing in a step waits for the device or branches on data."""
+    """A step neither synchronizes with the device nor branches on data."""
     torch._dynamo.reset()
     eager, inner = built(**options), built(**options)
     compiled = torch.compile(inner, backend="eager", fullgraph=True)

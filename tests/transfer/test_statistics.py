@@ -12,7 +12,7 @@ CLASSES, CHANNELS, POSITIONS = 6, 4, 5
 
 
 def batches(count: int = 7, size: int = 16, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
-    """Features whose classes differ in mean and spread; class 5 never occurs, and class 4 once in all."""
+    """Return features whose classes differ in mean and spread; class 5 never occurs, and class 4 once."""
     generator = torch.Generator().manual_seed(seed)
     out = []
     for step in range(count):
@@ -44,7 +44,7 @@ def test_equal_numpy_over_all_images_seen(size: int) -> None:
         assert statistics.counts_K[label] == len(rows) / POSITIONS
     assert not statistics.means_KC[5].any()
     assert not statistics.covariances_KCC[5].any()
-    last_B = data[-1][1]  # and what the update gives back is what is kept, image by image
+    last_B = data[-1][1]  # the result of the update is the stored state, image by image
     assert torch.equal(moments.means_GC[moments.groups.group_E], statistics.means_KC[last_B])
     assert torch.equal(moments.covariances_GCC[moments.groups.group_E], statistics.covariances_KCC[last_B])
 

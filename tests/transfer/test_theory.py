@@ -1,4 +1,4 @@
-"""What SMART's supplement proves, in numbers: Lemma 2, Theorem 1, and the aim of its map."""
+"""Numerical checks of the supplement of SMART: Lemma 2, Theorem 1, and the purpose of its map."""
 
 import math
 
@@ -21,7 +21,7 @@ def problem() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def distances(weight: Tensor, bias: Tensor, a: Tensor) -> tuple[list[float], list[float], list[float]]:
-    """Of a point to the boundary between each other class and class 0, the lengths of the normals, and the sides."""
+    """Return distances of a point to the boundaries with class 0, the lengths of the normals, and the sides."""
     far, lengths, sides = [], [], []
     for j in range(1, CLASSES):
         normal, offset = weight[j] - weight[0], float(bias[j] - bias[0])

@@ -248,6 +248,9 @@ def _beginnings(cell: Cell) -> Iterable[Cell]:
 def _settings(config: Config) -> dict[str, Any]:
     """Return all settings except the name of the row and those that cannot change a result."""
     settings: dict[str, Any] = to_mapping(config)
+    for stage in settings["stages"]:  # under its first name, so that cells of earlier versions keep their hash
+        if "allow_double_balancing" in stage:
+            stage["balance_twice"] = stage.pop("allow_double_balancing")
     for path in (*FREE, "method"):
         *above, last = path.split(".")
         node = settings

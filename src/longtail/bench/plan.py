@@ -13,11 +13,8 @@ columns: [top1, many, medium, few]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from longtail.config import recipes
 from longtail.config.convert import from_mapping
@@ -25,7 +22,6 @@ from longtail.config.schema import DataConfig
 from longtail.errors import InputError, unknown_name
 from longtail.evaluation import Scores
 
-PLANS = files("longtail.config") / "recipes" / "plans"
 KEYS = ("about", "data", "methods", "seeds", "reference", "recipe", "changes", "columns")
 METHOD_KEYS = ("name", "method", "published", "recipe", "set", "training", "loss", "model", "stages")
 CHANGE_KEYS = ("training", "set", "model", "data", "protocol", "many", "few", "groups", "device")
@@ -118,7 +114,7 @@ def names() -> list[str]:
         >>> "quick" in names()
         True
     """
-    return sorted(file.name.removesuffix(".yaml") for file in PLANS.iterdir() if file.name.endswith(".yaml"))
+    return recipes.names("plans")
 
 
 def read_plan(name: str) -> Plan:
@@ -135,7 +131,7 @@ def read_plan(name: str) -> Plan:
         'ce'
     """
     if name in names():
-        return parse_plan(name, yaml.safe_load((PLANS / f"{name}.yaml").read_text("utf-8")))
+        return parse_plan(name, recipes.read("plans", name))
     path = Path(name).expanduser()
     if not path.is_file():
         raise unknown_name("plan or file", name, names())

@@ -23,6 +23,7 @@ import psutil
 from filelock import FileLock
 
 import longtail
+from longtail._logging import log_to_stderr
 from longtail.bench.cells import code_version
 from longtail.config import recipes
 from longtail.config.schema import Config, DataConfig
@@ -139,7 +140,7 @@ def main(lock: str) -> None:
     data: dict[DataConfig, Dataset] = {}
     while (order := orders.get()) is not None:
         folder = Path(order["folder"])
-        with _printing_to(folder / OUTPUT):
+        with _printing_to(folder / OUTPUT), log_to_stderr():
             answer = _train(order, folder, data)
         _answer(answers, answer)
         if "interrupted" in answer:

@@ -51,7 +51,7 @@ def usage_error(error: CycloptsError, commands: Sequence[str]) -> str:
 def with_flags(message: str, app: App) -> str:
     """Return the message with the flags of the parameters that it names in backquotes.
 
-    Components name parameters (`val_share`); only the command line knows which flag sets them.
+    Components name parameters (`val_share`); only the command line maps them to flags.
 
     Args:
         message: Message of an `InputError`.

@@ -5,8 +5,9 @@ usual training recipe. The method recipe lists the stages. A stage file holds th
 overrides per training recipe. Other packages add recipes through the entry point group `longtail`.
 """
 
+import importlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -23,7 +24,7 @@ from longtail.errors import InputError, unknown_name
 Kind = Literal["data", "training", "methods", "stages", "plans"]
 GROUP = "longtail"
 """Entry point group of plug-ins: each entry point names a package with a folder `recipes`."""
-# paths of settings after which a method is no longer what its name says
+# settings that change what a method is, so that its name no longer applies
 CHANGES_METHOD = re.compile(
     r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?"
 )
@@ -76,6 +77,15 @@ def about(kind: Kind, name: str) -> str:
     return text(kind, name).splitlines()[0].lstrip("# ")
 
 
+def plugin_readers() -> dict[str, Callable[..., Any]]:
+    """Return the data readers of plug-ins: the entries of `DATASETS` in their packages, by the name of the data set."""
+    found: dict[str, Callable[..., Any]] = {}
+    for package in plugins():
+        found |= getattr(importlib.import_module(package), "DATASETS", {})
+    return found
+
+
+@cache
 def plugins() -> list[str]:
     """Return the packages that add recipes through the entry point group `longtail`."""
     return sorted({entry.value.partition(":")[0] for entry in entry_points(group=GROUP)})
@@ -265,7 +275,7 @@ def _with(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
     if isinstance(node, str) and rest == [] and node:  # a component given by its name alone takes an option
         node = {"name": node}
     if node is not None and not isinstance(node, Mapping):
-        raise InputError(f"cannot set `{path}`: {key!r} lies below a value ({node!r})")
+        raise InputError(f"cannot set `{path}`: {key!r} is below a value ({node!r})")
     return {**(node or {}), key: _with((node or {}).get(key), rest, value, path)}
 
 

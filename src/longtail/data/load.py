@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from longtail._logging import progress_bar
+from longtail.config.recipes import plugin_readers
 from longtail.config.schema import DataConfig
 from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
 from longtail.data.decode import SMALL
@@ -52,9 +53,14 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         ([112, 79, 57, 41, 29, 21, 14, 11, 7, 5], 41, 500)
     """
     path = Path(config.name).expanduser()
-    if config.name not in NAMES and not path.exists():
-        near = nearest(config.name, NAMES)
-        choices = f"one of {', '.join(NAMES)}, a folder with one folder per class, a table or a list"
+    readers = plugin_readers()
+    if config.name in readers:
+        data: Dataset = readers[config.name](config, torch.device(device))
+        return data
+    known = (*NAMES, *readers)
+    if config.name not in known and not path.exists():
+        near = nearest(config.name, known)
+        choices = f"one of {', '.join(known)}, a folder with one folder per class, a table or a list"
         hint = f"did you mean {' or '.join(near)}?" if near else f"give {choices}"
         raise InputError(f"there is no data set and no file or folder {config.name!r}; {hint}")
     if config.name == "digits-lt":

@@ -73,7 +73,7 @@ class Centroids(nn.Module):
 class Memory(nn.Module):
     """Ring buffer of the most recent embeddings of each class, first in, first out.
 
-    A class has as many slots as it has images besides the one that looks for partners, n - 1, and at most `size`. The
+    A class has as many slots as it has images other than the current one, n - 1, and at most `size`. The
     memory is shared by all ranks.
 
     Args:

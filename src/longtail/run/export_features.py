@@ -154,14 +154,14 @@ def export_features(
 def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device: torch.device) -> Source:
     """Return a finished run with its own data set, or with another one at the image size of the run."""
     run = Run(folder)
-    saved, model = run.checkpoint(), run.model(device)
+    trained = run.trained(device)
     if data is None:
         wanted: DataConfig = from_mapping(DataConfig, {**to_mapping(run.config.data), **changes}, "data")
     else:
-        size = changes.get("image_size", saved["image_size"])
+        size = changes.get("image_size", trained.image_size)
         wanted = replace(recipes.data_config(data, changes), image_size=size)
     loaded = load_data(wanted, device)
-    same_classes = tuple(saved["class_names"]) == loaded.class_names
+    same_classes = trained.class_names == loaded.class_names
     if not same_classes:
         LOGGER.info("note: no logits are written, because the classes of the data set are not those of the run")
     checkpoint = CheckpointStore(folder / "checkpoint").last
@@ -171,7 +171,7 @@ def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device
         "backbone": run.config.model.backbone.name,
         "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
     }
-    return Source(model, loaded, _policy_of(run.config), same_classes, about)
+    return Source(trained.model, loaded, _policy_of(run.config), same_classes, about)
 
 
 def _policy_of(config: Config) -> str:

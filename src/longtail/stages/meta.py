@@ -3,7 +3,7 @@
 Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, https://arxiv.org/abs/2007.10740.
 As in the paper, the head and the Meta Sampler both start from new weights, without deferment. Where we differ from the
 authors' code (`jiawei-ren/BalancedMetaSoftmax-Classification`): for ImageNet-LT and Places-LT it takes the meta batches
-from the validation split; here they are always training images, as the paper says.
+from the validation split; here they are always training images, as in the paper.
 """
 
 from dataclasses import dataclass, field

@@ -49,7 +49,7 @@ class Retrain(Stage):
         initialize: "new" starts from random weights, "keep" from the weights of the present head.
         batch_norm: "update" lets the running statistics of the backbone follow the sampler's images, as published code
             does. "freeze" keeps them.
-        balance_twice: Suppress the warning about combining a balanced loss with a balanced sampler.
+        allow_double_balancing: Suppress the warning about combining a balanced loss with a balanced sampler.
 
     Raises:
         InputError: For an unknown component or option, or a head that can only correct the layer of an earlier stage.
@@ -61,7 +61,7 @@ class Retrain(Stage):
     head: Component | None = None
     initialize: Literal["new", "keep"] = "new"
     batch_norm: Literal["update", "freeze"] = "freeze"
-    balance_twice: bool = False
+    allow_double_balancing: bool = False
 
     def __post_init__(self) -> None:
         self.loss.check(losses)
@@ -80,7 +80,7 @@ class Retrain(Stage):
 
     def warnings(self) -> list[str]:
         """Return a warning if loss and sampler both compensate for the class counts."""
-        return double_balancing_warnings(self.loss, self.sampler, self.balance_twice)
+        return double_balancing_warnings(self.loss, self.sampler, self.allow_double_balancing)
 
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
         """Build the components once.

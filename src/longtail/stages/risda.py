@@ -13,7 +13,7 @@ frequent one. G_ck is the share of the images of class c that the model predicts
 Where we differ from the authors' code (`xiaohua-chen/RISDA`), which sees augmented images: the backbone is frozen, so
 means and covariances are computed once and exactly, from the features of the plain images, and combined by G once (the
 code does so in each step, on top of the step before). The code also adds the shift both to the embedding and to the
-logits, twice what the paper says, and to frequent classes too. Its G is that of the epoch with the best training
+logits, twice the value in the paper, and to frequent classes too. Its G is that of the epoch with the best training
 accuracy, rounded to 2 digits.
 Shapes: N = images, B = batch, D = embedding dimension, C = classes.
 """
@@ -70,7 +70,7 @@ class RetrainRISDA(Stage):
         beta: Weight of the covariance.
         head_share: Share of the classes, the most frequent ones, that borrow nothing (the authors' 20 of the 100
             classes of CIFAR-100).
-        ramp_from: Share of the whole training that lies before this stage. `alpha` and `beta` grow with the share of
+        ramp_from: Share of the whole training that precedes this stage. `alpha` and `beta` grow with the share of
             the whole training that is done, up to their full value at the end.
         training: Epochs, batch size, optimizer, schedule and precision; without augmentation.
 

@@ -38,7 +38,7 @@ class Train(Stage):
             changes.
         embedding_loss: Class of `longtail.embedding`, built with the class counts and the embedding dimension. It is
             added to the loss, scaled by its `weight`.
-        balance_twice: Suppress the warning about combining a balanced loss with a balanced sampler.
+        allow_double_balancing: Suppress the warning about combining a balanced loss with a balanced sampler.
 
     Raises:
         InputError: For an unknown component or option, or for mixing together with a transfer or an embedding loss.
@@ -50,7 +50,7 @@ class Train(Stage):
     mixing: Component | None = None
     transfer: Component | None = None
     embedding_loss: Component | None = None
-    balance_twice: bool = False
+    allow_double_balancing: bool = False
 
     def __post_init__(self) -> None:
         self.loss.check(losses)
@@ -81,7 +81,7 @@ class Train(Stage):
 
     def warnings(self) -> list[str]:
         """Return a warning if loss and sampler both compensate for the class counts."""
-        return double_balancing_warnings(self.loss, self.sampler, self.balance_twice)
+        return double_balancing_warnings(self.loss, self.sampler, self.allow_double_balancing)
 
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
         """Build the components once. The head of the model stays."""

@@ -36,7 +36,7 @@ class Context:
         watch: Part that is evaluated after each epoch: "val", "test" (the paper protocol) or None.
         seconds: Training time so far.
         images: Images trained on in that time.
-        stop: Set when the user asks to stop.
+        stop: Set when the user requests a stop.
         chosen: What stages have chosen on held-out training images or learned in addition to the model, for the result.
         cache: Values that a stage has computed and later stages may use, such as features.
     """

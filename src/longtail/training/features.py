@@ -1,4 +1,4 @@
-"""Embeddings of a part of the data, computed once, for stages that do not change the backbone.
+"""Embeddings of a part of the data, computed once, for stages that leave the backbone as it is.
 
 Shapes: N = images, D = embedding dimension, S = steps of an epoch, B = batch.
 """
@@ -24,7 +24,7 @@ PartName = Literal["train", "val", "test"]
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Embeddings and labels of a part of the data.
+    """Features of a part of the data under a backbone.
 
     Args:
         embeddings_ND: Embeddings, float32, on the training device.
@@ -35,12 +35,12 @@ class Features:
     targets_N: Tensor
 
     def part(self) -> Part:
-        """Return a part of a data set on which the training loop can train a head."""
+        """Return the features as a part of a data set, on which the loop trains a head."""
         return Part(FeatureImages(self.embeddings_ND), self.targets_N)
 
 
 class FeatureImages:
-    """Embeddings in place of images.
+    """Embeddings in place of images: a batch is selected by index.
 
     Args:
         embeddings_ND: Embeddings, shape (N, D).
@@ -60,8 +60,8 @@ class FeatureImages:
         return len(self.embeddings_ND)
 
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
-        """Yield embeddings (B, D) for each row of `order_SB`."""
-        del uniforms_SBR  # embeddings are not augmented
+        """Yield a tensor (B, D) for each row of `order_SB`. Reading uses no random numbers."""
+        del uniforms_SBR
         for picked_B in order_SB.to(self.embeddings_ND.device):
             yield self.embeddings_ND[picked_B]
 
@@ -70,31 +70,23 @@ class FeatureImages:
         return FeatureImages(self.embeddings_ND[indices.to(self.embeddings_ND.device)])
 
     def thumbnail(self, index: int) -> Tensor:
-        """Refuse: embeddings have no thumbnails.
-
-        Raises:
-            InputError: Always.
-        """
-        raise InputError(f"an embedding has no thumbnail, got index {index}; use the images it was computed from")
+        """Raise an error: an embedding has no picture."""
+        raise InputError(
+            f"an embedding has no picture, so there is no thumbnail {index}; use the data set of the images"
+        )
 
 
 def features_of(model: Classifier, data: Dataset, name: PartName, context: Context) -> Features:
-    """Return the embeddings of a part by the backbone in evaluation mode, from the plain view of each image.
+    """Return the embeddings of a part under the backbone in eval mode, from the unaugmented view of each image.
 
-    They are cached in the context until the weights or buffers of the backbone change.
-
-    Args:
-        model: Model with the backbone.
-        data: Data set.
-        name: Part of the data.
-        context: Run state with the cache and the training time, to which the computation is added.
+    They are computed once per part of a run, and again after the backbone has changed.
 
     Raises:
         InputError: If the data have no such part.
     """
     part = {"train": data.train, "val": data.val, "test": data.test}[name]
     if part is None:
-        raise InputError("no training images are held out for validation; set `val_share` to 0.1")
+        raise InputError("no training images are held out for validation; set `val_share`, such as 0.1")
     digest = fingerprint(model.backbone)
     found: tuple[str, Features] | None = context.cache.get(f"features of {name}")
     if found is None or found[0] != digest:
@@ -106,7 +98,7 @@ def features_of(model: Classifier, data: Dataset, name: PartName, context: Conte
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Return a SHA-256 digest of all weights and buffers, in hexadecimal.
+    """Return a digest of all weights and buffers, which is equal only for equal bits.
 
     Example:
         >>> fingerprint(nn.BatchNorm1d(2)) == fingerprint(nn.BatchNorm1d(2))

@@ -1,4 +1,4 @@
-"""The training loop, top to bottom: epochs, steps, checkpoints. It knows no method by name.
+"""The training loop, top to bottom: epochs, steps, checkpoints. No method is named here.
 
 Order, augmentation and every other random number are functions of (seed, stage, epoch, step). Resuming an interrupted
 run is therefore arithmetic and gives bit-identical weights. No step waits for the device; it is read every

@@ -84,10 +84,7 @@ def views_of(data: Dataset, parts: Sequence[str], num_augmented: int) -> Views:
     if num_augmented < 0:
         raise InputError(f"the number of augmented views must be >= 0, got {num_augmented}")
     if num_augmented and "train" not in parts:
-        raise InputError(
-            f'augmented views require "train" among the parts, got {", ".join(parts)}; add it, or set the number of '
-            "augmented views to 0"
-        )
+        raise InputError("augmented views are made of the training images: the parts must include train")
     for part in parts:
         _part(data, part)
     plain = [(part, 0) for part in ("train", "val", "test") if part in parts]
@@ -217,5 +214,5 @@ def _embedded(model: Classifier, pixels_BCHW: Tensor, count: int, with_logits: b
 def _part(data: Dataset, name: str) -> Part:
     part = {"train": data.train, "val": data.val, "test": data.test}[name]
     if part is None:
-        raise InputError("no training images are held out, so there is no val part; set `val_share` to 0.1")
+        raise InputError("no training images are held out, so there is no val part; set `val_share`, such as 0.1")
     return part

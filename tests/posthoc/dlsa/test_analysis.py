@@ -1,4 +1,4 @@
-"""Tables of a split label space against loops, scikit-learn and numpy, and what they refuse."""
+"""Analyses of a split against loops, scikit-learn and NumPy, and their error messages."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""DLSA: who goes where, by which counts a classifier balances, where it helps, and what it refuses."""
+"""DLSA: routing, class counts of each classifier, a case where it helps, and error messages."""
 
 import copy
 import math
@@ -33,7 +33,7 @@ def _one_thread():
 
 
 def world() -> tuple[Tensor, Tensor]:
-    """100 features in four dimensions, in no order, and their labels."""
+    """Return 100 shuffled features in four dimensions, and their labels."""
     generator = torch.Generator().manual_seed(0)
     targets = torch.arange(4).repeat_interleave(torch.tensor(COUNTS))[torch.randperm(100, generator=generator)]
     return 2 * torch.eye(4)[targets] + torch.randn(100, 4, generator=generator), targets
@@ -50,7 +50,7 @@ def test_the_threshold_takes_exactly_the_share(num, share):
     density = torch.randn(num, generator=torch.Generator().manual_seed(num))
     taken = int((density >= threshold(density, share)).sum())
     assert taken == min(max(round(share * num), 1), num - 1)
-    assert taken == int((density > threshold(density, share)).sum())  # no example sits on it
+    assert taken == int((density > threshold(density, share)).sum())  # no example is at the threshold
 
 
 def test_cluster_priors_are_the_histograms_of_a_loop():
@@ -133,7 +133,7 @@ def test_kept_classifiers_start_as_the_present_head_at_every_level():
     torch.testing.assert_close(fitted.predict_logits(x), head(x).detach())
     before = fitted.predict_logits(x)
     with torch.no_grad():
-        head.weight.zero_()  # it is a copy
+        head.weight.zero_()  # the fitted head is a copy
     assert torch.equal(fitted.predict_logits(x), before)
 
 
@@ -185,7 +185,7 @@ def test_a_class_without_an_example_is_left_be():
 
 
 def planted(per_class: list[int], seed: int) -> tuple[Tensor, Tensor]:
-    """Two full classes on the halves of a wide ring, two rare ones side by side in the hole of it."""
+    """Return two frequent classes on the halves of a wide ring, and two rare classes inside it."""
     generator = torch.Generator().manual_seed(seed)
     targets = torch.arange(4).repeat_interleave(torch.tensor(per_class))
     angle = math.pi * (torch.rand(len(targets), generator=generator) - 0.5) + math.pi * (targets % 2)
@@ -201,7 +201,7 @@ def test_where_head_surrounds_tail_the_split_does_what_no_linear_classifier_can(
     fitted = DLSA(DLSASettings(clusters=10, **options)).fit(x, y)
     single = DLSA(DLSASettings(clusters=10, levels=0, **options)).fit(x, y)
     level = fitted.head.route(x_test).level_B
-    assert (level[y_test >= 2] == 0).float().mean() > 0.9  # the filter finds the tail likely
+    assert (level[y_test >= 2] == 0).float().mean() > 0.9  # the filter gives the tail a high density
 
     def accuracy(each: DLSA) -> float:
         return float((each.predict_logits(x_test).argmax(dim=1) == y_test).float().mean())

@@ -22,7 +22,7 @@ from longtail.posthoc.dlsa import (
 
 
 def warmed(dim: int = 6, **options: int) -> FlowFilter:
-    """A filter in float64 whose statistics and weights have moved."""
+    """Return a float64 filter whose statistics and weights differ from their initial values."""
     source = torch.Generator().manual_seed(1)
     made = FlowFilter(dim, clusters=4, **options).double()  # type: ignore[arg-type]
     x_BD = 3 + 2 * torch.randn(50, dim, generator=source, dtype=torch.float64)
@@ -56,13 +56,13 @@ def test_filter_density_is_that_of_the_latent_times_autograds_jacobian() -> None
 
 
 def test_filter_second_block_lets_the_first_dimension_see_the_last() -> None:
-    """The first block alone is triangular; the second, which counts from the other end, mixes what is left."""
+    """The Jacobian of one block is triangular; the second block, in reverse order, fills the rest."""
     one, two = FlowFilter(4, blocks=1, clusters=1).eval(), FlowFilter(4, blocks=2, clusters=1).eval()
     seen = []
     for made in (one, two):
         with torch.no_grad():
             for weight in made.layers.parameters():
-                weight.fill_(0.01)  # so that no unit is dead
+                weight.fill_(0.01)  # avoids dead units
         x_BD = 1 + batch(1, 4).float().abs()
         seen.append(torch.autograd.functional.jacobian(lambda x: made(x).latent_BD, x_BD)[0, :, 0] != 0)  # noqa: B023
     assert seen[0].sum() == 10
@@ -92,7 +92,7 @@ def test_filter_assign_says_the_same_in_blocks_and_keeps_the_mode() -> None:
     before = copy.deepcopy(made.state_dict())
     assigned = made.assign(x_ND, block=4)
     assert made.training
-    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())  # nothing was learnt
+    assert all(torch.equal(value, before[name]) for name, value in made.state_dict().items())
     made.eval()
     torch.testing.assert_close(assigned.log_density_N, made.log_density(x_ND))
     assert torch.equal(assigned.clusters_N, made.cluster(x_ND))
@@ -107,7 +107,7 @@ def test_filter_standardizing_makes_units_and_origin_of_the_features_irrelevant(
     other.standardize(x_ND * scale + shift)
     other.scale_D.copy_(
         one.scale_D * scale
-    )  # the least scale is relative to the typical one, and would catch the first
+    )  # the minimum scale is relative to the typical one, and would apply to the first
     torch.testing.assert_close(other.mean_D, one.mean_D * scale + shift)
     moved = other.log_density(x_ND * scale + shift) + scale.log().sum()
     torch.testing.assert_close(moved, one.log_density(x_ND), rtol=0, atol=1e-4)

@@ -23,11 +23,11 @@ def test_jacobian_is_triangular_in_the_order_of_the_block(reverse: bool) -> None
     block, x_D = MADE(6, reverse=reverse), torch.rand(6, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         for weight in block.parameters():
-            weight.fill_(0.1)  # so that no unit is dead
+            weight.fill_(0.1)  # avoids dead units
     matrix = jacobian(block, x_D)
     seen, unseen = (matrix.triu(1), matrix.tril(-1)) if reverse else (matrix.tril(-1), matrix.triu(1))
     assert (unseen == 0).all()
-    assert int((seen != 0).sum()) == 15  # and each dimension sees all that come before it
+    assert int((seen != 0).sum()) == 15  # each dimension depends on all previous ones
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -45,7 +45,7 @@ def test_made_inverse_undoes_forward(dim: int, reverse: bool) -> None:
 
 
 def test_made_equals_the_equations_written_out() -> None:
-    """MAF, Eq. 3 to 5, one dimension at a time; the net is given zeros in the place of what comes after."""
+    """MAF, Eq. 3 to 5, one dimension at a time, with zeros for all later inputs of the network."""
     block, x_D = MADE(4).double(), normal(4)
     log_scales = []
     for i in range(4):
@@ -61,7 +61,7 @@ def test_made_weights_are_a_function_of_the_seed_alone() -> None:
     first = MADE(4, seed=1)
     drawn = torch.rand(1)
     torch.manual_seed(0)
-    assert torch.equal(torch.rand(1), drawn)  # the global random numbers were left alone
+    assert torch.equal(torch.rand(1), drawn)  # the global random state did not change
     assert torch.equal(first.out.weight, MADE(4, seed=1).out.weight)
     assert not torch.equal(first.out.weight, MADE(4, seed=2).out.weight)
 
@@ -81,12 +81,8 @@ def test_made_no_dimension_is_refused() -> None:
         MADE(0)
 
 
-def normal_1(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
 def trained_norm(dim: int = 3) -> FlowBatchNorm:
-    """A layer with statistics and weights that are not those it began with."""
+    """Return a layer whose statistics and weights differ from their initial values."""
     norm = FlowBatchNorm(dim).double()
     source = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -97,13 +93,13 @@ def trained_norm(dim: int = 3) -> FlowBatchNorm:
 
 
 def test_batch_norm_equals_torch_batch_norm_in_both_modes() -> None:
-    """Torch divides by the biased variance in training, and counts its momentum from the other side."""
+    """PyTorch uses the biased variance in training, and one minus our momentum."""
     norm, plain = trained_norm(), torch.nn.BatchNorm1d(3, momentum=0.1).double()
     plain.load_state_dict(
         {"weight": norm.log_gamma.exp(), "bias": norm.beta, "running_mean": norm.running_mean_D,
          "running_var": norm.running_var_D, "num_batches_tracked": torch.tensor(1)}
     )  # fmt: skip
-    x_BD = normal_1(8, 3)
+    x_BD = normal(8, 3)
     torch.testing.assert_close(norm(x_BD)[0], plain.eval()(x_BD))
     unbiased = (x_BD - x_BD.mean(0)) / (x_BD.var(0) + 1e-5).sqrt() * norm.log_gamma.exp() + norm.beta
     torch.testing.assert_close(norm.train()(x_BD)[0], unbiased)
@@ -113,13 +109,13 @@ def test_batch_norm_equals_torch_batch_norm_in_both_modes() -> None:
 
 
 def test_batch_norm_logdet_equals_autograd() -> None:
-    norm, x_D = trained_norm(), normal_1(3)
+    norm, x_D = trained_norm(), normal(3)
     matrix = torch.autograd.functional.jacobian(lambda x: norm(x.unsqueeze(0))[0].squeeze(0), x_D)
     torch.testing.assert_close(norm(x_D.unsqueeze(0))[1][0], torch.linalg.slogdet(matrix).logabsdet)
 
 
 def test_batch_norm_inverse_undoes_forward() -> None:
-    norm, x_BD = trained_norm(), 100 * normal_1(5, 3)
+    norm, x_BD = trained_norm(), 100 * normal(5, 3)
     torch.testing.assert_close(norm.inverse(norm(x_BD)[0]), x_BD, rtol=0, atol=1e-10)
 
 
@@ -132,7 +128,7 @@ def test_batch_norm_first_batch_is_the_statistics_and_later_ones_move_them() -> 
 
 
 def test_batch_norm_evaluation_writes_nothing_and_treats_each_example_alone() -> None:
-    norm, x_BD = trained_norm(), normal_1(6, 3)
+    norm, x_BD = trained_norm(), normal(6, 3)
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     whole = norm(x_BD)[0]
     torch.testing.assert_close(torch.cat([norm(x.unsqueeze(0))[0] for x in x_BD]), whole)
@@ -154,7 +150,7 @@ def test_batch_norm_bad_input_is_refused() -> None:
 
 
 def naive(u_BD: torch.Tensor, centers_KD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The definition in float64, one example and one cluster at a time."""
+    """Compute the definition in float64, one example and one cluster at a time."""
     logs = torch.empty(len(u_BD), len(centers_KD), dtype=torch.float64)
     for b, u in enumerate(u_BD.double()):
         for k, mu in enumerate(centers_KD.double()):
@@ -183,7 +179,7 @@ def test_mixture_equals_scikit_learn() -> None:
 
 @pytest.mark.parametrize("length", [1.0, 1e3, 1e6])
 def test_mixture_float32_keeps_its_digits_in_2048_dimensions(length: float) -> None:
-    """The part that all clusters share, |u|^2 / 2, is up to 1e15: it must not swallow what tells them apart."""
+    """The term shared by all clusters, |u|^2 / 2, is up to 1e15; the posterior must keep its precision."""
     mixture = GaussianMixture(2048, 50)
     u_BD = length * torch.randn(8, 2048, generator=torch.Generator().manual_seed(2)) / 2048**0.5
     density_B, posterior_BK = mixture(u_BD)

@@ -1,4 +1,4 @@
-"""The head of DLSA against a loop over the examples, through checkpoints, and what it refuses."""
+"""The head of DLSA against a loop over the examples, in checkpoints, and its error messages."""
 
 import copy
 import math
@@ -26,7 +26,7 @@ def embeddings(num: int = 40) -> Tensor:
 
 
 def taught(classifier: str = "linear", seed: int = 0) -> DLSAHead:
-    """A head whose every level takes some of the embeddings."""
+    """Return a head in which every level takes some of the embeddings."""
     torch.manual_seed(seed)
     head = DLSAHead(DIM, CLASSES, **OPTIONS, classifier=classifier, seed=seed)
     head.priors_MKC.copy_(torch.rand(LEVELS, CLUSTERS, CLASSES))
@@ -112,7 +112,7 @@ def test_any_number_of_embeddings_of_any_float_type(num):
 
 
 def test_it_goes_to_another_precision_as_a_whole():
-    """A tensor that is no parameter and no buffer would stay behind, and not fit."""
+    """A tensor that is neither parameter nor buffer would keep its old type."""
     head, x = taught(), embeddings()
     with torch.no_grad():
         before, after = head(x), head.double()(x)

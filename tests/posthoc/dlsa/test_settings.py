@@ -5,7 +5,7 @@ from longtail.posthoc.dlsa import FilterSettings
 
 
 def test_defaults_are_the_papers_for_imagenet_lt() -> None:
-    """Supplement, Sec. 5, and lambda_MLE, q and eta of the authors' code."""
+    """See the supplement, Sec. 5, and lambda_MLE, q and eta in the authors' code."""
     paper = FilterSettings()
     assert (paper.epochs, paper.batch_size, paper.lr) == (50, 1024, 0.2)
     assert (paper.likelihood_weight, paper.balance_weight, paper.purity_weight) == (2, 1, 0.02)

@@ -28,7 +28,7 @@ QUICK = FilterSettings(epochs=4, batch_size=64)
 
 
 def planted(dim: int = 8, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two head classes, spread widely, and two tail classes, compact, all as far from the origin."""
+    """Return two wide head classes and two compact tail classes, all at the same distance from the origin."""
     source = torch.Generator().manual_seed(seed)
     targets = torch.repeat_interleave(torch.tensor(COUNTS))
     means = 2 * torch.nn.functional.normalize(torch.randn(4, dim, generator=source), dim=1)
@@ -42,7 +42,7 @@ def fitted(settings: FilterSettings = QUICK, **keys: int) -> tuple[FlowFilter, F
 
 
 def test_filter_planted_groups_are_separated() -> None:
-    """Held-out examples, too: the density says tail or head; before the training it does so far less well."""
+    """The density separates head and tail on held-out examples, far better than before the training."""
     features, targets = planted()
     source = torch.Generator().manual_seed(7)
     nudged = features + 0.1 * torch.randn(features.shape, generator=source)
@@ -70,7 +70,7 @@ def test_filter_weights_are_those_of_the_kept_epoch_which_has_the_most_good_clus
     good = [row.good_clusters for row in history.epochs]
     assert len(set(good)) > 1
     assert good[history.kept] == max(good)
-    assert history.kept == 11 - good[::-1].index(max(good))  # the last of equally good ones
+    assert history.kept == 11 - good[::-1].index(max(good))  # the last of several best ones
     shorter, _ = fitted(dataclasses.replace(settings, epochs=history.kept + 1))
     assert all(torch.equal(value, made.state_dict()[name]) for name, value in shorter.state_dict().items())
     assert not made.training
@@ -84,7 +84,7 @@ def test_filter_an_epoch_with_too_large_a_cluster_is_not_kept() -> None:
     _, bounded = fitted(dataclasses.replace(open_settings, max_size=min(largest) + 1))
     assert largest[bounded.kept] == min(largest)
     _, none = fitted(dataclasses.replace(open_settings, max_size=1))
-    assert none.kept == 11  # no epoch passes: the last stands
+    assert none.kept == 11  # no epoch qualifies, so the last is kept
 
 
 def test_filter_history_says_what_the_filter_does() -> None:
@@ -132,7 +132,7 @@ def test_filter_units_of_the_features_do_not_matter(scale: float) -> None:
 
 @pytest.mark.parametrize(("clusters", "batch_size"), [(500, 1024), (3, 1), (40, 7)])
 def test_filter_small_sets_work(clusters: int, batch_size: int) -> None:
-    """Fewer examples than clusters, than the batch; classes of one image, absent labels, a constant dimension."""
+    """Fewer examples than clusters or batch size, classes of one image, absent labels and a constant dimension."""
     source = torch.Generator().manual_seed(0)
     features = torch.randn(30, 8, generator=source).relu()
     features[:, 3] = 0
@@ -143,7 +143,7 @@ def test_filter_small_sets_work(clusters: int, batch_size: int) -> None:
 
 
 def test_filter_few_classes_in_many_dimensions_do_not_diverge() -> None:
-    """The likelihood has 300 terms, and two classes share its weight: without a bound, the published rate diverges."""
+    """The likelihood has 300 terms and two classes share its weight, so the published rate needs clipping."""
     features = torch.randn(40, 300, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(40) % 2
     settings = FilterSettings(epochs=30)
@@ -194,7 +194,7 @@ def new_linear() -> nn.Linear:
 
 
 def slow_fit(epochs: int, batch: int, lr: float) -> tuple[Tensor, Tensor, float]:
-    """Balanced Softmax by its gradient, (p - y) x, in float64; the mean loss of the last epoch."""
+    """Train Balanced Softmax by its gradient, (p - y) x, in float64; also return the mean loss of the last epoch."""
     start = new_linear()
     weight, bias = start.weight.detach().double(), start.bias.detach().double()
     shift, x = torch.tensor(LABEL_COUNTS, dtype=torch.float64).log(), inputs().double()

@@ -1,11 +1,10 @@
-"""Differentiable step of gradient descent, for bilevel methods.
+"""Differentiable step of gradient descent for bilevel methods.
 
-A bilevel method requires the gradient of the loss *after* a step with respect to the weights of the examples of the
-batch. There are two ways to compute it:
+A bilevel method needs the derivative of the loss *after* the step by the weights of the examples of a batch:
 
-- `sgd_lookahead`, for any model: the parameters after the step as a differentiable function of the inputs of the loss,
-  as in the `higher` package (Grefenstette et al., 2019, https://arxiv.org/abs/1910.01727).
-- `example_gradients`, in closed form. The step is linear in the gradient, so the gradient for example i is minus the
+- `sgd_lookahead`, for any model: the parameters after the step, differentiable by autograd (as in the `higher`
+  package; Grefenstette et al., 2019, https://arxiv.org/abs/1910.01727);
+- `example_gradients`, in closed form. The step is linear in the gradient, so the derivative for example i is minus the
   step size times the slope of its loss along the gradient of the later loss. No second backward pass is needed.
 
 Shapes: B = batch, D = embedding dimension, C = classes.
@@ -25,12 +24,12 @@ Parameters = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class SGDStep:
-    """Step of `torch.optim.SGD`, in differentiable operations.
+    """Step of `torch.optim.SGD` in differentiable operations.
 
     Args:
         lr: Learning rate.
-        momentum: Momentum factor.
-        weight_decay: Factor of the L2 penalty.
+        momentum: Momentum of the velocity.
+        weight_decay: L2 penalty.
         nesterov: Use Nesterov momentum.
 
     Example:
@@ -47,13 +46,13 @@ class SGDStep:
 
     @classmethod
     def next_of(cls, optimizer: torch.optim.SGD) -> "SGDStep":
-        """Return the next step of an optimizer, from the settings of its first parameter group."""
+        """Return the next step of an optimizer, by the settings of its first parameter group."""
         group = optimizer.param_groups[0]
         return cls(group["lr"], group["momentum"], group["weight_decay"], group["nesterov"])
 
     @property
     def gain(self) -> float:
-        """Distance that a parameter moves per unit of its gradient."""
+        """Distance that a parameter moves for each unit of its gradient."""
         return self.lr * (1 + self.momentum if self.nesterov else 1.0)
 
     def apply(self, parameters: Parameters, gradients: Parameters, velocities: Parameters) -> dict[str, Tensor]:
@@ -73,7 +72,7 @@ class SGDStep:
 
 
 def velocities_of(optimizer: torch.optim.SGD, module: nn.Module) -> dict[str, Tensor]:
-    """Return the velocities of the parameters of a module by name; empty before the first step of the optimizer."""
+    """Return the velocities of a module's parameters in an optimizer, by name. None exist before the first step."""
     found = {
         name: optimizer.state[value].get("momentum_buffer")
         for name, value in module.named_parameters()
@@ -83,12 +82,7 @@ def velocities_of(optimizer: torch.optim.SGD, module: nn.Module) -> dict[str, Te
 
 
 def call_with(module: nn.Module, parameters: Parameters, *inputs: Any) -> Any:
-    """Return the output of a module with other parameters. Its buffers (batch norm statistics) do not change.
-
-    Args:
-        module: Module to call.
-        parameters: Values of its parameters by name.
-        inputs: Arguments of the call.
+    """Return the output of a module with other parameters. Its buffers (batch-norm statistics, counters) do not change.
 
     Example:
         >>> layer = nn.Linear(1, 1)
@@ -105,20 +99,20 @@ def sgd_lookahead(
     step: SGDStep,
     velocities: Parameters | None = None,
 ) -> dict[str, Tensor]:
-    """Return the parameters after one step, as a differentiable function of the inputs of `loss_at`.
+    """Return the parameters after one step on a loss, differentiable by everything that `loss_at` depends on.
 
     Args:
-        parameters: Parameters of the model by name, passed to `loss_at`. They are not changed.
+        parameters: Parameters of the model by name, the argument of `loss_at`. They are not changed.
         loss_at: Function from parameters to a scalar, such as
             `lambda p: (weights * losses(call_with(model, p, images))).mean()`.
         step: Learning rate, momentum and weight decay.
         velocities: Velocities of the optimizer (`velocities_of`). They are not changed.
 
     Example:
-        >>> weight = torch.tensor(3.0, requires_grad=True)  # weight of the only example
+        >>> weight = torch.tensor(3.0, requires_grad=True)  # of the one example
         >>> start = {"w": torch.tensor(1.0, requires_grad=True)}
         >>> after = sgd_lookahead(start, lambda p: weight * p["w"] ** 2, SGDStep(lr=0.1))
-        >>> after["w"].detach(), torch.autograd.grad(after["w"], weight)  # 1 - 0.1 * 3 * 2, and its derivative
+        >>> after["w"].detach(), torch.autograd.grad(after["w"], weight)  # 1 - 0.1 * 3 * 2, and its slope
         (tensor(0.4000), (tensor(-0.2000),))
     """
     loss = loss_at(parameters)
@@ -127,15 +121,15 @@ def sgd_lookahead(
 
 
 def example_gradients(slopes_BC: Tensor, residuals_BC: Tensor, gain: float) -> Tensor:
-    """Return the gradient of the loss after the step with respect to the example weights, in closed form, shape (B,).
+    """Return the derivative of the loss after the step by the weight of each example, in closed form. Shape (B,).
 
-    The step descends the weighted mean `sum_i weight_i loss_i / B`.
+    The weights are those of the mean `sum_i weight_i loss_i / B` that the step minimizes.
 
     Args:
-        slopes_BC: Derivative of the logits along the gradient of the later loss (`logit_slopes`).
-        residuals_BC: Gradient of the mean loss with respect to the logits, before the step; (p - one_hot) / B for
-            softmax cross-entropy.
-        gain: Distance that the step moves a parameter per unit of its gradient (`SGDStep.gain`).
+        slopes_BC: Slopes of the logits along the gradient of the later loss (`logit_slopes`).
+        residuals_BC: Gradient of the mean loss with respect to the logits before the step. For a softmax it is
+            (p - one_hot) / B.
+        gain: Distance that the step moves a parameter for each unit of its gradient (`SGDStep.gain`).
 
     Example:
         >>> example_gradients(torch.tensor([[1.0, -1.0]]), torch.tensor([[0.3, -0.3]]), gain=0.1)
@@ -145,7 +139,7 @@ def example_gradients(slopes_BC: Tensor, residuals_BC: Tensor, gain: float) -> T
 
 
 def softmax_residuals(logits_BC: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean cross-entropy of a batch and its gradient with respect to the logits, (softmax - one_hot) / B.
+    """Return the mean cross-entropy of a batch and its gradient by the logits, (softmax - one_hot) / B.
 
     Example:
         >>> softmax_residuals(torch.zeros(1, 2), torch.tensor([1]))
@@ -159,7 +153,7 @@ def softmax_residuals(logits_BC: Tensor, targets_B: Tensor) -> tuple[Tensor, Ten
 
 
 def linear_gradients(head: nn.Linear, embeddings_BD: Tensor, residuals_BC: Tensor) -> dict[str, Tensor]:
-    """Return the gradients of the parameters of a linear head by name, from the gradient of its logits.
+    """Return the gradients of the parameters of a linear head, by name, from those of its logits.
 
     Example:
         >>> head = nn.Linear(1, 2)
@@ -172,12 +166,12 @@ def linear_gradients(head: nn.Linear, embeddings_BD: Tensor, residuals_BC: Tenso
 
 
 def logit_slopes(head: nn.Module, parameters: Parameters, pull: Parameters, embeddings_BD: Tensor) -> Tensor:
-    """Return the directional derivative of the logits along a direction of the parameters of a head, shape (B, C).
+    """Return the derivative of the logits when the parameters of a head move along `pull`. Shape (B, C).
 
     Args:
-        head: Head from embeddings to logits. For a linear one, the derivative is the head applied with `pull`.
-        parameters: Point at which the derivative is taken.
-        pull: Direction, one tensor per parameter.
+        head: Module from embeddings to logits. A linear head needs no autograd: the slope is `pull` applied.
+        parameters: Parameters at which the derivative is taken.
+        pull: Direction, a tensor for each parameter.
         embeddings_BD: Embeddings of the batch.
 
     Example:

@@ -1,13 +1,13 @@
 """Meta Reweigher: learned class weights for images with several instances.
 
-Balanced Meta-Softmax (Ren et al., NeurIPS 2020, https://arxiv.org/abs/2007.10740), supplement B.2. An image with
-instances of many classes cannot be sampled for one of them. The loss of each instance is therefore weighted by a
-learnable rate of its class. The module works on tensors: a detector passes the rows (proposals) of its box classifier.
+Balanced Meta-Softmax (Ren et al., NeurIPS 2020, https://arxiv.org/abs/2007.10740), supplement B.2: an image of several
+classes cannot be sampled for one of them, so the loss of an instance is weighted by a learnable rate of its class.
+This is tensor code: a detector passes the rows (proposals) of its box classifier.
 
-Where we differ from the authors' code (`cunjunyu/BalancedMetaSoftmax-InstanceSeg`): the code shifts the logits of
-foreground rows in place, and thereby in its "plain" meta loss too. Here the meta loss is plain, as the paper says;
-`shifted_meta_loss` reproduces the code. The paper leaves the weights of the real step open; it uses the updated ones.
-Shapes: B = rows, M = meta rows, K = classes, I = images.
+The authors' code (`cunjunyu/BalancedMetaSoftmax-InstanceSeg`) shifts the logits of foreground rows in place, and so
+shifts them in its "plain" meta loss too. Here the meta loss is plain, as in the paper; `shifted_meta_loss` reproduces
+their code. The paper does not specify the real step; here it uses the weights that were just updated.
+Shapes: B = rows, K = classes, I = images.
 """
 
 import torch
@@ -20,16 +20,15 @@ from longtail.training.balms.lookahead import Parameters, SGDStep, call_with, sg
 
 
 class MetaReweigher(nn.Module):
-    """Weights of rows from a learnable rate in (0, 1) for each class, initially 1/2.
+    """Weights of rows: a learnable rate in (0, 1) for each class, initially 1/2. Background has weight 1.
 
-    The weights of the foreground rows are rescaled so that they sum to the number of these rows. Background rows have
-    the weight 1.
+    The weights of the foreground rows are rescaled so that they sum to the number of these rows.
 
     Args:
-        num_classes: Number of classes K, at least 2. A label outside [0, K) is background.
+        num_classes: Number of classes, K. A label outside 0 .. K - 1 is background.
 
     Raises:
-        InputError: If there are fewer than two classes.
+        InputError: For fewer than two classes.
 
     Example:
         >>> reweigher = MetaReweigher(3)
@@ -45,11 +44,11 @@ class MetaReweigher(nn.Module):
 
     @property
     def rates(self) -> Tensor:
-        """Current rates, shape (K,), detached."""
+        """Current rates, shape (K,)."""
         return self.logits_K.detach().sigmoid()
 
     def forward(self, targets_B: Tensor) -> Tensor:
-        """Return the weight of each row from its label, shape (B,), differentiable with respect to the rates."""
+        """Return the weights of rows by their labels, shape (B,), differentiable by the rates."""
         last = len(self.logits_K) - 1
         foreground_B = (targets_B >= 0) & (targets_B <= last)
         rates_B = self.logits_K.sigmoid()[targets_B.clamp(0, last)]
@@ -59,20 +58,20 @@ class MetaReweigher(nn.Module):
 
 
 class ReweighedStep:
-    """Bilevel iteration: a look-ahead of the classifier, a step of the rates, and the real step of the classifier.
+    """Bilevel iteration: look-ahead of the classifier, step of the rates, real step of the classifier.
 
     Args:
-        classifier: Module from rows to logits (B, K). Its frozen parameters stay frozen. Its buffers change only in the
-            real step.
-        loss: Loss of the rows with `reduction="none"`; `BalancedSigmoid` in the paper.
-        reweigher: Module with the rates to learn.
+        classifier: Module from rows to logits (B, K). Frozen parameters stay frozen; buffers change only in the real
+            step.
+        loss: Loss of the rows with `reduction="none"`. The paper uses `BalancedSigmoid`.
+        reweigher: Module with the learned rates.
         optimizer: Optimizer of the classifier.
-        meta_optimizer: Optimizer of the reweigher. The paper uses Adam with learning rate 0.001, the code 0.01.
-        shifted_meta_loss: Evaluate the rates with `loss`, as the authors' code does by mistake, instead of the plain
+        meta_optimizer: Optimizer of the reweigher. The paper uses Adam with 0.001, the authors' code 0.01.
+        shifted_meta_loss: Use `loss` as the meta loss, as the authors' code does by mistake, instead of the plain
             sigmoid loss.
 
     Raises:
-        InputError: If the loss returns a mean or a sum.
+        InputError: If the loss has another `reduction` than "none".
 
     Example:
         >>> classifier, reweigher = nn.Linear(4, 3), MetaReweigher(3)
@@ -99,20 +98,20 @@ class ReweighedStep:
         shifted_meta_loss: bool = False,
     ) -> None:
         if loss.reduction != "none":
-            raise InputError(f'`loss` must have reduction="none", got {loss.reduction!r}; each row has its own weight')
+            raise InputError(f'`loss.reduction` must be "none", got {loss.reduction!r}')
         self.classifier, self.loss, self.reweigher = classifier, loss, reweigher
         self.optimizer, self.meta_optimizer = optimizer, meta_optimizer
-        # equal counts shift no logit
+        # with equal counts nothing is shifted
         plain = BalancedSigmoid([1] * len(loss.counts_C), reduction="none").to(loss.counts_C.device)
         self.meta_loss = loss if shifted_meta_loss else plain
 
     def __call__(self, rows: Tensor, targets_B: Tensor, meta_rows: Tensor, meta_targets_M: Tensor) -> Tensor:
-        """Take one step of the rates and one of the classifier.
+        """Train on a batch.
 
         Args:
             rows: Inputs of the classifier, such as embeddings (B, D) of proposals.
             targets_B: Classes of the rows; K for background.
-            meta_rows: Inputs from images drawn with `balanced_image_rates`.
+            meta_rows: Rows of images drawn by `balanced_image_rates`.
             meta_targets_M: Classes of the meta rows.
 
         Returns:
@@ -130,7 +129,7 @@ class ReweighedStep:
         return loss.detach()
 
     def _loss_after(self, rows: Tensor, targets_B: Tensor, meta_rows: Tensor, meta_targets_M: Tensor) -> Tensor:
-        """Return the meta loss after a step on the weighted loss, differentiable with respect to the rates."""
+        """Return the meta loss after a step on the weighted loss, differentiable by the rates."""
 
         def weighted_loss(parameters: Parameters) -> Tensor:
             losses_B: Tensor = self.loss(call_with(self.classifier, parameters, rows), targets_B)
@@ -145,15 +144,15 @@ class ReweighedStep:
 
 
 def balanced_image_rates(image_of_row_B: Tensor, targets_B: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """Return the sample rate of each image for the meta batch: the largest 1 / f_k of its classes, shape (I,).
+    """Return the sampling rates of images for the meta batch: the largest 1 / f_k of their classes. Shape (I,).
 
-    f_k is the share of the images that contain class k. An image without an instance has the rate 0.
+    f_k is the share of the images that contain class k. An image without an instance is never drawn.
 
     Args:
         image_of_row_B: Index of the image of each instance.
         targets_B: Class of each instance.
-        num_images: Number of images I.
-        num_classes: Number of classes K.
+        num_images: Number of images, I.
+        num_classes: Number of classes, K.
 
     Example:
         >>> balanced_image_rates(torch.tensor([0, 0, 1, 2]), torch.tensor([0, 1, 0, 0]), num_images=4, num_classes=2)
@@ -161,5 +160,5 @@ def balanced_image_rates(image_of_row_B: Tensor, targets_B: Tensor, num_images: 
     """
     holds_IK = torch.zeros(num_images, num_classes, device=targets_B.device)
     holds_IK[image_of_row_B, targets_B] = 1.0
-    shares_K = holds_IK.mean(dim=0).clamp(min=1 / num_images)  # a class without an image must not divide by 0
+    shares_K = holds_IK.mean(dim=0).clamp(min=1 / num_images)  # a class without images has no rate
     return (holds_IK / shares_K).amax(dim=1)
