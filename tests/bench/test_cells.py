@@ -147,7 +147,7 @@ def test_images_of_ones_own_can_be_compared_too(tmp_path):
     found = cells("ce", "balanced-softmax", of=str(tmp_path / "photos"))
     assert [cell.config.method for cell in found] == ["ce", "balanced-softmax"]
     assert found[0].config.stages[0].loss.name == "CrossEntropy"
-    assert found[1].config.stages[0].loss == "BalancedSoftmax"
+    assert found[1].config.stages[0].loss.name == "BalancedSoftmax"
     assert found[0].config.model == found[1].config.model
     assert found[0].config.stages[0].training.epochs == 1
 

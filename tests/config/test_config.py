@@ -48,7 +48,7 @@ def test_numbers_that_yaml_reads_as_strings_are_converted():
         ({"data": "digits-lt"}, "`data` must be a mapping"),
         ({"protocol": "best"}, "`protocol` must be one of honest, paper"),
         ({"stages": "Train"}, "`stages` must be a list"),
-        ({"stages": [{"loss": "x"}]}, "`stages.0` must be a name"),
+        ({"stages": [{"loss": "x"}]}, r"stages\.0`? must be a name"),
         ({"data": {"imbalance_factor": "many"}}, "`data.imbalance_factor` must be a number"),
         ({"data": {"workers": -1}}, "data: `workers` must be >= 0, got -1"),
         ({"data": {"image_size": 0}}, "data: `image_size` must be >= 1, got 0"),

@@ -19,7 +19,7 @@ from longtail.run.fit import fit
 from longtail.run.recommend import check_features, recommend_for_features
 from longtail.run.resolve import resolve_names
 from longtail.run.run import Run
-from tests.cli.test_cli import call
+from tests.cli.calling import call
 from tests.data.feature_files import blocks, made_up
 
 CPU = torch.device("cpu")
