@@ -20,7 +20,7 @@ from longtail.run.recommend import check_features, recommend_for_features
 from longtail.run.resolve import resolve_names
 from longtail.run.run import Run
 from tests.cli.calling import call
-from tests.data.feature_files import blocks, made_up
+from tests.data.helpers import blocks, made_up
 
 CPU = torch.device("cpu")
 
