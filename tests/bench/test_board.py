@@ -6,7 +6,7 @@ import time
 import pytest
 from rich.console import Console
 
-from longtail.bench.board import Board, terminal_table
+from longtail.bench.board import LiveProgress, terminal_table
 from longtail.bench.cells import cells_of, jobs_for
 from longtail.bench.plan import parse_plan
 from longtail.bench.runner import Runner, budget
@@ -29,7 +29,7 @@ def board(tmp_path):
     progress.states |= {running: "running", failed: "failed"}
     progress.began[running] = time.monotonic() - 65
     progress.failures[failed] = "out of luck (see output.txt)"
-    return Board(progress, {"ce [x]": [done], "crt": [running], "focal": [failed]}), (done, running, failed)
+    return LiveProgress(progress, {"ce [x]": [done], "crt": [running], "focal": [failed]}), (done, running, failed)
 
 
 def drawn(picture) -> str:
@@ -40,7 +40,7 @@ def drawn(picture) -> str:
 
 
 def test_the_picture_has_what_is_done_what_runs_and_the_means(board):
-    text = drawn(board[0]._picture())
+    text = drawn(board[0]._render())
     assert "1 of 3 done, 1 running, 1 failed" in text
     assert "crt on digits-lt IF 20, seed 0" in text
     assert "stage 2, epoch 5" in text
@@ -53,11 +53,11 @@ def test_the_picture_has_what_is_done_what_runs_and_the_means(board):
 def test_where_nobody_watches_there_is_a_line_for_each_training(board, capsys):
     shown, (done, _, failed) = board
     with shown:
-        shown.tell(done)
-        shown.tell(None)
-        shown.tell(failed)
+        shown.update(done)
+        shown.update(None)
+        shown.update(failed)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("3 trainings, ")
+    assert lines[0].startswith("3 trainings: ")
     assert lines[1] == "[2/3] ce on digits-lt IF 20, seed 0: 61.3 all, \N{EN DASH} few"
     assert lines[2] == "[2/3] focal on digits-lt IF 20, seed 0: failed: out of luck (see output.txt)"
     assert len(lines) == 3

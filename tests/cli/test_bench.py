@@ -49,7 +49,7 @@ def test_a_second_plan_finds_the_trainings_of_the_first(out, tmp_path, capsys):
     plan = tmp_path / "mine.yaml"
     plan.write_text("{data: digits-lt, methods: [{name: plain, method: ce}, lws], seeds: 2}")
     assert call("bench", plan, *FAST, "--out", out, "--format", "md") == 0
-    assert "4 trainings, 4 done before, 0 to do" in capsys.readouterr().err
+    assert "4 trainings: 4 finished before, 0 to run" in capsys.readouterr().err
     assert [path.name for path in (out / "mine").iterdir()] == ["table.md"]
 
 

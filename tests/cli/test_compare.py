@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ..comparison.made_up import predictions, write_run
+from ..report.made_up import predictions, write_run
 from .calling import call
 
 
@@ -17,7 +17,7 @@ def test_it_prints_the_short_of_it_and_writes_page_and_table(
     shown = capsys.readouterr()
     assert "63.3" in shown.out
     assert shown.out.endswith(f"comparison: {output}\ntable: {table}\n")
-    assert "note: no example images, because the data cannot be read: " in shown.err
+    assert "note: no example images: the test images have changed since" in shown.err
     assert "Largest gains" in output.read_text("utf-8")
     assert len(table.read_text().splitlines()) == 7
 

@@ -1,8 +1,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 
-from longtail.report.palette import THEME_NAMES
-from longtail.report.style import drawing, plain_log, shortened, themed, to_svg
+from longtail.report.style import THEME_NAMES, drawing, plain_log, shortened, themed, to_svg
 
 NAME = "<b>$\\frac{ & 'x' \"y\""
 
@@ -49,10 +48,10 @@ def test_the_note_is_in_the_figure() -> None:
 
 
 def test_in_the_page_a_figure_takes_the_colours_of_the_theme_and_the_width_of_its_column() -> None:
-    svg = themed(drawn(), "a &quot;b&quot;")
-    assert not any(f": {colour}" in svg for colour in THEME_NAMES)
+    svg = themed(drawn(), 'a "b"')
+    assert not any(f":{color}" in svg for color in THEME_NAMES)
     assert "var(--ink)" in svg
-    assert 'aria-label="a &quot;b&quot;"' in svg
+    assert 'aria-label="a &#34;b&#34;"' in svg
     head = svg.split(">", 1)[0]
     assert "viewBox" in head
     assert "width" not in head

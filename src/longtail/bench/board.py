@@ -1,4 +1,4 @@
-"""What a person sees of a bench: a live table in a terminal, a line per training where nobody watches."""
+"""Progress and results of a bench in the terminal."""
 
 import json
 import time
@@ -7,7 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table as RichTable
@@ -16,29 +15,30 @@ from rich.text import Text
 from longtail._logging import console
 from longtail.bench.formats import difference_text, summary_text
 from longtail.bench.runner import Progress
-from longtail.bench.table import Table, heading, summarize
-from longtail.report.wording import DASH, several
+from longtail.bench.table import Line, Table, heading, summarize
+from longtail.report import tables as layout
+from longtail.report.wording import number, several
 
 
-class Board:
-    """Shows a bench while it runs; a context manager.
+class LiveProgress:
+    """Progress of a bench: a live table in a terminal, one line per finished training elsewhere. A context manager.
 
     Args:
-        progress: kept by the runner.
-        rows: identities of the cells of each row of the table, by the words for the row.
+        progress: State that the runner updates.
+        rows: Identities of the cells of each row, by the description of the row.
     """
 
     def __init__(self, progress: Progress, rows: Mapping[str, Sequence[str]]) -> None:
         self._progress, self._rows = progress, rows
         self._tests = {identity: _scores(progress.folders[identity]) for identity in progress.known}
         self._live = Live(
-            console=console, auto_refresh=False, transient=True, vertical_overflow="crop", get_renderable=self._picture
+            console=console, auto_refresh=False, transient=True, vertical_overflow="crop", get_renderable=self._render
         )
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "LiveProgress":
         total = len(self._progress.jobs)
         left = self._progress.count("waiting")
-        console.print(f"{several(total, 'training')}, {total - left} done before, {left} to do")
+        console.print(f"{several(total, 'training')}: {total - left} finished before, {left} to run")
         if console.is_terminal:
             self._live.start()
         return self
@@ -48,11 +48,11 @@ class Board:
     ) -> None:
         self._live.stop()
 
-    def tell(self, identity: str | None) -> None:
-        """A job has ended; None: some time has passed.
+    def update(self, identity: str | None) -> None:
+        """Show that a job has ended.
 
         Args:
-            identity: of the job.
+            identity: Identity of the job; None only refreshes the elapsed time.
         """
         if identity is not None:
             self._tests[identity] = _scores(self._progress.folders[identity])
@@ -67,72 +67,68 @@ class Board:
         head = f"[{ended:>{len(str(len(progress.jobs)))}}/{len(progress.jobs)}] {progress.jobs[identity].cell.about}: "
         if identity in progress.failures:
             return f"{head}failed: {progress.failures[identity]}"
-        return f"{head}{_number(test.get('top1'))} all, {_number(test.get('few'))} few"
+        return f"{head}{number(test.get('top1'))} all, {number(test.get('few'))} few"
 
-    def _picture(self) -> Group:
-        """The whole board: what is done, what runs, and the means so far."""
+    def _render(self) -> Group:
+        """Return the summary, the running trainings and the means so far."""
         means = self._means()
-        return Group(Text(self._summary()), self._running(), *([means] if means.row_count else []))
+        return Group(Text(self._summary()), self._running(), *([means] if means.rows else []))
 
     def _summary(self) -> str:
         progress = self._progress
         spent = time.monotonic() - progress.started
         fresh = progress.count("done") - len(progress.known)
         left = progress.count("waiting") + progress.count("running") / 2
-        guess = f", about {_duration(spent / fresh * left)} left" if fresh > 2 else ""
+        guess = f", about {_format_duration(spent / fresh * left)} left" if fresh > 2 else ""
         failed = f", {progress.count('failed')} failed" if progress.count("failed") else ""
-        running = f"{progress.count('running')} running" if progress.began else "processes start"
-        return f"{progress.count('done')} of {len(progress.jobs)} done, {running}{failed}; {_duration(spent)}{guess}"
+        running = f"{progress.count('running')} running" if progress.began else "starting processes"
+        done = f"{progress.count('done')} of {len(progress.jobs)} done"
+        return f"{done}, {running}{failed}; {_format_duration(spent)}{guess}"
 
     def _running(self) -> RichTable:
         table = RichTable(box=None, show_header=False, padding=(0, 2))
         for identity, began in sorted(self._progress.began.items()):
-            place = _place(self._progress.folders[identity])
-            table.add_row(
-                Text(self._progress.jobs[identity].cell.about), place, _duration(time.monotonic() - began), style="dim"
-            )
+            about = Text(self._progress.jobs[identity].cell.about)
+            elapsed = _format_duration(time.monotonic() - began)
+            table.add_row(about, _position(self._progress.folders[identity]), elapsed, style="dim")
         return table
 
-    def _means(self) -> RichTable:
-        table = RichTable(box=box.SIMPLE_HEAD)
-        table.add_column("")
-        for name in ("done", "all", "few"):
-            table.add_column(name, justify="right")
+    def _means(self) -> layout.Table:
+        rows = []
         for row, identities in self._rows.items():
             tests = [self._tests[identity] for identity in identities if self._tests.get(identity)]
             if tests:
                 means = [summarize([test.get(column) for test in tests]) for column in ("top1", "few")]
-                shown = [_number(None if mean is None else mean.mean) for mean in means]
-                table.add_row(Text(row), f"{len(tests)}/{len(identities)}", *shown)
-        return table
+                shown = [number(None if mean is None else mean.mean) for mean in means]
+                rows.append([row, f"{len(tests)}/{len(identities)}", *shown])
+        return layout.Table(
+            [layout.Column(""), *(layout.Column(name, "right") for name in ("done", "all", "few"))], rows
+        )
 
 
-def terminal_table(table: Table) -> RichTable:
-    """The table for a terminal: means of the first four scores, and the difference; the files hold the rest.
+def terminal_table(table: Table) -> layout.Table:
+    """Return a table for the terminal: means of the first four scores, and the difference to the reference.
 
     Args:
-        table: of a plan.
+        table: Table of a plan.
     """
-    shown = RichTable(box=box.SIMPLE_HEAD, title=table.title, title_justify="left", title_style="bold")
-    shown.add_column("", overflow="fold")
     against = [] if table.reference is None else [f"all, less {table.reference}"]
-    for name in ("n", *map(heading, table.columns[:4]), *against):
-        shown.add_column(name, justify="right")
-    for line in table.lines:
-        first, *rest = (line.scores[column] for column in table.columns[:4])
-        means = [summary_text(first), *(_number(None if score is None else score.mean) for score in rest)]
-        scores = [
-            Text(text, style="bold" if column in line.best else "")
-            for column, text in zip(table.columns, means, strict=False)
-        ]
-        difference = [difference_text(line.against)] if against else []
-        shown.add_row(Text(f"{line.name}{' †' if line.older else ''}"), str(line.n), *scores, *map(Text, difference))
-    shown.caption, shown.caption_justify = "\n".join(table.notes), "left"
-    return shown
+    columns = [layout.Column(name, "right") for name in ("n", *map(heading, table.columns[:4]), *against)]
+    return layout.Table(
+        [layout.Column(""), *columns], [_row(table, line) for line in table.lines], table.title, table.notes
+    )
+
+
+def _row(table: Table, line: Line) -> list[layout.Cell | str]:
+    first, *rest = (line.scores[column] for column in table.columns[:4])
+    means = [summary_text(first), *(number(None if score is None else score.mean) for score in rest)]
+    scores = [layout.Cell(text, bold=column in line.best) for column, text in zip(table.columns, means, strict=False)]
+    difference = [] if table.reference is None else [difference_text(line.against)]
+    return [f"{line.name}{' †' if line.older else ''}", str(line.n), *scores, *difference]
 
 
 def _scores(folder: Path) -> dict[str, Any]:
-    """The scores of a finished run; none of another."""
+    """Return the scores of a finished run; empty if it is not finished."""
     try:
         scores: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))["test"]
         return scores
@@ -140,20 +136,16 @@ def _scores(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def _place(folder: Path) -> str:
-    """How far a run has got, by the last line of its log."""
+def _position(folder: Path) -> str:
+    """Return stage and epoch of a run, from the last line of its log."""
     try:
         row = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
         return f"stage {row['stage'] + 1}, epoch {row['epoch'] + 1}"
     except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return "beginning"
+        return "starting"
 
 
-def _number(value: float | None) -> str:
-    return DASH if value is None else f"{value:.1f}"
-
-
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,13 +1,11 @@
-"""The tables as one HTML page that works offline: find rows, and compare any two of them class by class.
-
-Every text is escaped; the page's policy forbids any script but its own and any connection.
-"""
+"""Tables of a benchmark as one HTML page: find rows, and compare any two of them class by class."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from longtail.bench.formats import (
     LEGEND,
@@ -21,101 +19,57 @@ from longtail.bench.formats import (
 from longtail.bench.results import Row, read_about
 from longtail.bench.table import Line, Table
 from longtail.evaluation import group_options, shot_groups
-from longtail.report.document import asset, document
-from longtail.report.markup import Html, clean, join, tag
-from longtail.version import __version__
+from longtail.report import tables as layout
+from longtail.report.html import render_page
+from longtail.report.wording import clean
 
 
 def page(tables: Sequence[Table], title: str, about: str = "") -> str:
-    """The page as text.
+    """Return the HTML of the tables. It needs no network, and every text in it is escaped.
 
     Args:
-        tables: of a plan.
-        title: of the page.
-        about: a sentence on the plan.
+        tables: Tables of a plan.
+        title: Title of the page.
+        about: Sentence that describes the plan.
     """
-    links = [tag("a", table.title, href=f"#table-{index}") for index, table in enumerate(tables)]
-    header = tag(
-        "header",
-        tag("p", "Bench of long-tailed classification", class_="kicker"),
-        tag("h1", title),
-        tag("p", about, class_="subtitle") if about else None,
-        tag("nav", *links) if len(links) > 1 else None,
-    )
-    main = tag("main", *(_section(index, table) for index, table in enumerate(tables)))
-    footer = tag("footer", f"{LEGEND[0].upper()}{LEGEND[1:]}. Written by longtail {__version__}.")
-    data = tag("script", _data([_classes(table) for table in tables]), type="application/json", id="data")
-    css = asset("page.css") + asset("page.css", "longtail.bench")
-    script = asset("tables.js") + asset("page.js", "longtail.bench")
-    return document(title, join([header, main, footer, data]), css, script)
-
-
-def _section(index: int, table: Table) -> Html:
-    facts = table.facts
-    label = f", IF {facts['imbalance_factor']}" if facts["imbalance_factor"] else ""
-    return tag(
-        "section",
-        tag("h2", f"{facts['data']}{label}"),
-        tag(
-            "div",
-            tag("p", f"{table.title}. {facts['test']}. Split {facts['split']}. Scored: {facts['protocol']}."),
-            tag("ul", *(tag("li", note) for note in table.notes), class_="notes") if table.notes else None,
-            tag("div", _grid(index, table), class_="scroll"),
-            tag("div", class_="compare"),
-            _published(table) if table.published else None,
-            class_="body",
-        ),
-        id=f"table-{index}",
+    return render_page(
+        "bench.html.j2",
+        tables=tables,
+        title=title,
+        subtitle=about,
+        warnings=(),
+        grid=_grid,
+        published=_published,
+        published_note=PUBLISHED,
+        legend=f"{LEGEND[0].upper()}{LEGEND[1:]}",
+        data=_script_data([_classes(table) for table in tables]),
     )
 
 
-def _grid(index: int, table: Table) -> Html:
+def _grid(table: Table) -> layout.Table:
     names = headings(table)
-    head = tag(
-        "tr", *(tag("th", name, scope="col", class_="number" if place else None) for place, name in enumerate(names))
-    )
-    lines = [_line(place, table, line) for place, line in enumerate(table.lines)]
-    return tag("table", tag("thead", head), tag("tbody", *lines), class_="bench", data_table=index)
+    columns = [layout.Column(name, "right" if place else "left") for place, name in enumerate(names)]
+    return layout.Table(columns, [_row(table, line) for line in table.lines])
 
 
-def _line(index: int, table: Table, line: Line) -> Html:
-    texts, best = cells(table, line), best_places(table, line)
-    rest = [
-        tag(
-            "td",
-            tag("strong", text) if place in best else text,
-            class_="number",
-            data_value=_sort_key(table, line, place),
-        )
-        for place, text in enumerate(texts)
-        if place
-    ]
-    return tag("tr", tag("th", texts[0], scope="row"), *rest, data_row=index)
+def _row(table: Table, line: Line) -> list[layout.Cell]:
+    best = best_places(table, line)
+    row = [layout.Cell(text, bold=place in best) for place, text in enumerate(cells(table, line))]
+    if table.reference is not None and line.against is not None:
+        # the difference is the last column but one; its text does not begin with a plain number
+        row[-2] = layout.Cell(row[-2].text, key=f"{line.against.mean:.4f}")
+    return row
 
 
-def _sort_key(table: Table, line: Line, place: int) -> str | None:
-    """What the column is sorted by, where its text does not begin with it."""
-    if table.reference is not None and place == len(headings(table)) - 2:
-        return None if line.against is None else f"{line.against.mean:.4f}"
-    return None
-
-
-def _published(table: Table) -> Html:
-    head = tag("tr", *(tag("th", name, scope="col") for name in PUBLISHED_HEADINGS))
-    rows = []
-    for found in table.published:
-        first, *rest = published_cells(found)
-        rows.append(tag("tr", tag("th", first, scope="row"), *(tag("td", text) for text in rest)))
-    shown = tag("table", tag("thead", head), tag("tbody", *rows), class_="published")
-    summary = tag("summary", f"Published figures beside ours ({len(rows)})")
-    return tag("details", summary, tag("p", PUBLISHED), tag("div", shown, class_="scroll"))
+def _published(table: Table) -> layout.Table:
+    return layout.Table(PUBLISHED_HEADINGS, [published_cells(found) for found in table.published])
 
 
 def _classes(table: Table) -> dict[str, Any]:
-    """What the page compares two rows by: the classes, and the accuracy of each row on each of them."""
-    outcome = next(iter(table.lines[0].row.runs.values()))
-    about = read_about(outcome.folder)
-    masks = shot_groups(about.class_counts, **group_options(outcome.result["class_groups"]))
+    """Return the classes of a table and the accuracy of each row on them, for the script of the page."""
+    run = table.lines[0].row.first
+    about = read_about(run.folder)
+    masks = shot_groups(about.class_counts, **group_options(run.result["class_groups"]))
     of_class = [next(name for name, mask in masks.items() if mask[label]) for label in range(len(about.class_counts))]
     return {
         "names": [clean(name) for name in about.class_names],
@@ -128,14 +82,14 @@ def _classes(table: Table) -> dict[str, Any]:
 
 
 def _per_class(row: Row) -> list[float | None]:
-    """Accuracy on each class, mean over the seeds; None without a test image."""
-    seeds_SC = np.array([outcome.result["test"]["per_class"] for outcome in row.runs.values()], dtype=float)
+    """Return the accuracy on each class, averaged over the seeds; None without test images."""
+    seeds_SC = np.array([run.result["test"]["per_class"] for run in row.runs.values()], dtype=float)
     return [None if np.isnan(value) else round(float(value), 2) for value in seeds_SC.mean(0)]
 
 
-def _data(value: Any) -> Html:
-    """JSON that no text in it can break out of."""
+def _script_data(value: Any) -> Markup:
+    """Return JSON that no text in it can break out of."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return join([Html(text)])
+    return Markup(text)

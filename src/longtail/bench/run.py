@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from longtail._io import write_text
-from longtail.bench.board import Board
+from longtail.bench.board import LiveProgress
 from longtail.bench.cells import Cell, cells_of, jobs_for
 from longtail.bench.formats import FILES, csv_table, latex, markdown
 from longtail.bench.page import page
@@ -59,8 +59,8 @@ def train_rows(
     keep = frozenset(cell.identity for cell in cells if keep_old and finished_run(cell, out, older) is not None)
     runner = Runner(jobs_for(cells), out, limits, command, keep)
     shown = {f"{name} on {label}": [cell.identity for cell in each] for (label, name), (_, each) in rows.items()}
-    with Board(runner.progress, shown) as board:
-        runner.run(board.tell)
+    with LiveProgress(runner.progress, shown) as live:
+        runner.run(live.update)
     jobs = runner.progress.jobs
     return {jobs[identity].cell.about: reason for identity, reason in runner.progress.failures.items()}
 

@@ -1,16 +1,11 @@
 """`longtail compare`: compare runs, or predictions of other tools, class by class."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from longtail.cli._options import File, GroupOptions, given_of
-from longtail.errors import InputError
-
-if TYPE_CHECKING:
-    from longtail.report.comparison import Comparison
-    from longtail.report.comparison.together import Thumbnails
 
 
 def main(
@@ -37,12 +32,15 @@ def main(
         longtail compare runs/first other_tool.csv
     """
     from longtail.cli._output import console, out
-    from longtail.report.comparison import Comparison, write_comparison
-    from longtail.report.comparison.summary import changes_table, overview_table
-    from longtail.report.comparison.table import write_table
+    from longtail.report.comparison import Comparison, changes_table, overview_table, write_table
+    from longtail.report.comparison_page import write_comparison
+    from longtail.report.images import load_thumbnails
 
     found = Comparison.of(runs, counts, given_of(groups))  # fails before the images are read
-    found = Comparison(found.contenders, found.classes, _thumbnails(found))
+    thumbnails, reason = load_thumbnails([side.run for side in found.sides if side.run])
+    if reason:
+        console.print(f"note: no example images: {reason}")
+    found = Comparison(found.sides, found.classes, thumbnails)
     for warning in found.warnings:
         console.print(f"warning: {warning}")
     # files first: the reader of stdout may close it early, as in `| head`
@@ -53,23 +51,3 @@ def main(
         out.print(part)
     for what, place in written.items():
         out.print(f"{what}: {place}")
-
-
-def _thumbnails(found: "Comparison") -> "Thumbnails | None":
-    """Return the test images of the first run whose data set is available and unchanged."""
-    from longtail.cli._output import console
-    from longtail.data.load import load_data
-    from longtail.run import Run
-    from longtail.run.fit import choose_device
-
-    for each in found.contenders:
-        if not each.result:
-            continue
-        try:
-            test = load_data(Run(each.place).config.data, choose_device("cpu")).test
-        except InputError as error:
-            console.print(f"note: no example images, because the data cannot be read: {error}")
-            return None
-        same = test.targets.cpu().equal(each.predictions.targets)
-        return getattr(test.images, "thumbnail", None) if same else None  # features have no thumbnails
-    return None

@@ -2,7 +2,6 @@
 
 from longtail.cli._options import File, GroupOptions, given_of
 from longtail.cli.evaluate import Counts, Target, load_predictions
-from longtail.errors import InputError
 
 
 def main(
@@ -34,15 +33,11 @@ def main(
         write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
         out.print(f"report: {page}")
         return
-    from longtail.data.formats.feature_dataset import thumbnails_of
-    from longtail.data.load import load_data
+    from longtail.report.images import load_thumbnails
     from longtail.run import Run
-    from longtail.run.fit import choose_device
 
-    config = Run(target).config
-    try:
-        thumbnail = thumbnails_of(load_data(config.data, choose_device("cpu")).test.images)
-    except InputError as error:
-        console.print(f"note: no example images, because the data cannot be read: {error}")
-        thumbnail = None
-    out.print(f"report: {write_report(target, thumbnail, output)}")
+    run = Run.load(target)
+    thumbnails, reason = load_thumbnails([run])
+    if reason:
+        console.print(f"note: no example images: {reason}")
+    out.print(f"report: {write_report(run, thumbnails, output)}")

@@ -37,10 +37,9 @@ from longtail.papers.runs import (
     outputs_of,
 )
 from longtail.posthoc.dlsa.analysis import group_confusion
+from longtail.report.charts import MAX_CELLS, confusion_shares
 from longtail.report.classes import Classes
-from longtail.report.palette import INK
-from longtail.report.plots import MAX_CELLS, confusion_shares
-from longtail.report.style import Array, plain_numbers, shortened
+from longtail.report.style import INK, Array, plain_numbers, shortened
 from longtail.run.run import Run
 
 SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#0072b2", "#00263d"])

@@ -29,8 +29,7 @@ from longtail.papers.runs import (
     outputs_of,
 )
 from longtail.report.classes import Classes
-from longtail.report.palette import MUTED
-from longtail.report.style import Array
+from longtail.report.style import MUTED, Array
 from longtail.report.wording import several
 
 BINS = 24

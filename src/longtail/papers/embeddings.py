@@ -40,8 +40,7 @@ from longtail.papers.runs import (
 from longtail.posthoc.dlsa import tally_clusters
 from longtail.posthoc.dlsa.analysis import frequency_bins, shares_by_level
 from longtail.report.classes import Classes
-from longtail.report.palette import RULE
-from longtail.report.style import Array, percent_axis, plain_numbers, shortened
+from longtail.report.style import RULE, Array, percent_axis, plain_numbers, shortened
 
 MOST_CLASSES = 10
 """Largest number of classes that one panel distinguishes."""

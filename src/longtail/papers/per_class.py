@@ -25,9 +25,7 @@ from longtail.evaluation.geometry import class_means, logit_margins
 from longtail.papers.plot import Plot, Table, legend_columns, legend_height, looks, panels_in_rows, run_legend
 from longtail.papers.runs import PartName, Runs, by_seed, check_comparable, classes_of, first_of, logits_of, note_of
 from longtail.report.classes import Classes
-from longtail.report.palette import MUTED
-from longtail.report.plots import NAMED_CLASSES, smoothed
-from longtail.report.style import Array, percent_axis, plain_numbers, shortened
+from longtail.report.style import MUTED, NAMED_CLASSES, Array, percent_axis, plain_numbers, shortened, smoothed
 from longtail.run.run import Run
 
 MOST_NUMBERED = 5

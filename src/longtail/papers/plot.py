@@ -21,8 +21,7 @@ from matplotlib.typing import LineStyleType
 
 from longtail._io import atomic_write, write_text
 from longtail.errors import InputError
-from longtail.report.palette import INK
-from longtail.report.style import drawing, to_svg
+from longtail.report.style import INK, drawing, to_svg
 
 DOTS_PER_INCH = 300
 """Resolution that journals require of pixel images."""

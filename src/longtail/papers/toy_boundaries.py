@@ -20,7 +20,7 @@ from torch import Tensor
 
 from longtail.errors import InputError
 from longtail.papers.plot import Plot, Table
-from longtail.report.palette import GROUP_COLOURS, GROUP_MARKERS, INK
+from longtail.report.style import GROUP_COLORS, GROUP_MARKERS, INK
 
 COUNTS = torch.tensor([10_000.0, 100.0, 1.0], dtype=torch.float64)
 METHODS = ("Softmax", "Softmax + class-balanced", "Balanced Softmax", "Balanced Softmax + class-balanced")
@@ -102,7 +102,7 @@ def shares(weights_RKD: Tensor) -> Tensor:
 
 
 def _draw(weights_TRKD: Tensor, iterations: Sequence[int], figure: Figure) -> None:
-    colors, markers = list(GROUP_COLOURS.values()), list(GROUP_MARKERS.values())
+    colors, markers = list(GROUP_COLORS.values()), list(GROUP_MARKERS.values())
     pale = ListedColormap([(*to_rgba(color)[:3], 0.35) for color in colors])
     panels = figure.subplots(4, len(weights_TRKD), squeeze=False)
     extent = (-HALF_WIDTH, HALF_WIDTH, -HALF_WIDTH, HALF_WIDTH)

@@ -33,7 +33,7 @@ from longtail.evaluation.geometry import (
 )
 from longtail.losses import LogitAdjustedLoss
 from longtail.papers.plot import Plot, Table
-from longtail.report.palette import GROUP_COLOURS, GROUP_MARKERS
+from longtail.report.style import GROUP_COLORS, GROUP_MARKERS
 from longtail.samplers import ClassAwareSampler
 
 HEAD, TAIL = 1_900, 100
@@ -213,7 +213,7 @@ def _draw(figure: Figure, drawn: Mapping[str, tuple[Tensor, Tensor]], trials: Se
         scaled_N2 = embeddings_N2 / largest_norm(embeddings_N2)
         for label, group, name in ((0, "many", "head"), (1, "few", "tail")):
             own_N2 = scaled_N2[targets_N == label]
-            look = {"color": GROUP_COLOURS[group], "ms": 3.5, "mew": 0, "alpha": 0.45, "label": name}
+            look = {"color": GROUP_COLORS[group], "ms": 3.5, "mew": 0, "alpha": 0.45, "label": name}
             axes.plot(own_N2[:, 0].numpy(), own_N2[:, 1].numpy(), GROUP_MARKERS[group], **look)
         trial = next(trial for trial in trials if trial.method == method and trial.seed == 0)
         axes.set_title(method.replace(", ", "\n") + ("\n" if ", " not in method else ""), fontsize=9.5)

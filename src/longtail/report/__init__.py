@@ -1,7 +1,7 @@
-"""From a result to pages and pictures for people."""
+"""Pages, charts and tables of results."""
 
 from longtail.report.classes import Classes
-from longtail.report.html import write_report, write_report_for
-from longtail.report.table import groups_table, scores_table
+from longtail.report.run import write_report, write_report_for
+from longtail.report.tables import Table, groups_table, scores_table
 
-__all__ = ["Classes", "groups_table", "scores_table", "write_report", "write_report_for"]
+__all__ = ["Classes", "Table", "groups_table", "scores_table", "write_report", "write_report_for"]

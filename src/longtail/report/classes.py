@@ -1,4 +1,4 @@
-"""The classes as a report shows them: named, counted, grouped, the fullest first.
+"""The classes of a report: names, training counts and shot groups.
 
 Shapes: C = classes.
 """
@@ -15,13 +15,13 @@ from longtail.evaluation.metrics import Groups, shot_groups
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """What figures and tables need to know of the classes.
+    """Names, training counts and groups of the classes, as charts and tables need them.
 
     Args:
         names: C names, in the order of the labels.
-        counts: training images of each class, shape (C,).
-        masks: of the classes of "many", "medium" and "few", each of shape (C,).
-        limits: what makes a class belong to each group, in words.
+        counts: Training images of each class, shape (C,).
+        masks: Members of the groups "many", "medium" and "few", each of shape (C,).
+        limits: Condition for membership in each group, as text.
 
     Example:
         >>> classes = Classes.grouped(("cat", "dog", "eel"), torch.tensor([5, 300, 40]))
@@ -40,17 +40,17 @@ class Classes:
     def grouped(
         cls, names: tuple[str, ...], counts: Tensor, many: int = 100, few: int = 20, groups: Groups = "fixed"
     ) -> "Classes":
-        """Put the classes into their groups, as `evaluate_logits` does.
+        """Assign the classes to groups, as `evaluate_logits` does.
 
         Args:
             names: C names.
-            counts: training images of each class, shape (C,).
-            many: a class with more images than this is "many".
-            few: a class with fewer images than this is "few".
-            groups: "fixed" uses `many` and `few`; "quantile" takes thirds of the classes.
+            counts: Training images of each class, shape (C,).
+            many: A class with more images than this is in "many".
+            few: A class with fewer images than this is in "few".
+            groups: "fixed" uses `many` and `few`; "quantile" uses thirds of the classes.
 
         Raises:
-            InputError: for another kind of groups, or if `few` exceeds `many`.
+            InputError: If `groups` is unknown, or `few` exceeds `many`.
         """
         masks = shot_groups(counts, many, few, groups)
         if groups == "quantile":
@@ -67,20 +67,25 @@ class Classes:
 
     @cached_property
     def order(self) -> Tensor:
-        """The classes from the most training images to the fewest, shape (C,)."""
+        """Labels from the most to the least frequent class, shape (C,)."""
         return torch.argsort(self.counts, descending=True, stable=True)
 
     @cached_property
     def group_names(self) -> tuple[str, ...]:
-        """The group of each class."""
+        """Group of each class."""
         names = list(self.masks)
         index_C = torch.stack([self.masks[name] for name in names]).int().argmax(0)
         return tuple(names[index] for index in index_C.tolist())
 
     @cached_property
     def filled(self) -> tuple[str, ...]:
-        """The groups that have a class."""
+        """Groups with at least one class."""
         return tuple(name for name, mask_C in self.masks.items() if mask_C.any())
+
+    @property
+    def described(self) -> str:
+        """Limits of all groups in one line."""
+        return "; ".join(f"{name}-shot: {limit}" for name, limit in self.limits.items())
 
 
 _THIRDS = {

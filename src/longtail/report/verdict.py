@@ -1,116 +1,125 @@
-"""The numbers of a report in plain words: what works, where it fails, what rare classes are mistaken for."""
+"""Summary of a report in plain sentences."""
 
-from longtail.report.content import Content
-from longtail.report.markup import Html, join, tag
-from longtail.report.mistakes import Mixup, weakest_classes
-from longtail.report.wording import percent, several
+from collections.abc import Iterator
 
-_CLASSES = {"many": "classes with many", "medium": "classes in between", "few": "rare classes"}
-SMALL_TEST = 100  # on fewer images, chance alone moves an accuracy by several percent
-TINY_TEST = 30  # on fewer, what one image is worth says it better
-CALIBRATED = 5.0  # percent by which confidence and accuracy may differ and still be called about right
+from markupsafe import Markup, escape
+
+from longtail.report.confusions import Confusion, weakest_classes
+from longtail.report.data import ReportData
+from longtail.report.wording import GROUP_WORDS, percent, several
+
+_SMALL_TEST = 100  # below, chance alone changes an accuracy by several points
+_TINY_TEST = 30  # below, the weight of one image is more informative
+_CALIBRATED = 5.0  # largest difference of confidence and accuracy, in points, that counts as calibrated
 
 
-def verdict(content: Content) -> Html:
-    """One paragraph that a reader without the field's vocabulary understands.
+def verdict(data: ReportData) -> Markup:
+    """Summarize a report for readers who do not know the vocabulary of the field.
 
     Args:
-        content: of the report.
+        data: Content of the report.
     """
-    sentences = [_overall(content), *_groups(content), _confusion(content), _confidence(content), _weakest(content)]
-    return tag("p", join([sentence for sentence in sentences if sentence], " "), class_="verdict")
+    return Markup(" ").join([_overall(data), *_groups(data), *_errors(data), *_confidence(data), _weakest(data)])
 
 
-def _overall(content: Content) -> Html:
-    scores = content.scores
-    images = several(len(content.predictions), "test image")
-    start = join(["The model is right on ", tag("strong", percent(scores.top1)), f" of {images}"])
+def named(name: str) -> Markup:
+    """Mark a class or run name up within a sentence."""
+    return Markup('<bdi class="name">{}</bdi>').format(name)
+
+
+def strong(text: str) -> Markup:
+    """Emphasize text within a sentence."""
+    return Markup("<strong>{}</strong>").format(text)
+
+
+def _overall(data: ReportData) -> Markup:
+    scores, images = data.scores, several(len(data.predictions), "test image")
+    start = Markup("The accuracy is {} on {}").format(strong(percent(scores.top1)), images)
     if abs(scores.top1 - scores.balanced) < 0.05:
-        return join([start, "."])
-    return join([start, f", and on {percent(scores.balanced)} when every class counts the same."])
+        return start + "."
+    return start + f", and {percent(scores.balanced)} with equal weight for every class."
 
 
-def _measured(content: Content) -> list[str]:
-    return [name for name in content.classes.masks if getattr(content.scores, name) is not None]
+def _tested(data: ReportData) -> list[str]:
+    """Return the groups with test images."""
+    return [name for name in data.classes.masks if getattr(data.scores, name) is not None]
 
 
-def _groups(content: Content) -> list[Html]:
-    """The rarest group that was measured against the fullest."""
-    names = _measured(content)
-    if len(names) < 2:
-        only = f"All classes of the test are {_CLASSES[names[0]]} ({content.classes.limits[names[0]]})."
-        return [join([only]), *_chance(content, names[0])]
-    full, rare = names[0], names[-1]
-    right, behind = getattr(content.scores, rare), getattr(content.scores, full) - getattr(content.scores, rare)
-    subject = f"{_CLASSES[rare].capitalize()} ({content.classes.limits[rare]}): "
-    rival = f"{_CLASSES[full]} ({content.classes.limits[full]}), which reach {percent(getattr(content.scores, full))}"
-    if behind > 5:
-        comparison = f", {behind:.0f} points behind {rival}."
-    elif behind >= -5:
-        comparison = f", on a par with {rival}."
+def _groups(data: ReportData) -> Iterator[Markup]:
+    """Compare the rarest with the most frequent group that was tested."""
+    tested, limits = _tested(data), data.classes.limits
+    full, rare = tested[0], tested[-1]
+    if full == rare:
+        yield escape(f"All tested classes are {GROUP_WORDS[full]} ({limits[full]}).")
     else:
-        comparison = f", {-behind:.0f} points ahead of {rival}."
-    return [join([subject, tag("strong", percent(right), " right"), comparison]), *_chance(content, rare)]
+        accuracy, other = getattr(data.scores, rare), getattr(data.scores, full)
+        rival = f"{GROUP_WORDS[full]} ({limits[full]}), which reach {percent(other)}."
+        gap = f"{abs(other - accuracy):.0f} points {'below' if other > accuracy else 'above'}"
+        comparison = gap if abs(other - accuracy) > 5 else "about as much as"
+        start = f"{GROUP_WORDS[rare].capitalize()} ({limits[rare]}) reach "
+        yield Markup("{}{}, {} {}").format(start, strong(percent(accuracy)), comparison, rival)
+    yield from _chance(data, rare)
 
 
-def _chance(content: Content, group: str) -> list[Html]:
-    """How little the accuracy of a group with few test images says."""
-    images = content.test_images(group)
-    if images >= SMALL_TEST:
-        return []
-    start = f"This rests on only {several(images, 'test image')}"
-    if images >= TINY_TEST:
-        return [join([f"{start}, so expect several points of chance."])]
-    pairs = zip(content.test_counts, content.classes.group_names, strict=True)
+def _chance(data: ReportData, group: str) -> Iterator[Markup]:
+    """Warn if the accuracy of a group depends on few test images."""
+    images = data.test_images(group)
+    if images >= _SMALL_TEST:
+        return
+    start = f"This depends on only {several(images, 'test image')}"
+    if images >= _TINY_TEST:
+        yield escape(f"{start}, so several points may be chance.")
+        return
+    pairs = zip(data.test_counts, data.classes.group_names, strict=True)
     tested = [count for count, name in pairs if name == group and count]
-    # every class counts the same, so that an image of the class with the fewest weighs most
+    # classes have equal weight, so an image of the class with the fewest test images counts most
     points = 100 / (len(tested) * min(tested))
-    return [join([f"{start}: one image is {'' if min(tested) == max(tested) else 'up to '}{points:.0f} points here."])]
+    yield escape(f"{start}: one image is worth {'' if min(tested) == max(tested) else 'up to '}{points:.0f} points.")
 
 
-def _confusion(content: Content) -> Html | None:
-    rare = _measured(content)[-1]
-    wrong = {name: share for name, share in content.flow[rare].items() if name != "right"}
+def _errors(data: ReportData) -> Iterator[Markup]:
+    rare, names = _tested(data)[-1], data.classes.group_names
+    wrong = {name: share for name, share in data.flow[rare].items() if name != "right"}
     if sum(wrong.values()) == 0:
-        return None
-    taken_for = max(wrong, key=lambda name: wrong[name])
-    share = 100 * wrong[taken_for] / sum(wrong.values())
-    others = f"other {_CLASSES[taken_for]}" if taken_for == rare else _CLASSES[taken_for]
-    pair = next(pair for pair in content.mixups if content.classes.group_names[pair.true] == rare)
-    start = f"What is missed there goes to {others} in {percent(share, 0)} of the cases"
-    of_group = f" on {_CLASSES[rare]}" if len(_measured(content)) > 1 else ""
-    return join([start, f"; the most frequent mistake{of_group} is ", _described(content, pair), "."])
+        return
+    group = max(wrong, key=lambda name: wrong[name])
+    share = percent(100 * wrong[group] / sum(wrong.values()), 0)
+    others = f"other {GROUP_WORDS[group]}" if group == rare else GROUP_WORDS[group]
+    pair = next(pair for pair in data.confusions if names[pair.true] == rare)
+    there = f" on {GROUP_WORDS[rare]}" if len(_tested(data)) > 1 else ""
+    text = "Of the errors there, {} are predictions of {}; the most frequent error{} is {}."
+    yield Markup(text).format(share, others, there, _described(data, pair))
 
 
-def _described(content: Content, pair: Mixup) -> Html:
-    true, taken_for = (tag("bdi", content.classes.names[label], class_="name") for label in (pair.true, pair.taken_for))
-    return join([true, " taken for ", taken_for, f" ({pair.images:,} of {content.test_counts[pair.true]:,})"])
+def _described(data: ReportData, pair: Confusion) -> Markup:
+    true, predicted = (named(data.classes.names[label]) for label in (pair.true, pair.predicted))
+    tested = data.test_counts[pair.true]
+    return Markup("{} predicted as {} ({:,} of {:,})").format(true, predicted, pair.images, tested)
 
 
-def _confidence(content: Content) -> Html | None:
-    """How far to trust what the model says of itself, on the rarest group that was measured."""
-    rare = _measured(content)[-1]
-    found = content.reliability.get(rare)
+def _confidence(data: ReportData) -> Iterator[Markup]:
+    """Compare confidence and accuracy on the rarest group that was tested."""
+    found = data.reliability.get(_tested(data)[-1])
     if found is None or found.ece is None:
-        return None
+        return
     total = found.count.sum()
-    claimed = float((found.confidence.nan_to_num() * found.count).sum() / total)
-    right = float((found.accuracy.nan_to_num() * found.count).sum() / total)
-    numbers = f"it claims {percent(claimed, 0)} on average and is right in {percent(right, 0)}"
-    if abs(claimed - right) <= CALIBRATED:
-        return join([f"Its confidence is about right there: {numbers}."])
-    return join([f"It is {'over' if claimed > right else 'under'}-confident there: {numbers}."])
+    confidence = float((found.confidence.nan_to_num() * found.count).sum() / total)
+    accuracy = float((found.accuracy.nan_to_num() * found.count).sum() / total)
+    numbers = f"mean confidence {percent(confidence, 0)}, share of correct predictions {percent(accuracy, 0)}"
+    kind = "well calibrated" if abs(confidence - accuracy) <= _CALIBRATED else None
+    kind = kind or ("over-confident" if confidence > accuracy else "under-confident")
+    yield escape(f"The model is {kind} there: {numbers}.")
 
 
-def _weakest(content: Content) -> Html | None:
-    scores, names = content.scores, content.classes.names
-    never = sum(value == 0 for value in scores.per_class)
-    tested = sum(value is not None for value in scores.per_class)
+def _weakest(data: ReportData) -> Markup:
+    per_class, counts = data.scores.per_class, data.classes.counts
+    never = sum(value == 0 for value in per_class)
+    tested = sum(value is not None for value in per_class)
     if never > 1:
-        return join([f"{never:,} of {several(tested, 'class', 'classes')} are never recognised."])
-    weakest = weakest_classes(scores.per_class, content.classes.counts, 1)
+        return escape(f"{never:,} of {several(tested, 'class', 'classes')} are never recognized.")
+    weakest = weakest_classes(per_class, counts, 1)
     if not weakest:
-        return join(["No class has a mistake."])
-    name, training = names[weakest[0]], several(int(content.classes.counts[weakest[0]]), "training image")
-    right = percent(scores.per_class[weakest[0]], 0)
-    return join(["The weakest class is ", tag("bdi", name, class_="name"), f" ({training}): {right} right."])
+        return escape("No class has an error.")
+    name, training = named(data.classes.names[weakest[0]]), several(int(counts[weakest[0]]), "training image")
+    text = Markup("The weakest class is {} ({}): accuracy {}.")
+    return text.format(name, training, percent(per_class[weakest[0]], 0))
