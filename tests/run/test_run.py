@@ -17,7 +17,7 @@ from longtail.config import recipes
 from longtail.config.schema import Config
 from longtail.errors import InputError
 from longtail.run.fit import choose_device, fit
-from longtail.run.folder import run_lock, load_config
+from longtail.run.folder import load_config, run_lock
 from longtail.run.run import Run
 
 FORKS = multiprocessing.get_context("forkserver")
