@@ -17,7 +17,7 @@ from longtail.config import recipes
 from longtail.config.schema import Config
 from longtail.errors import InputError
 from longtail.run.fit import choose_device, fit
-from longtail.run.folder import claimed, load_config
+from longtail.run.folder import load_config, run_lock
 from longtail.run.run import Run
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -137,7 +137,7 @@ def test_a_folder_that_can_not_be_written_is_refused(tmp_path):
 
 
 def test_two_processes_do_not_train_into_one_folder(tmp_path):
-    with claimed(tmp_path / "run", digits(1)), pytest.raises(InputError, match="another process is training into"):
+    with run_lock(tmp_path / "run", digits(1)), pytest.raises(InputError, match="another process is training into"):
         fit(digits(1), tmp_path / "run")
     fit(digits(1), tmp_path / "run", report=False)
 

@@ -29,14 +29,14 @@ LATEX = {
 UNCHECKED = " (not checked against the source)"
 LEGEND = (
     "mean ± standard deviation over n seeds; 95 % interval of the mean by Student's t; the difference with the 95 % "
-    "interval of a paired bootstrap over seeds and test images, * where it leaves out zero; bold: better than the next "
-    "best by more than chance (same bootstrap; accuracies only)"
+    "interval of a paired bootstrap over seeds and test images, * where it excludes zero; bold: significantly better "
+    "than the next best (same bootstrap; accuracies only)"
 )
 
 
 PUBLISHED = (
-    "Published figures of the same methods. They come of other code, often of another net, schedule or choice of the "
-    "epoch, so they stand beside ours and not among them; the distance is in standard deviations of the difference."
+    "Published results of the same methods. They come from other code, often with another network, schedule or choice "
+    "of the epoch, so they are listed separately. The distance is in standard deviations of the difference."
 )
 PUBLISHED_HEADINGS = (
     "method",
@@ -52,14 +52,14 @@ PUBLISHED_HEADINGS = (
 
 
 def headings(table: Table) -> list[str]:
-    """The headings, from the method to the seconds."""
+    """Return the headings, from the method to the seconds."""
     scores = [heading(column) for column in table.columns]
     against = [] if table.reference is None else [f"all, less {table.reference}"]
     return ["method", "n", *scores[:1], f"95 % of {scores[0]}", *scores[1:], *against, "seconds"]
 
 
 def cells(table: Table, line: Line) -> list[str]:
-    """The texts of a line, without marks of the best."""
+    """Return the texts of a line, without marks of the best."""
     summaries = [line.scores[column] for column in table.columns]
     against = [] if table.reference is None else [difference_text(line.against)]
     return [
@@ -74,13 +74,13 @@ def cells(table: Table, line: Line) -> list[str]:
 
 
 def best_places(table: Table, line: Line) -> set[int]:
-    """Which texts of a line are to be marked as the best of their column."""
+    """Return the positions of the texts of a line that are marked as the best of their column."""
     places = [2, *range(4, 3 + len(table.columns))]
     return {place for place, column in zip(places, table.columns, strict=True) if column in line.best}
 
 
 def summary_text(summary: Summary | None) -> str:
-    """A score in words.
+    """Return a score as text.
 
     Example:
         >>> summary_text(Summary(51.26, 0.44, 3, 50.2, 52.4)), summary_text(None) == DASH
@@ -92,12 +92,12 @@ def summary_text(summary: Summary | None) -> str:
 
 
 def interval_text(summary: Summary | None) -> str:
-    """The interval of a mean in words; a dash for a single seed."""
+    """Return the interval of a mean as text; a dash for a single seed."""
     return DASH if summary is None or summary.low is None else f"{summary.low:.1f} to {summary.high:.1f}"
 
 
 def difference_text(found: Difference | None) -> str:
-    """A difference in words, with a star where it is more than chance.
+    """Return a difference as text, with a star where it is significant.
 
     Example:
         >>> difference_text(Difference(2.04, 0.51, 3.5, 0.01))
@@ -109,7 +109,7 @@ def difference_text(found: Difference | None) -> str:
 
 
 def published_cells(found: PublishedRow) -> list[str]:
-    """The texts of a published figure, under `PUBLISHED_HEADINGS`."""
+    """Return the texts of a published result, under `PUBLISHED_HEADINGS`."""
     row = found.published
     return [
         found.name,
@@ -125,7 +125,7 @@ def published_cells(found: PublishedRow) -> list[str]:
 
 
 def markdown(tables: Sequence[Table], title: str, about: str = "") -> str:
-    """All tables as a Markdown page, its columns padded so that it reads well as plain text, too."""
+    """Return all tables as a Markdown page with padded columns, readable as plain text."""
     parts = [f"# {_one_line(title)}", *([_one_line(about)] if about else [])]
     for table in tables:
         lines = [_marked(cells(table, line), best_places(table, line), "**{}**") for line in table.lines]
