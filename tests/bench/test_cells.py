@@ -146,8 +146,8 @@ def test_images_of_ones_own_can_be_compared_too(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "photos" / str(label) / f"{index}.png")
     found = cells("ce", "balanced-softmax", of=str(tmp_path / "photos"))
     assert [cell.config.method for cell in found] == ["ce", "balanced-softmax"]
-    assert found[0].config.stages[0].loss == "CrossEntropy"
-    assert found[1].config.stages[0].loss == "BalancedSoftmax"
+    assert found[0].config.stages[0].loss.name == "CrossEntropy"
+    assert found[1].config.stages[0].loss.name == "BalancedSoftmax"
     assert found[0].config.model == found[1].config.model
     assert found[0].config.stages[0].training.epochs == 1
 
