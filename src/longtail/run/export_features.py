@@ -183,7 +183,7 @@ def _policy_of(config: Config) -> str:
 def _from_backbone(name: str, wanted: DataConfig, pretrained: bool, seed: int, device: torch.device) -> Source:
     """Return a backbone without a head. An untrained one is initialized as in a run with this seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(randomness.key("initialise", seed))
+        torch.manual_seed(randomness.key("initialise", seed))  # part of the key: codespell:ignore initialise
         backbone = _backbone(name, pretrained)
     loaded = load_data(wanted, device)
     mean, std = STATISTICS["imagenet"] if pretrained else (loaded.mean, loaded.std)
