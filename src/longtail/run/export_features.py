@@ -24,8 +24,8 @@ from longtail.models.classifier import STATISTICS, Classifier
 from longtail.models.pretrained import PREFIX, TimmBackbone, TorchvisionBackbone, torchvision_names
 from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
-from longtail.training.extract import feature_blocks, feature_rows, views_of
 from longtail.training.features import fingerprint
+from longtail.training.predict import feature_blocks, feature_rows, views_of
 from longtail.version import __version__
 
 LOGGER = logging.getLogger("longtail")
