@@ -12,7 +12,6 @@ import longtail.losses as losses
 import longtail.samplers as samplers
 import longtail.transfer as transfers
 from longtail.component import Component
-from longtail.config.convert import to_mapping
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset, Images
 from longtail.errors import InputError
@@ -123,7 +122,7 @@ class Train(Stage):
         requested = [part.stream for part in (step.transfer, step.embedding_loss) if part is not None and part.stream]
         if not requested:
             return self.sampler.build(samplers, targets_N), self.training
-        streams = {"first": to_mapping(self.sampler), "second": to_mapping(requested[0])}
+        streams = {"first": self.sampler.to_mapping(), "second": requested[0].to_mapping()}
         sampler = Component("TwoStreamSampler", {"num_samples": 2 * len(targets_N), **streams})
         unit = self.training.epoch_unit
         doubled = replace(self.training, batch_size=2 * self.training.batch_size, epoch_unit=unit and 2 * unit)

@@ -15,16 +15,16 @@ def test_defaults_are_the_papers_for_imagenet_lt() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "`epochs` must be an integer >= 1, got 0"),
-        ({"batch_size": 0}, "`batch_size` must be an integer >= 1, got 0"),
+        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be >= 1, got 0"),
         ({"lr": float("nan")}, "`lr` must be > 0, got nan"),
-        ({"likelihood_weight": -1.0}, "`likelihood_weight` must be >= 0"),
-        ({"balance_weight": float("inf")}, "`balance_weight` must be >= 0"),
-        ({"purity_weight": -0.1}, "`purity_weight` must be >= 0"),
-        ({"power": -2.0}, "`power` must be >= 0"),
-        ({"momentum": 1.0}, r"`momentum` must be >= 0 and < 1 .*got 1.0"),
-        ({"max_norm": 0.0}, "`max_norm` must be > 0 or None"),
-        ({"margin": 2.0}, r"`margin` must be > 0 and <= 1 or None .*got 2.0"),
+        ({"likelihood_weight": -1.0}, "`likelihood_weight` must be >= 0, got -1.0"),
+        ({"balance_weight": float("inf")}, "`balance_weight` must be >= 0, got inf"),
+        ({"purity_weight": -0.1}, "`purity_weight` must be >= 0, got -0.1"),
+        ({"power": -2.0}, "`power` must be >= 0, got -2.0"),
+        ({"momentum": 1.0}, "`momentum` must be >= 0 and < 1, got 1.0"),
+        ({"max_norm": 0.0}, "`max_norm` must be > 0, got 0.0"),
+        ({"margin": 2.0}, "`margin` must be > 0 and <= 1, got 2.0"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(options: dict[str, float], message: str) -> None:

@@ -13,7 +13,7 @@ from longtail.component import Component
 from longtail.errors import InputError, unknown_name
 from longtail.losses.base import Loss
 from longtail.posthoc.dlsa.head import DLSAHead, Kind
-from longtail.ranges import check_number
+from longtail.ranges import check_ranges, ranged
 
 Prior = Literal["subset", "mixed", "whole"]
 
@@ -48,31 +48,23 @@ class FilterSettings:
         0.2
     """
 
-    epochs: int = 50
-    batch_size: int = 1024
-    lr: float = 0.2
-    likelihood_weight: float = 2.0
-    balance_weight: float = 1.0
-    purity_weight: float = 0.02
-    power: float = 2.0
-    momentum: float = 0.7
-    margin: float | None = None
-    max_norm: float | None = 1.0
-    min_purity: float = 0.7
-    min_size: int = 10
-    max_size: int = 5000
+    epochs: int = ranged(50, at_least=1)
+    batch_size: int = ranged(1024, at_least=1)
+    lr: float = ranged(0.2, above=0)
+    likelihood_weight: float = ranged(2.0, at_least=0)
+    balance_weight: float = ranged(1.0, at_least=0)
+    purity_weight: float = ranged(0.02, at_least=0)
+    power: float = ranged(2.0, at_least=0)
+    momentum: float = ranged(0.7, at_least=0, below=1)
+    margin: float | None = ranged(None, above=0, at_most=1)
+    max_norm: float | None = ranged(1.0, above=0, infinite=True)
+    min_purity: float = ranged(0.7, at_least=0, at_most=1)
+    min_size: int = ranged(10, at_least=0)
+    max_size: int = ranged(5000, at_least=1)
     standardize: bool = True
 
     def __post_init__(self) -> None:
-        _check_training(self.epochs, self.batch_size, self.lr)
-        for name in ("likelihood_weight", "balance_weight", "purity_weight", "power"):
-            check_number(name, getattr(self, name), "0 disables it", at_least=0)
-        check_number("momentum", self.momentum, "of the cluster shares", at_least=0, below=1)
-        check_number("max_norm", self.max_norm, "None disables clipping", optional=True, above=0)
-        check_number("margin", self.margin, "a probability; None: no bound", optional=True, above=0, at_most=1)
-        check_number("min_purity", self.min_purity, "a share", at_least=0, at_most=1)
-        check_number("min_size", self.min_size, integer=True, at_least=0)
-        check_number("max_size", self.max_size, integer=True, at_least=1)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -89,12 +81,12 @@ class ClassifierSettings:
         InputError: If a number is not positive.
     """
 
-    epochs: int = 150
-    batch_size: int = 128
-    lr: float = 2e-2
+    epochs: int = ranged(150, at_least=1)
+    batch_size: int = ranged(128, at_least=1)
+    lr: float = ranged(2e-2, above=0)
 
     def __post_init__(self) -> None:
-        _check_training(self.epochs, self.batch_size, self.lr)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -126,11 +118,11 @@ class DLSASettings:
         50
     """
 
-    levels: int = 1
-    share: float = 0.3
-    clusters: int = 500
-    blocks: int = 2
-    sigma: float = 0.05
+    levels: int = ranged(1, at_least=0)
+    share: float = ranged(0.3, above=0, below=1)
+    clusters: int = ranged(500, at_least=1)
+    blocks: int = ranged(2, at_least=1)
+    sigma: float = ranged(0.05, above=0)
     flow: FilterSettings = field(default_factory=FilterSettings)
     loss: Component = field(default_factory=lambda: Component("BalancedSoftmax"))
     prior: Prior = "subset"
@@ -139,10 +131,7 @@ class DLSASettings:
     initialize: Literal["new", "keep"] = "new"
 
     def __post_init__(self) -> None:
-        check_number("share", self.share, "0.3 in the paper", above=0, below=1)
-        check_number("levels", self.levels, "3 for strong features, otherwise 1", integer=True, at_least=0)
-        check_number("clusters", self.clusters, "500 in the paper", integer=True, at_least=1)
-        check_number("blocks", self.blocks, "2 in the paper", integer=True, at_least=1)
+        check_ranges(self)
         if self.prior not in get_args(Prior):
             raise unknown_name("prior of DLSA", self.prior, get_args(Prior))
         loss = self.loss.check(losses)
@@ -162,9 +151,3 @@ class DLSASettings:
         """Options of the `DLSAHead`."""
         names = ("levels", "clusters", "blocks", "sigma", "classifier")
         return {name: getattr(self, name) for name in names}
-
-
-def _check_training(epochs: int, batch_size: int, lr: float) -> None:
-    check_number("epochs", epochs, integer=True, at_least=1)
-    check_number("batch_size", batch_size, integer=True, at_least=1)
-    check_number("lr", lr, above=0)
