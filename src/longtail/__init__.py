@@ -10,8 +10,8 @@ Practitioner with a folder of images (one subfolder per class):
 
 Engineer with a training loop:
 
-    loss = lt.losses.BalancedSoftmax(class_counts=[5000, 500, 50])
-    sampler = lt.samplers.ClassBalancedSampler(targets)
+    loss = lt.losses.BalancedSoftmax(class_counts=[5000, 500, 50])     # either a balanced loss,
+    sampler = lt.samplers.ClassBalancedSampler(targets)               # or a balanced sampler with cross-entropy
     scores = lt.evaluate(logits, targets, class_counts)
 
 Researcher who compares methods: `longtail bench quick` on the command line, `longtail list` for everything there is.
@@ -110,7 +110,10 @@ def train(
 ) -> Run:
     """Train on a data set, evaluate once on its test split, and write a run folder with a report.
 
-    Every argument that is None takes the value of the recipes, or one that is chosen by looking at the data.
+    Every argument that is None takes the value of the recipes, or one that is chosen by looking at the data. The reasons
+    for these choices, notes and warnings are logged to `logging.getLogger("longtail")`; `run.config` and
+    `run.result["notes"]` keep them. On the command line, `start`, `settings` and `loggers` are `--from`, `--set` and
+    `--log`.
 
     Args:
         data: Path of a folder with one subfolder per class, of a table or of a list, or the name of a data set. None
@@ -175,6 +178,8 @@ def train(
     resolved = resolve(
         None if data is None else str(data), method, recipe, changes_from(options), resumed=folder if resume else None
     )
+    for reason in resolved.reasons:
+        logging.getLogger("longtail").info("chosen: %s", reason)
     return fit(
         resolved.config,
         folder or new_folder(resolved.config),

@@ -1,5 +1,7 @@
 """Losses on embeddings, added to the loss on the logits: `loss = PullLoss(class_counts, embedding_dim)`."""
 
+# base class of custom components; not in `__all__`, which lists the names that recipes may use
+from longtail.embedding.base import EmbeddingLoss as EmbeddingLoss
 from longtail.embedding.center import CenterLoss
 from longtail.embedding.dro import DROLoss
 from longtail.embedding.hybrid_contrastive import HybridContrastiveLoss

@@ -3,6 +3,9 @@
 from longtail.losses.ala import ALALoss
 from longtail.losses.balanced_sigmoid import BalancedSigmoid
 from longtail.losses.balanced_softmax import BalancedSoftmax
+
+# base class of custom components; not in `__all__`, which lists the names that recipes may use
+from longtail.losses.base import Loss as Loss
 from longtail.losses.cdt import CDTLoss
 from longtail.losses.class_balanced import ClassBalancedLoss
 from longtail.losses.cross_entropy import CrossEntropy

@@ -174,9 +174,11 @@ class Run:
         Raises:
             InputError: If a file cannot be read, or an array has another shape, type or range.
         """
-        trained = self.trained(device)
         if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor)):
             images = [images]
+        if not isinstance(images, Sequence) or not images:
+            raise InputError(f"`images` must be one image or a sequence of at least one, got {images!r}")
+        trained = self.trained(device)
         if all(isinstance(image, (str, Path)) for image in images):
             paths = find_images([Path(image).expanduser() for image in images])  # type: ignore[arg-type]
             source: Images = StreamedImages(paths, trained.image_size, device=device)
@@ -217,12 +219,13 @@ def to_pixels(image: ImageLike) -> Tensor:
         )
     if isinstance(image, Image.Image):
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.ascontiguousarray(image))
+    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
     if not isinstance(image, Tensor) and pixels.ndim == 3:
         pixels = pixels.permute(2, 0, 1)
     if pixels.ndim != 3 or pixels.shape[0] != 3:
         wanted = "(3, H, W)" if isinstance(image, Tensor) else "(H, W, 3)"
-        raise InputError(f"an image must have the shape {wanted}, got {tuple(image.shape)}")
+        hint = "; give several images as a list" if pixels.ndim == 4 else ""
+        raise InputError(f"an image must have the shape {wanted}, got {tuple(image.shape)}{hint}")
     if pixels.is_floating_point():
         if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
             raise InputError(

@@ -1,6 +1,9 @@
 """Samplers for class-imbalanced data: from the labels of the training images to the order in which they are seen."""
 
 from longtail.samplers.base import InstanceSampler
+
+# base class of custom components; not in `__all__`, which lists the names that recipes may use
+from longtail.samplers.base import Sampler as Sampler
 from longtail.samplers.by_class import (
     ClassBalancedSampler,
     ProgressivelyBalancedSampler,
