@@ -183,7 +183,7 @@ REASONS = {
     "jpeg without its last byte": "truncated",
     "head only": "Truncated|not an image in a supported format",
     "postscript": "not an image in a supported format",
-    "huge": "exceeds limit",
+    "huge": "exceeds the limit of Pillow; raise `max_pixels`",
 }
 
 

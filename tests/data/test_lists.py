@@ -81,8 +81,6 @@ def test_a_line_without_an_integer_label(tmp_path: Path, line: str) -> None:
         ({"train": ""}, "there is no image in"),
         ({"train": "train/cat/1.jpg 0\ntrain/cat/2.jpg 0\n"}, "fewer than two classes"),
         ({"train": "train/cat/1.jpg 0\ntrain/dog/1.jpg -1\n"}, "label -1 in .* is out of range"),
-        ({"train": "train/cat/1.jpg 0\ntrain/dog/1.jpg 99999999999\n"}, "label 99999999999 in .* is out of range"),
-        ({"train": TRAIN.replace(" 1", " 2")}, "1 of 3 classes of .* have no training image.*\n  1"),
         ({"train": TRAIN, "test": TEST + "val/owl/1.jpg 2\n"}, "1 of 3 classes occur only in the test split"),
         ({"train": TRAIN + "train/cat/9.jpg 0\n"}, "1 of 4 image files are missing .*\n  train/cat/9.jpg"),
         ({"train": TRAIN + "../cat/9.jpg 0\n"}, "1 path leads out of the data root"),
@@ -181,7 +179,7 @@ needs_lists = pytest.mark.skipif(not REAL.is_dir(), reason="no folder `lists` wi
 
 @needs_lists
 def test_released_places_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("longtail.data.formats.listing.check_files", lambda root, paths: None)
+    monkeypatch.setattr("longtail.data.formats.listing.locate_files", lambda root, paths, follow_links: tuple(paths))
     listing = read_lists(REAL / "Places_LT")
     sizes = {part: len(examples) for part, examples in listing.parts.items()}
     assert sizes == {"train": 62_500, "val": 7_300, "test": 36_500}

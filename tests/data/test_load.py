@@ -214,7 +214,7 @@ def test_unreadable_images(tmp_path: Path, storage: str) -> None:
     (root / "cat/003.png").write_bytes(b"")
     (root / "dog/001.png").write_bytes((root / "dog/001.png").read_bytes()[:-60])
     config = {"name": str(root), "storage": storage, "workers": 0}
-    with pytest.raises(BadImage, match=r"cannot read the image .*cat/003.png: the file is empty"):
+    with pytest.raises(InputError, match=r"2 of 12 images cannot be read; .*\n.*cat/003.png: the file is empty\n"):
         load_files(DataConfig(**config))
     dataset = load_files(DataConfig(**config, on_bad_image="skip"))
     assert dataset.load_report.skipped == 2
@@ -250,6 +250,7 @@ def test_duplicates_are_counted_and_named(tmp_path: Path, storage: str) -> None:
     assert dataset.load_report.duplicates == 1
     assert dataset.load_report.notes == (
         "1 of 5 test images are in the training split too: test/cat/copy.png = train/dog/002.png.",
+        "1 images occur under two labels: test/cat/copy.png (cat) = train/dog/002.png (dog).",
     )
 
 

@@ -123,7 +123,6 @@ def test_paths_start_from_the_root_given(root: Path, tmp_path_factory: pytest.Te
             ["path,label,split", "cat/000.png,cat,train", "cat/001.png,cat,train", "dog/000.png,dog,test"],
             "1 of 2 classes occur only in the test split",
         ),
-        (["path,label", "cat/000.png,0", "dog/000.png,2", "cat/001.png,0"], "no training image.*\n  1"),
         (["path,label", "cat/000.png,0", "dog/000.png,1.5"], r"label 1\.5 .* is not an integer"),
         (["path,label", "cat/000.png,0", "dog/000.png,-1"], "label -1 .* is out of range"),
         (["path,label", *ROWS, "owl/000.png,dog"], "1 of 4 image files are missing"),
@@ -145,7 +144,7 @@ def test_files_that_are_no_tables(root: Path) -> None:
     with pytest.raises(InputError, match="cannot read the table"):
         read_table(root / "bad.parquet")
     (root / "bad.csv").write_bytes(b"path,label\n\xff\xfe.png,cat\n")
-    with pytest.raises(InputError, match="cannot read the table"):
+    with pytest.raises(InputError, match=r"line 2 is not UTF-8 \(byte 0xff\); the file may be in Latin-1"):
         read_table(root / "bad.csv")
 
 
