@@ -210,9 +210,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"it is not an image in a supported format ({', '.join(FORMATS)})"
     if isinstance(error, Image.DecompressionBombError):
-        return (
-            "its number of pixels exceeds the limit of Pillow; raise `max_pixels` to accept it"
-        )
+        return "its number of pixels exceeds the limit of Pillow; raise `max_pixels` to accept it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
