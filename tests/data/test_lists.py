@@ -173,6 +173,22 @@ def test_absent_benchmark_names_the_places_tried_and_the_source(tmp_path: Path) 
     assert "https://image-net.org" in message
 
 
+def test_lists_named_train_and_test(folder: Path) -> None:
+    (folder / "train.txt").write_text(TRAIN)
+    (folder / "test.txt").write_text(TEST.replace(" 1", " 1.0"))
+    (folder / "val.txt").write_text("train/dog/2.jpg\n")
+    listing = read_lists(folder / "train.txt")
+    assert {part: len(these) for part, these in listing.parts.items()} == {"train": 3, "test": 2}
+    assert listing.notes[0] == "test.txt next to train.txt is used as the test split."
+    assert listing.notes[1].startswith("val.txt next to train.txt is not used as the val split: line 1 of")
+
+
+def test_identifiers_with_gaps_are_names(folder: Path) -> None:
+    (folder / "mine.txt").write_text(TRAIN.replace(" 1", " 12").replace(" 0", " 3"))
+    listing = read_lists(folder / "mine.txt")
+    assert (listing.class_names, listing.parts["train"].targets.tolist()) == (("3", "12"), [0, 1, 0])
+
+
 REAL = Path(os.environ.get("LONGTAIL_DATA", "nowhere")) / "lists"
 needs_lists = pytest.mark.skipif(not REAL.is_dir(), reason="no folder `lists` with the released lists in LONGTAIL_DATA")
 

@@ -83,7 +83,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.config: Config = load_config(self.folder)
 
     @classmethod
