@@ -35,8 +35,8 @@ class DataConfig:
         follow_links: Follow symbolic links that lead out of the root.
         include: Patterns of the image files to use, such as "*_rgb.png". None uses all.
         exclude: Patterns of the files and folders to leave out, such as "*_mask.png" or "thumbs".
-        path_column: Column of a table with the paths. None looks for "path" and its usual synonyms.
-        label_column: Column of a table with the labels. None looks for "label" and its usual synonyms.
+        path_column: Column of a table with the paths. Default: "path" or a usual synonym.
+        label_column: Column of a table with the labels. Default: "label" or a usual synonym.
         max_pixels: Largest number of pixels of an image file. None takes the limit of Pillow, about 179 million.
     """
 
