@@ -77,6 +77,16 @@ class Component:
             return cls(value["name"], {key: item for key, item in value.items() if key != "name"})
         raise InputError(f"{where} must be a name, or a mapping with a name and its options, not {value!r}")
 
+    def to_mapping(self) -> Any:
+        """Return the written form that `parse` reads: the name, or a mapping with name and options.
+
+        Example:
+            >>> Component("BalancedSoftmax", {"power": 0.25}).to_mapping()
+            {'name': 'BalancedSoftmax', 'power': 0.25}
+        """
+        options = {key: _plain(option) for key, option in self.options.items()}
+        return {"name": self.name, **options} if options else self.name
+
     def build(self, package: types.ModuleType, *runtime: Any) -> Any:
         """Construct the component.
 
@@ -111,6 +121,15 @@ class Component:
             if option not in known:
                 raise unknown_name(f"option of {self.name}", option, known)
         return cls
+
+
+def _plain(value: Any) -> Any:
+    """Return an option as plain data."""
+    if isinstance(value, Component):
+        return value.to_mapping()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def keyword_options(cls: Any) -> list[str]:

@@ -1,3 +1,3 @@
 """The version, kept here so that the build and the package read the same line."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

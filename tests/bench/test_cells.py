@@ -129,7 +129,7 @@ def test_no_two_rows_of_a_plan_are_the_same_training(plan):
 def test_what_can_not_be_run_is_refused_before_anything_is_trained():
     with pytest.raises(InputError, match=r"(?s)tau-norm on digits-lt: .*none are held out"):
         cells("ce", "tau-norm", of={"digits-lt": {"val_share": 0.0}})
-    with pytest.raises(InputError, match=r"crt on digits-lt: --set stages\.5"):
+    with pytest.raises(InputError, match=r"crt on digits-lt: cannot set `stages\.5\.loss\.power`"):
         cells("crt", set={"stages.5.loss.power": 1.0})
     with pytest.raises(InputError, match="no data set and no file or folder 'digitz'"):
         cells("ce", of="digitz")
@@ -146,8 +146,8 @@ def test_images_of_ones_own_can_be_compared_too(tmp_path):
             Image.fromarray(pixels).save(tmp_path / "photos" / str(label) / f"{index}.png")
     found = cells("ce", "balanced-softmax", of=str(tmp_path / "photos"))
     assert [cell.config.method for cell in found] == ["ce", "balanced-softmax"]
-    assert found[0].config.stages[0].loss == "CrossEntropy"
-    assert found[1].config.stages[0].loss == "BalancedSoftmax"
+    assert found[0].config.stages[0].loss.name == "CrossEntropy"
+    assert found[1].config.stages[0].loss.name == "BalancedSoftmax"
     assert found[0].config.model == found[1].config.model
     assert found[0].config.stages[0].training.epochs == 1
 

@@ -8,6 +8,7 @@ import yaml
 
 from longtail.bench.cells import configs_of
 from longtail.bench.plan import names, narrowed, parse_plan, read_plan
+from longtail.component import Component
 from longtail.config import recipes
 from longtail.errors import InputError
 
@@ -125,4 +126,4 @@ def test_the_plan_of_the_guide_is_one():
     plan = parse_plan("guide", yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1]))
     configs = [config for data in plan.data for _, config in configs_of(plan, data)]
     assert len(configs) == 8
-    assert configs[2].stages[0].mixing == {"name": "CMO", "probability": 0.25}
+    assert configs[2].stages[0].mixing == Component("CMO", {"probability": 0.25})

@@ -1,4 +1,4 @@
-"""Configuration: from plain data and back, and every refusal."""
+"""Conversion of configurations to plain data and back, and invalid settings."""
 
 import math
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ def test_a_component_is_a_name_or_a_name_with_options():
     assert to_mapping(Component("X", {"a": 1})) == {"name": "X", "a": 1}
 
 
-def test_numbers_that_yaml_reads_as_text_are_numbers():
+def test_numbers_that_yaml_reads_as_strings_are_converted():
     assert from_mapping(OptimizerConfig, {"weight_decay": "2e-4"}).weight_decay == 2e-4
     assert from_mapping(OptimizerConfig, {"lr": 1}).lr == 1.0
 
@@ -43,15 +43,15 @@ def test_numbers_that_yaml_reads_as_text_are_numbers():
     [
         ({"sed": 1}, "no setting 'sed'; did you mean seed"),
         ({"data": {"nam": "x"}}, "no setting of data 'nam'; did you mean name"),
-        ({"seed": "one"}, "seed must be of type int, not 'one'"),
-        ({"seed": True}, "seed must be of type int, not True"),
-        ({"data": "digits-lt"}, "data must be a mapping"),
-        ({"protocol": "best"}, "protocol must be one of honest, paper"),
-        ({"stages": "Train"}, "stages must be a list"),
-        ({"stages": [{"loss": "x"}]}, "stages.0 must be a name"),
-        ({"data": {"imbalance_factor": "many"}}, "data.imbalance_factor must be of type float"),
-        ({"data": {"workers": -1}}, "--workers must be 0 or more, not -1"),
-        ({"data": {"image_size": 0}}, "--image-size must be at least 1 pixel, not 0"),
+        ({"seed": "one"}, "`seed` must be an integer, got 'one'"),
+        ({"seed": True}, "`seed` must be an integer, got True"),
+        ({"data": "digits-lt"}, "`data` must be a mapping"),
+        ({"protocol": "best"}, "`protocol` must be one of honest, paper"),
+        ({"stages": "Train"}, "`stages` must be a list"),
+        ({"stages": [{"loss": "x"}]}, r"stages\.0`? must be a name"),
+        ({"data": {"imbalance_factor": "many"}}, "`data.imbalance_factor` must be a number"),
+        ({"data": {"workers": -1}}, "data: `workers` must be >= 0, got -1"),
+        ({"data": {"image_size": 0}}, "data: `image_size` must be >= 1, got 0"),
     ],
 )
 def test_bad_settings_are_refused_by_name(mapping, words):
@@ -62,10 +62,10 @@ def test_bad_settings_are_refused_by_name(mapping, words):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"epochs": 0}, "at least 1"),
-        ({"batch_size": 0}, "at least 1"),
-        ({"optimizer": {"lr": 0}}, "learning rate must be positive"),
-        ({"ema": 1.0}, "ema must lie between 0 and 1"),
+        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be >= 1, got 0"),
+        ({"optimizer": {"lr": 0}}, "optimizer: `lr` must be > 0, got 0.0"),
+        ({"ema": 1.0}, "`ema` must be > 0 and < 1, got 1.0"),
     ],
 )
 def test_impossible_training_settings_are_refused(settings, words):

@@ -1,11 +1,13 @@
-"""Recipes: every shipped combination resolves, runs again from its own YAML, and merges as said."""
+"""Recipes: every shipped combination resolves, equals its own YAML, and merges as documented."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
+from longtail.component import Component
 from longtail.config import recipes
+from longtail.config.schema import OptimizerConfig
 from longtail.errors import InputError
 
 
@@ -24,32 +26,31 @@ def test_every_training_recipe_resolves(training):
 
 def test_the_ldam_recipe_is_the_published_one():
     training = recipes.compose("cifar100-lt", "ce").stages[0].training
-    assert (training["epochs"], training["batch_size"], training["augment"]) == (200, 128, "crop-flip")
-    assert training["optimizer"] == {"lr": 0.1, "momentum": 0.9, "weight_decay": 2e-4, "nesterov": False}
-    schedule = training["schedule"]
-    assert [200 * share for share in schedule["milestones"]] == [160, 180]
-    assert (200 * schedule["warmup"], schedule["gamma"]) == (5, 0.01)
+    assert (training.epochs, training.batch_size, training.augment) == (200, 128, "crop-flip")
+    assert training.optimizer == OptimizerConfig(lr=0.1, momentum=0.9, weight_decay=2e-4, nesterov=False)
+    assert [200 * share for share in training.schedule.milestones] == [160, 180]
+    assert (200 * training.schedule.warmup, training.schedule.gamma) == (5, 0.01)
 
 
 def test_the_balms_recipe_is_the_published_one():
     training = recipes.compose("cifar100-lt", "ce", "balms").stages[0].training
-    assert (training["iterations"], training["batch_size"], training["augment"]) == (13_000, 512, "autoaugment-cutout")
-    assert training["schedule"]["warmup"] * 13_000 == pytest.approx(800, rel=0.01)
-    peak = training["optimizer"]["lr"]
-    assert (peak, peak * training["schedule"]["warmup_start"]) == (0.1, 0.05)
+    assert (training.iterations, training.batch_size, training.augment) == (13_000, 512, "autoaugment-cutout")
+    assert training.schedule.warmup * 13_000 == pytest.approx(800, rel=0.01)
+    peak = training.optimizer.lr
+    assert (peak, peak * training.schedule.warmup_start) == (0.1, 0.05)
 
 
-def test_epochs_asked_for_take_the_place_of_iterations():
+def test_requested_epochs_override_iterations():
     training = recipes.compose("cifar100-lt", "ce", "balms", [{"training": {"epochs": 3}}]).stages[0].training
-    assert (training["epochs"], training["iterations"]) == (3, None)
+    assert (training.epochs, training.iterations) == (3, None)
 
 
-def test_stages_of_ones_own_take_the_settings_of_the_recipe():
+def test_custom_stages_take_the_settings_of_the_recipe():
     own = {"stages": [{"name": "Train", "loss": "CrossEntropy"}, {"name": "Retrain", "loss": "BalancedSoftmax"}]}
     config = recipes.compose("cifar100-lt", "ce", changes=[own])
     assert config.method == "custom"
     assert config.stages == recipes.compose("cifar100-lt", "bs-decoupled").stages
-    with pytest.raises(InputError, match="stages must be a list"):
+    with pytest.raises(InputError, match="`stages` must be a list"):
         recipes.compose("cifar100-lt", "ce", changes=[{"stages": {"name": "Train"}}])
 
 
@@ -60,9 +61,9 @@ def test_another_loss_by_set_makes_a_custom_method():
     assert recipes.compose("digits-lt", "tau-norm", changes=changes).method == "tau-norm"
 
 
-def test_epochs_that_a_method_gives_displace_the_iterations_of_a_recipe():
+def test_epochs_of_a_method_override_the_iterations_of_a_recipe():
     second = recipes.compose("cifar100-lt", "weight-balancing", "balms").stages[1].training
-    assert (second["epochs"], second["iterations"]) == (10, None)
+    assert (second.epochs, second.iterations) == (10, None)
 
 
 def test_later_changes_win_and_training_reaches_every_train_stage():
@@ -75,7 +76,7 @@ def test_later_changes_win_and_training_reaches_every_train_stage():
 
 def test_another_loss_makes_a_custom_method():
     config = recipes.compose("digits-lt", "ce", changes=[{"loss": "BalancedSoftmax"}])
-    assert (config.method, config.stages[0].loss) == ("custom-BalancedSoftmax", "BalancedSoftmax")
+    assert (config.method, config.stages[0].loss) == ("custom-BalancedSoftmax", Component("BalancedSoftmax"))
 
 
 def test_set_reaches_any_setting_and_gives_a_named_component_an_option():
@@ -100,17 +101,17 @@ def test_a_component_of_another_name_drops_the_old_options():
         (("digits-lt", "ce", None, [{"training": {"epoch": 1}}]), "'epoch'; did you mean epochs"),
         (("digits-lt", "ce", None, [{"loss": "Crossentropy"}]), "did you mean CrossEntropy"),
         (("digits-lt", "ce", None, [{"set": [("stages.4.loss", "x")]}]), "no item '4' in a list of 1"),
-        (("digits-lt", "ce", None, [{"set": [("seed.deep", 1)]}]), "seed must be of type int"),
+        (("digits-lt", "ce", None, [{"set": [("seed.deep", 1)]}]), "`seed` must be an integer"),
         (("digits-lt", "ce", None, [{"set": [("stages.0.name", "Trian")]}]), "no stage 'Trian'; did you mean Train"),
     ],
 )
-def test_mistakes_name_the_nearest(arguments, words):
+def test_unknown_names_are_refused_with_the_nearest(arguments, words):
     with pytest.raises(InputError, match=words):
         recipes.compose(*arguments)
 
 
 @pytest.mark.parametrize("content", ["- a list", "a: [unclosed", "just words"])
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content):
+def test_a_file_without_a_configuration_is_refused(tmp_path: Path, content):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(InputError, match=r"mine\.yaml"):
@@ -118,5 +119,5 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content):
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(InputError, match="can not read"):
+    with pytest.raises(InputError, match="cannot read"):
         recipes.read_file(tmp_path / "none.yaml")

@@ -7,7 +7,6 @@ from PIL import Image
 
 from longtail.errors import InputError
 from longtail.papers.plot import (
-    COLORS,
     MOST,
     Plot,
     Table,
@@ -18,7 +17,7 @@ from longtail.papers.plot import (
     run_legend,
     write_plot,
 )
-from longtail.report.style import drawing
+from longtail.report.style import PALETTE, drawing
 
 TABLE = Table(("run", "value"), [("a, b", 1 / 3), ("c", None), ("d", float("nan"))])
 
@@ -81,7 +80,7 @@ def test_neighbours_have_another_colour_and_another_dash():
         assert one.dash != other.dash
 
 
-@pytest.mark.parametrize("color", COLORS)
+@pytest.mark.parametrize("color", PALETTE)
 def test_every_colour_shows_on_white_paper(color):
     assert 1.05 / (luminance(color) + 0.05) > 2.0
 

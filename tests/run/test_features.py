@@ -1,12 +1,15 @@
-"""Training a head on features: as good as on the images they are of, and what asks for images is refused."""
+"""Training of a head on features: equal to training on the images; settings that need images are refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from longtail.component import Component
 from longtail.config import recipes
+from longtail.config.convert import to_mapping
 from longtail.config.schema import Config, DataConfig
 from longtail.data.formats.digits import load_digits_lt
 from longtail.data.formats.feature_dataset import MappedFeatures, load_feature_data
@@ -16,14 +19,14 @@ from longtail.run.fit import fit
 from longtail.run.recommend import check_features, recommend_for_features
 from longtail.run.resolve import resolve_names
 from longtail.run.run import Run
-from tests.cli.test_cli import call
-from tests.data.feature_files import blocks, made_up
+from tests.cli.calling import call
+from tests.data.helpers import blocks, made_up
 
 CPU = torch.device("cpu")
 
 
 def two_clouds(path: Path, views: int = 0) -> Path:
-    """Features that a straight line tells apart."""
+    """Write linearly separable features."""
     rows, embeddings, logits = made_up(views)
     embeddings[:, 0] = 4 * rows.labels_N.numpy() - 2
     write_features(path, rows, blocks(embeddings, logits))
@@ -39,9 +42,9 @@ def test_methods_of_one_and_two_stages_learn_from_features(tmp_path, method):
     config = planned(two_clouds(tmp_path / "f.npz"), method)
     assert (config.model.backbone.name, config.recipe) == ("FeatureBackbone", "features")
     assert config.data.name == str(tmp_path / "f.npz")
-    run = fit(config, tmp_path / "run")
+    run = fit(config, tmp_path / "run", report=method == "ce")
     assert run.scores.balanced == 100.0
-    assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "report.html").exists() == (method == "ce")
     trained = Run(tmp_path / "run").trained(CPU)
     data = load_feature_data(config.data)
     with torch.no_grad():
@@ -50,17 +53,18 @@ def test_methods_of_one_and_two_stages_learn_from_features(tmp_path, method):
 
 
 def test_the_head_learns_to_the_bit_what_it_learns_from_the_images(tmp_path):
-    """cRT on images, and its second stage alone, in the same place of another run, on the features of the first."""
-    whole = fit(recipes.compose("digits-lt", "crt", changes=[{"training": {"epochs": 1}}]), tmp_path / "whole")
+    """Compare cRT on images with its second stage alone, on the features of the first, at the same stage index."""
+    both = recipes.compose("digits-lt", "crt", changes=[{"training": {"epochs": 1}}])
+    whole = fit(both, tmp_path / "whole", report=False)
     assert call("features", whole.folder, "--output", tmp_path / "f.npz") == 0
-    retrain = {"name": "Retrain", **recipes.compose("digits-lt", "crt").stages[1].options, "head": "LinearHead"}
-    stages = [{"name": "Adjust", "method": "NearestClassMean"}, retrain]
+    retrain = replace(recipes.compose("digits-lt", "crt").stages[1], head=Component("LinearHead"))
+    stages = [{"name": "Adjust", "method": "NearestClassMean"}, to_mapping(retrain)]
     alone = fit(planned(tmp_path / "f.npz", "crt", {"stages": stages}), tmp_path / "alone", report=False)
     logits = [np.load(run.folder / "predictions.npz")["logits"] for run in (whole, alone)]
     assert np.array_equal(*logits)
 
 
-def test_augmented_views_are_trained_on_where_there_are_some(tmp_path):
+def test_augmented_views_are_used_if_there_are_some(tmp_path):
     data = load_feature_data(DataConfig(name=str(two_clouds(tmp_path / "f.npz", views=2))))
     recipe, changes, why = recommend_for_features(data.train.images)
     assert (recipe, changes["training"]) == ("own-features", {"augment": "views"})
@@ -81,7 +85,7 @@ def test_without_a_method_the_choice_is_explained(tmp_path):
     assert plan.reasons[1] == "a head alone: the data are features of 5 dimensions"
 
 
-def test_a_run_with_other_features_is_not_gone_on_with(tmp_path):
+def test_a_run_on_other_features_is_not_resumed(tmp_path):
     config = planned(two_clouds(tmp_path / "f.npz"), "ce")
     fit(config, tmp_path / "run", report=False)
     two_clouds(tmp_path / "f.npz", views=1)
@@ -92,14 +96,17 @@ def test_a_run_with_other_features_is_not_gone_on_with(tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model": {"backbone": "resnet32"}}, "leave out --backbone resnet32"),
-        ({"training": {"augment": "crop-flip"}}, "stages.0.training.augment is crop-flip, but takes none or views"),
-        ({"set": [("stages.0.mixing", "Mixup")]}, "stages.0.mixing mixes images"),
-        ({"set": [("stages.0.embedding_loss", "PullLoss")]}, "stages.0.embedding_loss teaches a backbone"),
-        ({"set": [("stages.0.transfer", "SemanticTransfer")]}, "stages.0.transfer changes the feature maps"),
+        ({"model": {"backbone": "resnet32"}}, "remove `model.backbone` resnet32"),
+        (
+            {"training": {"augment": "crop-flip"}},
+            "`stages.0.training.augment` must be none or views for features, got crop-flip",
+        ),
+        ({"set": [("stages.0.mixing", "Mixup")]}, "`stages.0.mixing` mixes images"),
+        ({"set": [("stages.0.embedding_loss", "PullLoss")]}, "`stages.0.embedding_loss` trains a backbone"),
+        ({"set": [("stages.0.transfer", "SemanticTransfer")]}, "`stages.0.transfer` changes the feature maps"),
     ],
 )
-def test_what_asks_for_images_is_refused(tmp_path, change, words):
+def test_settings_that_need_images_are_refused(tmp_path, change, words):
     config = planned(two_clouds(tmp_path / "f.npz"), "ce", change)
     with pytest.raises(InputError) as refused:
         fit(config, tmp_path / "run")
@@ -107,10 +114,10 @@ def test_what_asks_for_images_is_refused(tmp_path, change, words):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_asks_for_features_is_refused_on_images():
+def test_settings_that_need_features_are_refused_on_images():
     data = load_digits_lt(DataConfig(imbalance_factor=20), CPU)
     views = recipes.compose("digits-lt", "ce", changes=[{"training": {"augment": "views"}}])
-    with pytest.raises(InputError, match="views is for features"):
+    with pytest.raises(InputError, match=r"`stages\.0\.training\.augment` is for features only, got views"):
         check_features(views, data)
     backbone = {"model": {"backbone": {"name": "FeatureBackbone", "embedding_dim": 3}}}
     with pytest.raises(InputError, match="the data are images, which need a backbone"):
@@ -118,7 +125,7 @@ def test_what_asks_for_features_is_refused_on_images():
     check_features(recipes.compose("digits-lt", "mixup"), data)
 
 
-def test_advice_names_the_width():
+def test_the_recommendation_contains_the_dimension():
     images = MappedFeatures(np.zeros((2, 64)), torch.tensor([[0, 1]]))
     assert recommend_for_features(images)[1] == {
         "model": {"backbone": {"name": "FeatureBackbone", "embedding_dim": 64}}

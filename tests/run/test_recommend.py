@@ -1,4 +1,4 @@
-"""What is chosen when nobody says: by imbalance and by image size, with reasons."""
+"""Defaults by imbalance and image size, with reasons."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def data(size: int, counts: list[int]) -> Dataset:
     ("counts", "method", "words"),
     [
         ([100, 60], "ce", "only 1.7 times"),
-        ([100, 50], "balanced-softmax", "2 times the images of the emptiest (100 and 50)"),
+        ([100, 50], "balanced-softmax", "2 times the images of the least frequent one (100 and 50)"),
         ([500, 5], "balanced-softmax", "100 times"),
     ],
 )
@@ -42,7 +42,7 @@ def test_the_method_follows_the_imbalance(counts, method, words):
         (65, "cuda", "own-large", "resnet50"),
     ],
 )
-def test_the_net_follows_the_size_of_the_images_and_the_device(size, device, recipe, net):
+def test_the_model_follows_the_size_of_the_images_and_the_device(size, device, recipe, net):
     advice = recommend(data(size, [20, 5]), torch.device(device))
     assert advice.data_recipe == recipe
     assert advice.reasons[1].startswith(net)
@@ -57,13 +57,13 @@ def test_a_small_data_set_is_trained_for_at_least_a_thousand_steps():
     assert recommend(data(8, [4000, 400]), CPU).changes["training"]["epochs"] == 60
 
 
-def test_without_weights_the_net_trains_longer_from_scratch():
+def test_without_weights_the_model_trains_longer_from_scratch():
     changes = without_weights({"model": {"backbone": "resnet18"}, "training": {"epochs": 20}})
     assert changes["model"] == {"backbone": "resnet18", "pretrained": False}
     assert changes["training"]["epochs"] == 60
 
 
-def test_the_users_words_win_over_the_advice():
+def test_settings_of_the_user_override_the_recommendation():
     plan = resolve_names("digits-lt", None, None, [{"training": {"epochs": 3}, "model": {"backbone": "resnet20"}}], CPU)
     assert plan.config.stages[0].training.epochs == 3
     assert plan.config.model.backbone.name == "resnet20"

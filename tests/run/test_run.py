@@ -1,4 +1,4 @@
-"""A whole run: its files, its resuming after every kind of end, and its refusals."""
+"""Whole runs: their files, resuming after every kind of interruption, and refusals."""
 
 import json
 import multiprocessing
@@ -17,7 +17,7 @@ from longtail.config import recipes
 from longtail.config.schema import Config
 from longtail.errors import InputError
 from longtail.run.fit import choose_device, fit
-from longtail.run.folder import claimed, load_config
+from longtail.run.folder import load_config, run_lock
 from longtail.run.run import Run
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -33,13 +33,13 @@ def finished(tmp_path_factory):
     return fit(digits(), tmp_path_factory.mktemp("run"), command="longtail train")
 
 
-def test_the_folder_holds_what_the_design_says(finished):
+def test_the_folder_holds_the_documented_files(finished):
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {"config.yaml", "log.jsonl", "checkpoint", "predictions.npz", "result.json", "report.html"}
     assert len((finished.folder / "log.jsonl").read_text().splitlines()) == 2
 
 
-def test_the_result_says_what_was_done_and_what_came_of_it(finished):
+def test_the_result_describes_the_run_and_its_scores(finished):
     result = json.loads((finished.folder / "result.json").read_text())
     assert result == finished.result
     assert result["split"]["images"] == 376
@@ -67,18 +67,18 @@ def test_the_predictions_are_those_of_the_saved_model(finished):
 
 def test_the_written_configuration_runs_again_to_the_same_bits(finished, tmp_path):
     config = recipes.typed(yaml.safe_load((finished.folder / "config.yaml").read_text()))
-    again = fit(config, tmp_path / "again")
+    again = fit(config, tmp_path / "again", report=False)
     assert model_bits(again.folder) == model_bits(finished.folder)
 
 
-def test_a_finished_run_can_be_resumed_and_stays_what_it_is(finished):
+def test_resuming_a_finished_run_changes_nothing(finished):
     before = model_bits(finished.folder)
     assert fit(digits(), finished.folder, resume=True).scores == finished.scores
     assert model_bits(finished.folder) == before
 
 
 def test_a_folder_with_a_run_is_not_overwritten(finished):
-    with pytest.raises(InputError, match="already holds a run; go on with --resume"):
+    with pytest.raises(InputError, match="already holds a run; set `resume` to continue it"):
         fit(digits(), finished.folder)
 
 
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_by_what_differs(finish
 
 
 def test_a_checkpoint_of_other_data_is_refused(tmp_path):
-    fit(digits(1), tmp_path)
+    fit(digits(1), tmp_path, report=False)
     store = torch.load(tmp_path / "checkpoint" / "last.pt")
     torch.save({**store, "split": "another"}, tmp_path / "checkpoint" / "last.pt")
     with pytest.raises(InputError, match="trained on other images"):
@@ -105,14 +105,14 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
         ("ldam", {"set": [("stages.0.loss.max_margin", "wide")]}, "cannot build LDAMLoss"),
     ],
 )
-def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path, method, change, words):
+def test_a_refused_run_leaves_nothing_behind(tmp_path, method, change, words):
     config = recipes.compose("digits-lt", method, changes=[change])
     with pytest.raises(InputError, match=words):
         fit(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_takes_over_the_stages_of_the_one_it_starts_from(finished, tmp_path):
+def test_a_run_does_not_repeat_the_stages_of_the_run_it_starts_from(finished, tmp_path):
     again = [finished.folder / "config.yaml"]
     twice = recipes.read_file(again[0])
     twice["stages"] = twice["stages"] * 2
@@ -123,40 +123,40 @@ def test_a_run_takes_over_the_stages_of_the_one_it_starts_from(finished, tmp_pat
     assert started.result["cost"]["seconds"] > finished.result["cost"]["seconds"]
 
 
-def test_a_run_with_another_beginning_is_no_start(finished, tmp_path):
+def test_starting_from_a_run_with_other_settings_is_refused(finished, tmp_path):
     with pytest.raises(InputError, match=r"(?s)another configuration.*stages\.0\.training\.epochs: 2 -> 3"):
         fit(digits(3), tmp_path / "run", start=finished.folder)
     with pytest.raises(InputError, match="holds no run"):
         fit(digits(2), tmp_path / "run", start=tmp_path)
 
 
-def test_a_folder_that_can_not_be_written_is_refused(tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="can not write into"):
+    with pytest.raises(InputError, match="cannot write into"):
         fit(digits(1), tmp_path / "file" / "run")
 
 
 def test_two_processes_do_not_train_into_one_folder(tmp_path):
-    with claimed(tmp_path / "run", digits(1)), pytest.raises(InputError, match="another process is training into"):
+    with run_lock(tmp_path / "run", digits(1)), pytest.raises(InputError, match="another process is training into"):
         fit(digits(1), tmp_path / "run")
     fit(digits(1), tmp_path / "run", report=False)
 
 
-def test_an_unfinished_run_can_not_be_used(tmp_path):
+def test_an_unfinished_run_cannot_be_used(tmp_path):
     (tmp_path / "config.yaml").write_text(recipes.to_yaml(digits(1)))
-    with pytest.raises(InputError, match="is not finished; go on with"):
+    with pytest.raises(InputError, match="is not finished; resume it with"):
         Run(tmp_path).trained(torch.device("cpu"))
     with pytest.raises(InputError, match="holds no run"):
         load_config(tmp_path / "nowhere")
 
 
-def test_a_device_that_is_not_there_is_refused():
-    with pytest.raises(InputError, match="there is no device 'cuda:99' here"):
+def test_an_unknown_device_is_refused():
+    with pytest.raises(InputError, match="`device` must be a device of this machine or \"auto\", got 'cuda:99'"):
         choose_device("cuda:99")
 
 
 def test_the_paper_protocol_is_written_into_the_result(tmp_path):
-    result = fit(digits(2, protocol="paper"), tmp_path).result
+    result = fit(digits(2, protocol="paper"), tmp_path, report=False).result
     assert result["protocol"] == {"checkpoint": "best", "selected_on": "test"}
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert result["test"]["top1"] == max(row["test"]["top1"] for row in rows)
@@ -171,9 +171,16 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
+def start_fork_server() -> None:
+    """Start the fork server, whose imports would otherwise count as warm-up of the first child."""
+    child = FORKS.Process(target=len, args=((),))
+    child.start()
+    child.join()
+
+
 def train_in_child(folder: Path, epochs: int) -> None:
     torch.set_num_threads(1)
-    fit(digits(epochs), folder, resume=True)
+    fit(digits(epochs), folder, resume=True, report=False)
 
 
 @pytest.mark.slow
@@ -181,15 +188,16 @@ def test_twenty_kills_at_random_moments_change_no_bit(tmp_path):
     epochs, moments = 150, random.Random(0)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    unbroken = fit(digits(epochs), tmp_path / "unbroken")
+    unbroken = fit(digits(epochs), tmp_path / "unbroken", report=False)
     torch.set_num_threads(threads)
+    start_fork_server()
     broken, stood_at, warm_up = tmp_path / "broken", [], 0.0
     for _ in range(20):
         child = FORKS.Process(target=train_in_child, args=(broken, epochs))
         child.start()
         if warm_up:
             time.sleep(moments.uniform(0.3, 1.6) * warm_up)
-        else:  # how long this machine, as busy as it is, takes to the first epoch
+        else:  # time to the first epoch under the present load of the machine
             started = time.monotonic()
             while time.monotonic() < started + 60 and not (broken / "log.jsonl").exists():
                 time.sleep(0.01)
@@ -218,7 +226,7 @@ def command_in_child(arguments: list[str], folder: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_saves_its_state_exits_with_130_and_goes_on(tmp_path, number):
+def test_an_interrupted_run_saves_its_state_and_exits_with_130(tmp_path, number):
     arguments = ["train", "digits-lt", "--method", "ce", "--epochs", "400", "--out", "run"]
     child = FORKS.Process(target=command_in_child, args=(arguments, tmp_path))
     child.start()

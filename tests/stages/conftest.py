@@ -1,4 +1,4 @@
-"""A tiny data set, a tiny model, and a run they are part of."""
+"""Tiny data set, tiny model, and the context of a run."""
 
 import pytest
 import torch

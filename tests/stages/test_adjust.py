@@ -22,18 +22,18 @@ def test_logit_adjustment_is_folded_into_the_bias(data, model, context):
     assert (type(model.head), context.chosen) == (LinearHead, {})
 
 
-def test_what_is_chosen_is_chosen_on_the_held_out_part_and_noted(data, model, context):
+def test_the_strength_is_chosen_on_the_held_out_part_and_recorded(data, model, context):
     Adjust(Component("TauNormalization"))(model, data, context)
     assert 0 <= context.chosen["TauNormalization"]["tau"] <= 2
     assert "features of val" in context.cache
     assert "features of test" not in context.cache
-    assert context.place()["chosen"] == context.chosen  # every checkpoint from now on knows
+    assert context.place()["chosen"] == context.chosen  # and is part of every later checkpoint
 
 
 def test_a_given_strength_needs_no_features(data, model, context):
     bare = replace(data, val=None)
     stage = Adjust(Component("TauNormalization", {"tau": 1.0}))
-    assert stage.check(bare, LINEAR) == LINEAR
+    assert stage.prepare(model, bare, LINEAR).head == LINEAR
     stage(model, bare, context)
     torch.testing.assert_close(model.head.weight.norm(dim=1), torch.ones(3))
     assert context.cache == {}
@@ -46,21 +46,20 @@ def test_the_nearest_class_mean_is_that_of_the_training_features(data, model, co
     for label in range(3):
         mean = embeddings[data.train.targets == label].mean(dim=0)
         torch.testing.assert_close(model.head.weight[label].detach(), mean)
-    assert (
-        model.head_component == stage.check(data, Component("CosineHead")) == Component("CosineHead", {"scale": 16.0})
-    )
+    assert model.head_component == Component("CosineHead", {"scale": 16.0})
+    assert stage.prepare(model, data, Component("CosineHead")).head == model.head_component
 
 
 @pytest.mark.parametrize("name", ["LogitAdjustment", "TauNormalization"])
-def test_without_a_held_out_part_there_is_nothing_to_choose_on(data, name):
-    with pytest.raises(InputError, match=f"{name} chooses its strength on held-out .* --val-share 0.1, or a fixed one"):
-        Adjust(Component(name)).check(replace(data, val=None), LINEAR)
+def test_a_choice_without_a_held_out_part_is_refused(data, model, name):
+    with pytest.raises(InputError, match=f"{name} chooses its strength on held-out .* `val_share` to 0.1, or a fixed"):
+        Adjust(Component(name)).prepare(model, replace(data, val=None), LINEAR)
 
 
 @pytest.mark.parametrize("name", ["LogitAdjustment", "TauNormalization"])
-def test_only_a_linear_head_can_be_corrected(data, name):
+def test_only_a_linear_head_can_be_corrected(data, model, name):
     with pytest.raises(InputError, match=f"{name} corrects the weights of a LinearHead, .* will have a CosineHead"):
-        Adjust(Component(name, {"tau": 1.0})).check(data, Component("CosineHead"))
+        Adjust(Component(name, {"tau": 1.0})).prepare(model, data, Component("CosineHead"))
 
 
 def test_an_unknown_correction_is_refused_with_the_nearest():
@@ -70,6 +69,6 @@ def test_an_unknown_correction_is_refused_with_the_nearest():
         Adjust(Component("LogitAdjustment", {"strength": 1.0}))
 
 
-def test_every_listed_correction_is_one(data, model, context):
-    for name in CORRECTIONS:
-        Adjust(Component(name)).check(data, LINEAR)
+@pytest.mark.parametrize("name", CORRECTIONS)
+def test_every_listed_correction_can_be_prepared(data, model, name):
+    Adjust(Component(name)).prepare(model, data, LINEAR)

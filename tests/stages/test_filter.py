@@ -1,4 +1,4 @@
-"""The stage of DLSA: equal to the post-hoc object, logged, and bit-identical after an interruption."""
+"""DLSA as a stage: equal to the post-hoc object, logged group by group, and bit-identical after any stop."""
 
 import copy
 import json
@@ -11,6 +11,7 @@ from longtail._random import key
 from longtail.component import Component
 from longtail.config import recipes
 from longtail.config.convert import from_mapping
+from longtail.config.stage import Stage
 from longtail.errors import InputError
 from longtail.models import DLSAHead
 from longtail.models.cifar import small_net
@@ -21,7 +22,6 @@ from longtail.posthoc.dlsa import FilterSettings
 from longtail.posthoc.dlsa import correction as dlsa
 from longtail.stages import Filter
 from longtail.stages import filter as module
-from longtail.stages.base import Stage
 from longtail.training.context import Context, Interrupted
 from longtail.training.log import RunLog
 from longtail.training.predict import predict
@@ -38,8 +38,8 @@ def bits(model: Classifier) -> list[bytes]:
     return [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
 
 
-def resumed_state(context: Context) -> tuple[Classifier, Context]:
-    """Load the state as a new process does: a new model with the weights of the checkpoint, and the valid log rows."""
+def resumed_from(context: Context) -> tuple[Classifier, Context]:
+    """Return what a new process starts from: the weights of the checkpoint and the rows before it."""
     saved = context.store.load()
     model = Classifier(small_net(width=4), LinearHead(8, 3)).eval()
     model.load_saved(saved, 3)
@@ -53,7 +53,7 @@ def test_it_does_what_the_post_hoc_object_does(data, model, context):
     SHORT(model, data, context)
     fitted = DLSA(SHORT, seed=key(context.seed, context.stage)).fit(embeddings, data.train.targets, head)
     assert isinstance(model.head, DLSAHead)
-    assert model.head_component == fitted.component
+    assert model.head_component == fitted.component == SHORT.prepare(model, data, LINEAR).head
     torch.testing.assert_close(model.head(embeddings.clone()).detach(), fitted.predict_logits(embeddings))
     assert all(map(torch.equal, model.backbone.state_dict().values(), before.values()))
     assert not model.training
@@ -70,7 +70,7 @@ def test_each_group_has_a_row_and_the_last_is_scored(data, model, context):
     assert "filter" not in rows[2]
     assert set(rows[2]["val"]) == {"top1", "balanced"}
     embedded = 20 + 6
-    assert context.images == embedded + 2 * 2 * (20 + 14) + 2 * 20  # pairs by the filters, images by the classifiers
+    assert context.images == embedded + 2 * 2 * (20 + 14) + 2 * 20  # pairs for the filters, images for the classifiers
     assert context.seconds > 0
 
 
@@ -91,7 +91,7 @@ def test_stopped_by_the_user_between_two_groups_it_ends_in_the_same_bits(groups,
         with pytest.raises(Interrupted):
             SHORT(model, data, context)
     assert bits(model) == bits(begun)  # the head is replaced at the end
-    resumed, again = resumed_state(context)
+    resumed, again = resumed_from(context)
     assert again.saved["epoch"] == groups
     SHORT(resumed, data, again)
     assert bits(resumed) == bits(unbroken)
@@ -99,7 +99,7 @@ def test_stopped_by_the_user_between_two_groups_it_ends_in_the_same_bits(groups,
 
 
 @pytest.mark.parametrize("name", ["train_filter", "fit_classifier"])
-def test_killed_within_a_level_it_begins_the_level_anew(name, data, model, context, monkeypatch):
+def test_killed_within_a_level_it_repeats_the_level(name, data, model, context, monkeypatch):
     unbroken = SHORT(copy.deepcopy(model), data, replace(context, log=RunLog(context.log.path.with_name("other"))))
     original, calls = getattr(dlsa, name), []
 
@@ -113,26 +113,26 @@ def test_killed_within_a_level_it_begins_the_level_anew(name, data, model, conte
         patch.setattr(dlsa, name, dies)
         with pytest.raises(RuntimeError, match="killed"):
             SHORT(model, data, context)
-    resumed, again = resumed_state(context)
+    resumed, again = resumed_from(context)
     assert again.saved["epoch"] == 1
     SHORT(resumed, data, again)
     assert bits(resumed) == bits(unbroken)
 
 
-def test_a_classifier_in_training_heeds_the_wish_to_stop(data, model, context):
+def test_a_stop_request_interrupts_the_training_of_a_group(data, model, context):
     context.stop.set()
     with pytest.raises(Interrupted):
         SHORT(model, data, context)
-    assert context.store.load() is None  # no group is finished, so the previous checkpoint is kept
+    assert context.store.load() is None  # nothing is finished, so the earlier checkpoint remains
     assert context.log.rows == []
 
 
 def test_kept_weights_need_a_linear_head(data, model):
-    keep, cosine = replace(SHORT, initialize="keep"), Component("CosineHead")
+    keep = replace(SHORT, initialize="keep")
     assert keep.prepare(model, data, LINEAR).head.name == "DLSAHead"
-    with pytest.raises(InputError, match="start only from a LinearHead, not from a CosineHead"):
-        keep.prepare(model, data, cosine)
-    assert SHORT.prepare(model, data, cosine).head == DLSA(SHORT).component
+    with pytest.raises(InputError, match="can start only from a LinearHead, not from a CosineHead"):
+        keep.prepare(model, data, Component("CosineHead"))
+    assert SHORT.prepare(model, data, Component("CosineHead")).head.name == "DLSAHead"
 
 
 def test_its_options_are_checked_as_those_of_any_stage():

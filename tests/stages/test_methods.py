@@ -1,4 +1,4 @@
-"""Every method recipe runs on the digits, and a run of two stages resumes to the same bits from anywhere in it."""
+"""Every method recipe trains on the digits, and runs of one or two stages resume bit-identically from any step."""
 
 import json
 from pathlib import Path
@@ -16,16 +16,17 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.run.fit import fit
 from longtail.run.run import Run
+from longtail.stages import Filter, Train
 from longtail.training.context import Interrupted
-from longtail.training.loop import TrainState
 from longtail.training.predict import predict
+from longtail.training.state import TrainState
 
 METHODS = recipes.names("methods")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Tiny nets gain nothing from more, and pay for them."""
+    """Use one thread: for tiny models, several are slower."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -38,13 +39,14 @@ def digits() -> Dataset:
 
 
 def short(method: str, epochs: int = 2, *sets: tuple[str, object]) -> Config:
-    """A method on a tiny net, with two epochs for each stage that trains, and mixing that does not wait."""
+    """Return a method on a tiny model, with few epochs in each stage that trains, and mixing in all of them."""
     changes: list[tuple[str, object]] = [("model.backbone.width", 4)]
     for index, stage in enumerate(recipes.compose("digits-lt", method).stages):
-        mixing = stage.options.get("mixing")
-        if "training" in stage.options:
+        if stage.training_settings() is not None:
             changes.append((f"stages.{index}.training.epochs", epochs))
-        if mixing == "CMO":
+        if isinstance(stage, Filter):
+            changes += [(f"stages.{index}.{part}.epochs", epochs) for part in ("flow", "learning")]
+        if isinstance(stage, Train) and stage.mixing is not None and stage.mixing.name == "CMO":
             changes += [(f"stages.{index}.mixing.off_first", 0), (f"stages.{index}.mixing.off_last", 0)]
     return recipes.compose("digits-lt", method, changes=[{"set": [*changes, *sets]}])
 
@@ -77,22 +79,21 @@ def test_every_loss_and_every_correction_has_a_recipe():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_first_comment_of_a_recipe_says_what_it_is(method):
+def test_the_first_comment_of_a_recipe_describes_it(method):
     assert len(recipes.about("methods", method)) > 20
 
 
 @pytest.mark.parametrize("training", recipes.names("training"))
-def test_every_training_recipe_says_how_a_head_is_retrained(training):
-    kinds = recipes.read("training", training)["stages"]
-    first, second = kinds["Train"]["training"], kinds["Retrain"]["training"]
+def test_every_training_recipe_retrains_a_head_for_a_shorter_time(training):
+    first, second = (recipes.stage_defaults(training, stage)["training"] for stage in ("Train", "Retrain"))
     length = "iterations" if "iterations" in first else "epochs"
     assert second[length] < first[length]
 
 
 def test_decoupled_recipes_keep_the_published_settings():
-    crt = recipes.compose("cifar100-lt", "crt", "balms").stages[1].options
-    assert crt["training"]["iterations"] == 2_000
-    assert (crt["training"]["optimizer"]["lr"], crt["batch_norm"], crt["initialize"]) == (0.1, "update", "new")
+    crt = recipes.compose("cifar100-lt", "crt", "balms").stages[1]
+    assert crt.training.iterations == 2_000
+    assert (crt.training.optimizer.lr, crt.batch_norm, crt.initialize) == (0.1, "update", "new")
     drw = recipes.compose("cifar100-lt", "ldam-drw").stages[0].loss.build(losses, [500, 5])
     switched = []
     for epoch in range(200):
@@ -102,7 +103,7 @@ def test_decoupled_recipes_keep_the_published_settings():
 
 
 class _StopAt:
-    """Counts the steps of a run, and asks it to stop in a given one."""
+    """Counter of the steps of a run that requests a stop in a given one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         self.steps, original = 0, TrainState.update
@@ -171,12 +172,14 @@ def test_what_an_earlier_stage_chose_survives_a_stop_in_a_later_one(digits, tmp_
     assert 0 <= result["chosen"]["TauNormalization"]["tau"] <= 2
 
 
-def test_what_can_not_work_is_refused_before_the_first_stage(tmp_path):
+def test_impossible_stages_are_refused_before_the_first_one_runs(tmp_path):
     without = short("tau-norm", 2, ("data.val_share", 0.0))
-    with pytest.raises(InputError, match="give --val-share"):
+    with pytest.raises(InputError, match="set `val_share` to 0"):
         fit(without, tmp_path / "tau", report=False)
     cosine = short("lws", 2, ("model.head", "CosineHead"))
-    with pytest.raises(InputError, match="LWSHead can not start from the weights of a CosineHead"):
+    with pytest.raises(
+        InputError, match="LWSHead can start only from the weights of a LinearHead, not from those of a CosineHead"
+    ):
         fit(cosine, tmp_path / "lws", report=False)
     assert not (tmp_path / "tau" / "log.jsonl").exists()
     assert not (tmp_path / "lws" / "log.jsonl").exists()

@@ -1,4 +1,4 @@
-"""Re-training the head: what moves and what stays, cached features against images, every way to begin."""
+"""Training of the head alone: what changes and what does not, cached features against images, initial weights."""
 
 import copy
 from dataclasses import replace
@@ -48,10 +48,10 @@ def test_cached_features_train_the_head_as_a_plain_loop_does(data, model, contex
     assert all(torch.equal(a, b) for a, b in zip(before, backbone_state(model), strict=True))
 
 
-def test_images_through_a_frozen_backbone_give_what_cached_features_give(data, model, context, monkeypatch):
+def test_images_through_a_frozen_backbone_train_the_head_as_cached_features_do(data, model, context, monkeypatch):
     other = copy.deepcopy(model)
     Retrain(training=PLAIN)(model, data, context)
-    # an augmentation of another name that does nothing takes the way of the images
+    # an augmentation that does nothing, under another name, makes the stage use the images
     monkeypatch.setitem(__import__("longtail.augment.policies").augment.policies._POLICIES, "nothing", list)
     Retrain(training=replace(PLAIN, augment="nothing"), batch_norm="freeze")(other, data, context)
     torch.testing.assert_close(other.head.weight, model.head.weight)
@@ -75,9 +75,7 @@ def test_afterwards_the_backbone_can_learn_again_and_the_model_is_in_evaluation_
     assert not any(module.training for module in model.modules())
 
 
-def test_features_are_computed_once_for_stages_on_one_backbone_and_anew_when_it_moved(
-    data, model, context, monkeypatch
-):
+def test_features_are_computed_once_for_each_state_of_the_backbone(data, model, context, monkeypatch):
     calls = []
 
     def counted(*arguments):
@@ -106,7 +104,7 @@ def test_a_new_head_starts_from_random_weights_and_a_kept_one_from_its_own(data,
 @pytest.mark.parametrize("name", ["LWSHead", "MaxNormHead"])
 def test_heads_for_training_are_folded_into_a_linear_one(data, model, context, name):
     stage = Retrain(training=PLAIN, head=Component(name), initialize="keep", sampler=BALANCED)
-    assert stage.check(data, LINEAR) == LINEAR
+    assert stage.prepare(model, data, LINEAR).head == LINEAR
     before = model.head.weight.detach().clone()
     stage(model, data, context)
     assert (type(model.head), model.head_component) == (LinearHead, LINEAR)
@@ -115,16 +113,16 @@ def test_heads_for_training_are_folded_into_a_linear_one(data, model, context, n
         torch.testing.assert_close(F.cosine_similarity(model.head.weight, before).abs(), torch.ones(3))
 
 
-def test_disalign_keeps_the_layer_and_stays_a_head_of_its_own(data, model, context):
+def test_disalign_keeps_the_layer_and_remains_a_head_of_its_kind(data, model, context):
     before = model.head.weight.detach().clone()
     stage = Retrain(training=PLAIN, head=Component("DisAlignHead"), initialize="keep")
     stage(model, data, context)
-    assert model.head_component == stage.check(data, LINEAR) == Component("DisAlignHead")
+    assert model.head_component == stage.prepare(model, data, LINEAR).head == Component("DisAlignHead")
     assert torch.equal(model.head.weight, before)
     assert not torch.equal(model.head.scale_C, torch.ones(3))
 
 
-def test_another_kind_of_head_can_be_asked_for(data, model, context):
+def test_another_kind_of_head_can_be_requested(data, model, context):
     cosine = Component("CosineHead", {"scale": 4.0})
     Retrain(training=PLAIN, head=cosine)(model, data, context)
     assert model.head_component == cosine
@@ -147,20 +145,25 @@ def test_the_paper_protocol_scores_the_test_part(data, model, context):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"head": Component("LWSHead")}, 'LWSHead corrects the layer of an earlier stage; say initialize: "keep"'),
-        ({"head": Component("DisAlignHead")}, "DisAlignHead corrects the layer"),
+        (
+            {"head": Component("LWSHead")},
+            '`initialize` must be "keep" for a LWSHead, got "new": it corrects the layer of an earlier',
+        ),
+        ({"head": Component("DisAlignHead")}, 'must be "keep" for a DisAlignHead'),
         ({"head": Component("LWSHed")}, "no head 'LWSHed'; did you mean LWSHead"),
         ({"head": Component("small_net")}, "no head 'small_net'"),
         ({"loss": Component("CrosEntropy")}, "did you mean CrossEntropy"),
         ({"sampler": Component("ClassBalanced")}, "did you mean ClassBalancedSampler"),
     ],
 )
-def test_mistakes_are_refused_before_anything_runs(options, words):
+def test_invalid_options_are_refused_at_construction(options, words):
     with pytest.raises(InputError, match=words):
         Retrain(**options)
 
 
-def test_a_head_that_can_not_be_kept_is_refused(data):
+def test_a_head_that_cannot_be_kept_is_refused(data, model):
     stage = Retrain(head=Component("LWSHead"), initialize="keep")
-    with pytest.raises(InputError, match="a LWSHead can not start from the weights of a CosineHead, only from"):
-        stage.check(data, Component("CosineHead"))
+    with pytest.raises(
+        InputError, match="a LWSHead can start only from the weights of a LinearHead, not from those of a CosineHead"
+    ):
+        stage.prepare(model, data, Component("CosineHead"))

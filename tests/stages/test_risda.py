@@ -1,4 +1,4 @@
-"""RISDA against a slow float64 loop after the paper, by hand, by drawing, and as a stage."""
+"""RISDA against a slow float64 loop written from the paper, by hand, against random draws, and as a stage."""
 
 import copy
 import math
@@ -17,11 +17,11 @@ from longtail.data.counts import ClassCounts
 from longtail.errors import InputError
 from longtail.losses.class_balanced import effective_number_weights
 from longtail.models.classifier import LINEAR
-from longtail.stages.risda import RetrainRISDA, RISDALoss, class_statistics, fullest, mistakes
+from longtail.stages.risda import RetrainRISDA, RISDALoss, class_statistics, confusion_shares, most_frequent
 from longtail.training.features import Features, features_of
 
 COUNTS = [40, 9, 1, 3]
-IS_FULL = torch.tensor([True, False, False, False])
+IS_FREQUENT = torch.tensor([True, False, False, False])
 DIM = 5
 SHORT = TrainingConfig(epochs=2, batch_size=10, optimizer=OptimizerConfig(lr=0.05))
 
@@ -30,46 +30,46 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def world() -> tuple[Features, Tensor]:
-    """Features of classes of different place and width, in no order, and the rates of mistaking them."""
+def toy_features() -> tuple[Features, Tensor]:
+    """Return shuffled features of classes with different means and spreads, and confusion shares."""
     targets = torch.arange(4).repeat_interleave(torch.tensor(COUNTS))
     targets = targets[torch.randperm(len(targets), generator=torch.Generator().manual_seed(1))]
     embeddings = draw(4, DIM)[targets] + (1 + targets[:, None]) * draw(len(targets), DIM, seed=2) / 2
     return Features(embeddings, targets), draw(4, 4, seed=3).softmax(dim=1)
 
 
-def learnt(**options: float) -> RISDALoss:
-    features, taken_for = world()
+def learned(**options: float) -> RISDALoss:
+    features, confused = toy_features()
     loss = RISDALoss(COUNTS, **options)
-    loss.learn(features, taken_for, IS_FULL)
+    loss.learn(features, confused, IS_FREQUENT)
     return loss
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
-    """Head weight (C, D), embeddings (B, D), labels (B,)."""
+    """Return the weight of a head (C, D), embeddings (B, D) and labels (B,)."""
     return draw(4, DIM, seed=4), draw(8, DIM, seed=5), torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])
 
 
-def slow_statistics(features: Features, taken_for: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and covariance of each class after borrowing, by loops over numpy's own covariance."""
+def slow_statistics(features: Features, confused: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Return shift and covariance of each class after borrowing, by loops over the covariance of numpy."""
     rows = [features.embeddings_ND[features.targets_N == c].double().numpy() for c in range(4)]
     means = [row.mean(axis=0) for row in rows]
     own = [np.cov(row.T, bias=True) for row in rows]
     shifts, covariances = np.zeros((4, DIM)), np.zeros((4, DIM, DIM))
     for c in range(4):
-        if IS_FULL[c]:
+        if IS_FREQUENT[c]:
             covariances[c] = own[c]
             continue
         for k in range(4):
-            shifts[c] += float(taken_for[c, k]) * means[k]
-            covariances[c] += float(taken_for[c, k]) * own[k]
+            shifts[c] += float(confused[c, k]) * means[k]
+            covariances[c] += float(confused[c, k]) * own[k]
         shifts[c] -= means[c]
     return shifts, covariances
 
 
 def slow_loss(weight: Tensor, embeddings: Tensor, targets: Tensor, alpha: float, beta: float) -> Tensor:
-    """The bound, number by number in float64, divided by the class weights of the batch."""
-    shifts, covariances = slow_statistics(*world())
+    """Return the bound, computed number by number in float64 and divided by the class weights of the batch."""
+    shifts, covariances = slow_statistics(*toy_features())
     class_weights = [(1 - 0.9999) / (1 - 0.9999**n) for n in COUNTS]
     total, weights = torch.zeros((), dtype=torch.float64), 0.0
     for x, y in zip(embeddings, targets.tolist(), strict=True):
@@ -90,7 +90,7 @@ def slow_loss(weight: Tensor, embeddings: Tensor, targets: Tensor, alpha: float,
 @pytest.mark.parametrize(("progress", "strength"), [(0.0, 0.8), (0.5, 0.9)])
 def test_value_and_gradient_are_those_of_a_slow_loop(progress, strength):
     weight, embeddings, targets = batch()
-    loss, fast = learnt(alpha=1.0, beta=0.5), weight.clone().requires_grad_()
+    loss, fast = learned(alpha=1.0, beta=0.5), weight.clone().requires_grad_()
     loss.set_progress(progress)
     value = loss(embeddings @ fast.T, targets, fast)
     value.backward()
@@ -102,7 +102,7 @@ def test_value_and_gradient_are_those_of_a_slow_loop(progress, strength):
 
 
 def test_two_classes_by_hand():
-    """Class 1 is taken for class 0 by a quarter: its mean moves from -1 by 0.25 * (2 + 1), its variance is 0.25 * 1."""
+    """A quarter of class 1 is predicted as class 0: its mean moves by 0.25 * (2 + 1), its variance is 0.25 * 1."""
     loss = RISDALoss([2, 1], alpha=1.0, beta=0.5, ramp_from=0.8)
     features = Features(torch.tensor([[1.0], [-1.0], [3.0]]), torch.tensor([0, 1, 0]))
     loss.learn(features, torch.tensor([[0.5, 0.5], [0.25, 0.75]]), torch.tensor([True, False]))
@@ -122,42 +122,42 @@ def test_with_nothing_to_borrow_and_no_spread_it_is_weighted_cross_entropy():
     )
     loss = RISDALoss(COUNTS)
     points = Features(draw(4, DIM)[torch.arange(4).repeat(2)], torch.arange(4).repeat(2))  # no class is spread
-    loss.learn(points, torch.eye(4), IS_FULL)
+    loss.learn(points, torch.eye(4), IS_FREQUENT)
     torch.testing.assert_close(loss(embeddings @ weight.T, targets, weight), expected)
-    off = learnt(alpha=0.0, beta=0.0)
+    off = learned(alpha=0.0, beta=0.0)
     torch.testing.assert_close(off(embeddings @ weight.T, targets, weight), expected)
 
 
 @pytest.mark.parametrize("label", range(4))
 def test_it_bounds_the_mean_loss_of_embeddings_that_are_drawn(label):
-    loss, weight = learnt(alpha=1.0, beta=0.5, ramp_from=1.0), draw(4, DIM, seed=4) / 2
+    loss, weight = learned(alpha=1.0, beta=0.5, ramp_from=1.0), draw(4, DIM, seed=4) / 2
     x, many = draw(DIM, seed=5), 20_000
     root = torch.linalg.cholesky(0.5 * loss.covariances_CDD[label] + 1e-6 * torch.eye(DIM))
     drawn = x + loss.shifts_CD[label] + draw(many, DIM, seed=6) @ root.T
     mean = F.cross_entropy(drawn @ weight.T, torch.full((many,), label))
     bound = loss((weight @ x)[None], torch.tensor([label]), weight)
     assert mean < bound + 1e-3
-    narrow = learnt(alpha=1.0, beta=0.0, ramp_from=1.0)((weight @ x)[None], torch.tensor([label]), weight)
-    assert narrow < mean + 1e-3  # by the convexity of the loss: one embedding, in the middle, costs less
+    narrow = learned(alpha=1.0, beta=0.0, ramp_from=1.0)((weight @ x)[None], torch.tensor([label]), weight)
+    assert narrow < mean + 1e-3  # the loss is convex: the mean embedding has a lower loss
 
 
 def test_renaming_the_classes_changes_nothing():
     weight, embeddings, targets = batch()
     order = torch.tensor([2, 0, 3, 1])
-    features, taken_for = world()
+    features, confused = toy_features()
     renamed = RISDALoss([COUNTS[c] for c in order])
     renamed.learn(
         Features(features.embeddings_ND, order.argsort()[features.targets_N]),
-        taken_for[order][:, order],
-        IS_FULL[order],
+        confused[order][:, order],
+        IS_FREQUENT[order],
     )
     value = renamed(embeddings @ weight[order].T, order.argsort()[targets], weight[order])
-    torch.testing.assert_close(value, learnt()(embeddings @ weight.T, targets, weight))
+    torch.testing.assert_close(value, learned()(embeddings @ weight.T, targets, weight))
 
 
 def test_under_autocast_the_differences_keep_their_digits():
     weight, embeddings, targets = batch()
-    loss = learnt()
+    loss = learned()
     plain = loss.offsets(weight)
     with torch.autocast("cpu", torch.bfloat16):
         value = loss(embeddings @ weight.T, targets, weight)
@@ -171,15 +171,15 @@ def test_a_class_without_features_has_statistics_of_zero():
     assert not covariances.any()
 
 
-def test_the_fullest_classes_borrow_nothing():
-    assert fullest(ClassCounts(torch.arange(1, 101)), 0.2).nonzero().flatten().tolist() == list(range(80, 100))
-    assert not fullest(ClassCounts([3, 2, 1]), 0.0).any()
+def test_the_most_frequent_classes_borrow_nothing():
+    assert most_frequent(ClassCounts(torch.arange(1, 101)), 0.2).nonzero().flatten().tolist() == list(range(80, 100))
+    assert not most_frequent(ClassCounts([3, 2, 1]), 0.0).any()
 
 
-def test_what_is_mistaken_for_what_is_counted_on_the_training_images(data, model):
+def test_confusions_are_counted_on_the_training_images(data, model):
     features = Features(draw(20, 8), data.train.targets)
     predicted = model.head(features.embeddings_ND).argmax(dim=1)
-    rates = mistakes(model, features, data.class_counts)
+    rates = confusion_shares(model, features, data.class_counts)
     for c in range(3):
         for k in range(3):
             assert float(rates[c, k]) == pytest.approx(float((predicted[data.train.targets == c] == k).float().mean()))
@@ -200,7 +200,7 @@ def test_the_stage_trains_the_head_alone_from_where_it_was(data, model, context)
 def test_the_first_row_of_the_log_is_the_loss_of_the_head_as_it_came(data, model, context):
     features = features_of(model, data, "train", context)
     loss = RISDALoss(data.class_counts)
-    loss.learn(features, mistakes(model, features, data.class_counts), fullest(data.class_counts, 0.2))
+    loss.learn(features, confusion_shares(model, features, data.class_counts), most_frequent(data.class_counts, 0.2))
     expected = loss(model.head(features.embeddings_ND), features.targets_N, model.head.weight).item()
     one_batch = replace(SHORT, epochs=1, batch_size=20, optimizer=OptimizerConfig(lr=1e-12))
     RetrainRISDA(training=one_batch)(model, data, context)
@@ -208,11 +208,10 @@ def test_the_first_row_of_the_log_is_the_loss_of_the_head_as_it_came(data, model
 
 
 def test_the_recipe_keeps_the_published_settings():
-    stage = recipes.compose("cifar100-lt", "risda").stages[1].options
-    assert (stage["alpha"], stage["beta"], stage["head_share"]) == (1.0, 0.5, 0.2)
-    training = stage["training"]
-    assert (training["epochs"], training["batch_size"]) == (40, 100)
-    assert training["optimizer"] == {"lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": True}
+    stage = recipes.compose("cifar100-lt", "risda").stages[1]
+    assert (stage.alpha, stage.beta, stage.head_share) == (1.0, 0.5, 0.2)
+    assert (stage.training.epochs, stage.training.batch_size) == (40, 100)
+    assert stage.training.optimizer == OptimizerConfig(lr=1e-3, momentum=0.9, weight_decay=5e-4, nesterov=True)
     loss = RISDALoss([2, 1])
     loss.set_progress(0.5)  # epoch 180 of 200
     assert loss.strength == pytest.approx(180 / 200)
@@ -221,24 +220,24 @@ def test_the_recipe_keeps_the_published_settings():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"alpha": -1.0}, "alpha and beta must be >= 0"),
-        ({"beta": -0.5}, "not 1.0 and -0.5"),
-        ({"head_share": 1.5}, r"head_share must lie in \[0, 1\], not 1.5"),
-        ({"ramp_from": -0.1}, r"ramp_from must lie in \[0, 1\], not -0.1"),
-        ({"training": TrainingConfig(augment="crop")}, "say augment: none in its training settings, not crop"),
+        ({"alpha": -1.0}, "`alpha` must be >= 0, got -1.0"),
+        ({"beta": -0.5}, "`beta` must be >= 0, got -0.5"),
+        ({"head_share": 1.5}, "`head_share` must be >= 0 and <= 1, got 1.5"),
+        ({"ramp_from": -0.1}, "`ramp_from` must be >= 0 and <= 1, got -0.1"),
+        ({"training": TrainingConfig(augment="crop")}, '`training.augment` of RetrainRISDA must be "none", got .crop.'),
     ],
 )
-def test_mistakes_are_refused_before_anything_runs(options, words):
+def test_invalid_options_are_refused_at_construction(options, words):
     with pytest.raises(InputError, match=words):
         RetrainRISDA(**options)
 
 
-def test_what_the_stage_can_not_train_is_refused(data):
-    assert RetrainRISDA().check(data, LINEAR) == LINEAR
+def test_heads_and_data_that_the_stage_cannot_train_are_refused(data, model):
+    assert RetrainRISDA().prepare(model, data, LINEAR).head == LINEAR
     with pytest.raises(InputError, match="trains a LinearHead, but the model will have a CosineHead"):
-        RetrainRISDA().check(data, Component("CosineHead"))
+        RetrainRISDA().prepare(model, data, Component("CosineHead"))
     with pytest.raises(InputError, match="1 of 4 classes have no training image"):
-        RetrainRISDA().check(replace(data, class_names=("a", "b", "c", "d")), LINEAR)
+        RetrainRISDA().prepare(model, replace(data, class_names=("a", "b", "c", "d")), LINEAR)
     wide = Features(torch.zeros(1, 2048), torch.tensor([0]))
     with pytest.raises(InputError, match="covariances of 1000 classes in 2048 dimensions take 16 GiB, more than 4"):
         class_statistics(wide, 1000)

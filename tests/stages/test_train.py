@@ -1,4 +1,4 @@
-"""The stage that trains end to end, with the ways of mixing that its recipes name."""
+"""End-to-end training with the mixings, transfers and embedding losses of the recipes."""
 
 import json
 from typing import ClassVar
@@ -9,9 +9,13 @@ import torch
 from longtail import augment
 from longtail.component import Component
 from longtail.config import recipes
+from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
+from longtail.models.classifier import Classifier
+from longtail.models.heads import LinearHead
 from longtail.run.fit import fit
 from longtail.stages import Train
+from longtail.stages.train import _check_batch_of_one
 from longtail.transfer.base import Transfer
 
 MIXED = {"mixup": "Mixup", "remix": "Remix", "cutmix": "CutMix", "cmo": "CMO", "bs-cmo": "CMO"}
@@ -25,8 +29,7 @@ def config(method: str, epochs: int = 2):
 
 def test_every_mixing_has_a_recipe_that_names_it():
     for method, name in MIXED.items():
-        option = config(method).stages[0].mixing
-        assert (option if isinstance(option, str) else option["name"]) == name
+        assert config(method).stages[0].mixing.name == name
     assert set(MIXED.values()) == set(augment.MIXINGS)
 
 
@@ -38,7 +41,7 @@ def test_bs_cmo_is_cmo_under_the_balanced_softmax():
 
 @pytest.mark.parametrize("method", MIXED)
 def test_two_epochs_on_the_digits(method, tmp_path):
-    run = fit(config(method), tmp_path / "run")
+    run = fit(config(method), tmp_path / "run", report=False)
     rows = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
     assert len(rows) == 2
     assert all(0 < row["loss"] < 5 for row in rows)
@@ -51,14 +54,14 @@ def test_a_mixed_run_repeats_from_its_own_yaml_to_the_same_bits_and_differs_from
         model = torch.load(folder / "checkpoint" / "last.pt", weights_only=True)["model"]
         return torch.cat([tensor.flatten().float() for tensor in model.values()])
 
-    first = fit(config("bs-cmo"), tmp_path / "first")
-    again = fit(recipes.typed(recipes.read_file(first.folder / "config.yaml")), tmp_path / "again")
+    first = fit(config("bs-cmo"), tmp_path / "first", report=False)
+    again = fit(recipes.typed(recipes.read_file(first.folder / "config.yaml")), tmp_path / "again", report=False)
     assert torch.equal(bits(again.folder), bits(first.folder))
     plain = recipes.compose("digits-lt", "balanced-softmax", changes=[{"training": {"epochs": 2}}])
-    assert not torch.equal(bits(fit(plain, tmp_path / "plain").folder), bits(first.folder))
+    assert not torch.equal(bits(fit(plain, tmp_path / "plain", report=False).folder), bits(first.folder))
 
 
-def test_a_run_too_short_for_cmo_says_what_to_do(tmp_path):
+def test_a_run_too_short_for_cmo_is_refused_with_the_remedy(tmp_path):
     short = recipes.compose("digits-lt", "cmo", changes=[{"training": {"epochs": 6}}])
     with pytest.raises(InputError, match=r"leaves none of 6\. Train longer, or lower `off_first` and `off_last`"):
         fit(short, tmp_path / "run")
@@ -77,7 +80,7 @@ def test_an_unknown_mixing_or_option_is_refused_by_the_nearest(component, words)
 
 
 class Noted(Transfer):
-    """A stand-in that notes which labels its two streams show."""
+    """Stand-in that records the labels of its two streams."""
 
     stream = Component("ReversedSampler")
     seen: ClassVar[list] = []
@@ -104,7 +107,7 @@ def test_a_second_stream_doubles_the_batch_and_leaves_the_number_of_steps(tmp_pa
     assert second_counts[9] > 5 * second_counts[0]
 
 
-def test_the_pull_on_a_class_aware_stream_is_a_run_of_its_own(tmp_path):
+def test_embedding_losses_with_a_class_balanced_stream_train(tmp_path):
     for method in ("elm", "elm-balanced", "dro-lt"):
         assert fit(one_epoch(method), tmp_path / method, report=False).result["method"] == method
 
@@ -118,15 +121,15 @@ def test_another_option_of_a_transfer_keeps_the_name_of_the_method_and_another_t
 @pytest.mark.parametrize(
     "axis", [{"transfer": Component("SemanticTransfer")}, {"embedding_loss": Component("PullLoss")}]
 )
-def test_mixed_images_have_no_one_class_to_transfer_to_or_to_pull(axis):
+def test_mixing_is_refused_with_parts_that_require_single_labels(axis):
     with pytest.raises(InputError, match="makes one image of two classes"):
         Train(mixing=Component("Mixup"), **axis)
 
 
 @pytest.mark.parametrize("transfer", [f"{__name__}.Noted", "ISDA"])
-def test_a_transfer_leaves_an_embedding_loss_no_stream_of_its_own(data, model, context, transfer):
+def test_a_transfer_refuses_an_embedding_loss_with_its_own_stream(data, model, context, transfer):
     stage = Train(transfer=Component(transfer), embedding_loss=Component("PullLoss", {"pairs": "balanced"}))
-    with pytest.raises(InputError, match="PullLoss asks for a second stream of images for itself alone, and"):
+    with pytest.raises(InputError, match="PullLoss requests a second stream of images for itself, but"):
         stage(model, data, context)
 
 
@@ -135,3 +138,13 @@ def test_an_unknown_option_of_a_transfer_or_an_embedding_loss_is_refused_before_
         Train(transfer=Component("SemanticTransfer", {"tua": 1.0}))
     with pytest.raises(InputError, match="there is no embedding loss 'PulLoss'"):
         Train(embedding_loss=Component("PulLoss"))
+
+
+def test_a_batch_of_one_that_batch_norm_cannot_train_on_is_refused():
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4), torch.nn.BatchNorm1d(4))
+    backbone.embedding_dim = 4
+    with pytest.raises(InputError, match="`batch_size` must be >= 2 for this backbone on images of 8 pixels, got 1"):
+        _check_batch_of_one(Classifier(backbone, LinearHead(4, 10)), ResidentImages(pixels))
+    backbone[2] = torch.nn.ReLU()
+    _check_batch_of_one(Classifier(backbone, LinearHead(4, 10)), ResidentImages(pixels))

@@ -1,4 +1,4 @@
-"""The bilevel loop against the authors' six steps, written out with copies of the head and autograd through them."""
+"""Bilevel training against the six steps of the authors, written out with copies of the head and autograd."""
 
 import copy
 import math
@@ -42,7 +42,7 @@ PLAIN = TrainingConfig(
 
 
 def features() -> Tensor:
-    """Embeddings (60, 6), float64, with something to learn."""
+    """Return learnable embeddings (60, 6) in float64."""
     generator = torch.Generator().manual_seed(0)
     centres_CD = torch.randn(3, 6, generator=generator, dtype=torch.float64)
     return centres_CD[TARGETS] + torch.randn(60, 6, generator=generator, dtype=torch.float64)
@@ -167,7 +167,7 @@ NEVER = -1
 
 
 class StopAfter(nn.Module):
-    """A loss that asks for the run to end in a given step."""
+    """Loss that requests a stop in a given step."""
 
     def __init__(self, step: int, context: Context) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class StopAfter(nn.Module):
 
 
 @pytest.mark.parametrize(("stop", "draw_ahead"), [(1, 1), (4, 1), (6, 1), (3, 2), (5, 2)])
-def test_an_interrupted_run_goes_on_to_the_same_bits(context: Context, stop: int, draw_ahead: int) -> None:
+def test_an_interrupted_run_resumes_to_the_same_bits(context: Context, stop: int, draw_ahead: int) -> None:
     def learn(model: Classifier, stop: int, context: Context) -> MetaSampler:
         step, sampler = Step(model, StopAfter(stop, context), "freeze"), MetaSampler(TARGETS, lr=0.05)
         settings = replace(PLAIN, augment="crop")
@@ -194,13 +194,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(context: Context, stop: int
     with pytest.raises(Interrupted):
         learn(broken, stop, context)
     context.stop.clear()
-    nn.init.zeros_(resumed.head.weight)  # all must come from the checkpoint
+    nn.init.zeros_(resumed.head.weight)  # so that every weight must come from the checkpoint
     again = learn(resumed, NEVER, replace(context, saved=context.store.load()))
     assert torch.equal(weights(resumed), weights(unbroken))
     assert again.state_dict() == expected.state_dict()
 
 
-def test_the_log_tells_the_rates(context: Context) -> None:
+def test_the_log_holds_the_rates(context: Context) -> None:
     sampler = run(classifier().double(), context)
     assert [(row["stage"], row["epoch"]) for row in context.log.rows] == [(1, 0), (1, 1)]
     assert context.log.rows[-1]["rates"] == pytest.approx(sampler.rates.tolist(), abs=1e-4)
@@ -213,7 +213,7 @@ def test_drawing_ahead_draws_by_older_rates_and_the_record_stays_with_its_batch(
 
 
 def test_softmax_pulls_the_rates_further_apart_than_balanced_softmax(context: Context) -> None:
-    """Supplement, Fig. 1: plain softmax asks the sampler for all the balance, Balanced Softmax for little."""
+    """Supplement, Fig. 1: with plain softmax the sampler must balance alone, with Balanced Softmax hardly."""
     settings = replace(PLAIN, epochs=40)
     variances = {}
     for loss in (CrossEntropy, BalancedSoftmax):
@@ -228,5 +228,5 @@ def test_softmax_pulls_the_rates_further_apart_than_balanced_softmax(context: Co
 
 @pytest.mark.parametrize("options", [{"meta_batch_size": 0}, {"draw_ahead": 0}])
 def test_refuses_sizes_below_one(context: Context, options: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="must be at least 1"):
+    with pytest.raises(InputError, match="must be >= 1"):
         run(classifier().double(), context, **options)

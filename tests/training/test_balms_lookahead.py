@@ -37,7 +37,7 @@ def batch(seed: int, size: int = 12) -> tuple[Tensor, Tensor]:
 
 
 def sgd(module: nn.Module, step: SGDStep) -> torch.optim.SGD:
-    """An optimizer that has a velocity: it has taken a step before."""
+    """Return an optimizer that has taken a step, so that it has velocities."""
     optimizer = torch.optim.SGD(
         module.parameters(),
         lr=step.lr,
@@ -135,7 +135,7 @@ def test_the_look_ahead_touches_no_buffer_parameter_or_velocity() -> None:
     F.cross_entropy(call_with(model, after, embeddings_BD), targets_B).backward()
     torch.testing.assert_close(dict(model.state_dict()), dict(before), rtol=0, atol=0)
     torch.testing.assert_close(velocities_of(optimizer, model), velocities, rtol=0, atol=0)
-    model(embeddings_BD)  # whereas an ordinary pass in training mode moves them
+    model(embeddings_BD)  # an ordinary pass in training mode does change them
     assert not torch.equal(model[1].running_mean, before["1.running_mean"])
 
 

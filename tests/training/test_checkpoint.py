@@ -1,4 +1,4 @@
-"""Checkpoints: written whole, damaged ones told from good ones, the last good state kept."""
+"""Checkpoints: atomic writes, detection of damaged files, and the last good state."""
 
 import os
 import resource
@@ -23,7 +23,7 @@ def test_nothing_saved_is_none(tmp_path):
     assert CheckpointStore(tmp_path).load() is None
 
 
-def test_a_half_written_last_checkpoint_falls_back_on_the_one_before(tmp_path):
+def test_a_truncated_last_checkpoint_falls_back_to_the_previous_one(tmp_path):
     store = CheckpointStore(tmp_path)
     store.save({"epoch": 1})
     store.save({"epoch": 2})
@@ -61,7 +61,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 @pytest.fixture
 def small_files():
-    """A disk that is full after 20 kB."""
+    """Limit files to 20 kB, as a full disk would."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
@@ -73,19 +73,19 @@ def small_files():
 def test_a_full_disk_gives_a_message_and_keeps_the_last_good_state(tmp_path, small_files):
     store = CheckpointStore(tmp_path)
     store.save({"epoch": 1})
-    with pytest.raises(InputError, match=r"can not write the checkpoint .*last good checkpoint is kept.*--resume"):
+    with pytest.raises(InputError, match=r"cannot write the checkpoint .*last good checkpoint is kept.*resume the run"):
         store.save({"epoch": 2, "weight": torch.zeros(100_000)})
     assert store.load() == {"epoch": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt"]
 
 
-def test_a_folder_that_can_not_be_made_gives_a_message(tmp_path):
+def test_a_folder_that_cannot_be_created_gives_a_message(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="there is no earlier checkpoint"):
         CheckpointStore(tmp_path / "file" / "checkpoint").save({})
 
 
-def test_an_error_while_writing_leaves_the_old_content_and_no_rest(tmp_path):
+def test_an_error_while_writing_keeps_the_old_content_and_no_temporary_file(tmp_path):
     path = tmp_path / "result.json"
     write_json(path, {"a": 1})
 

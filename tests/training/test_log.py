@@ -1,4 +1,4 @@
-"""Rows of a run: on disk, kept and dropped on resume, sent on."""
+"""Log of a run: rows on disk, rows kept on resume, additional loggers."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ def test_rows_are_lines_of_json(tmp_path):
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [row(0, 0), row(0, 1)]
 
 
-def test_a_resumed_run_keeps_what_lies_before_its_place(tmp_path):
+def test_a_resumed_run_keeps_the_rows_before_its_position(tmp_path):
     log = RunLog(tmp_path / "log.jsonl")
     for stage, epoch in ((0, 0), (0, 1), (1, 0), (1, 1)):
         log.write(row(stage, epoch))
@@ -30,7 +30,7 @@ def test_a_resumed_run_keeps_what_lies_before_its_place(tmp_path):
     assert read_rows(tmp_path / "log.jsonl") == again.rows
 
 
-def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
     RunLog(tmp_path / "log.jsonl").write(row(0, 0))
     with (tmp_path / "log.jsonl").open("a") as file:
         file.write('{"stage": 0, "ep')
@@ -46,7 +46,7 @@ def test_wandb_gets_flat_numbers(tmp_path, monkeypatch):
     assert sent == [{"seed": 3}, (1, {"loss": 1.0, "val/top1": 50.0})]
 
 
-def test_a_logger_that_is_not_installed_says_how(monkeypatch):
+def test_a_logger_that_is_not_installed_is_refused_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"pip install 'longtail\[wandb\]'"):
         check_loggers(["wandb"])

@@ -1,4 +1,4 @@
-"""The loop against a plain hand-written one, and each of its promises."""
+"""The training loop against a hand-written one, and each of its guarantees."""
 
 import copy
 import math
@@ -108,7 +108,7 @@ def test_global_random_state_before_the_run_does_not_matter(data, model, context
 
 
 class StopAfter(nn.Module):
-    """Cross-entropy that asks the run to stop in a given step."""
+    """Cross-entropy that requests a stop in a given step."""
 
     def __init__(self, step: int, context: Context) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ def test_stopped_in_any_step_and_resumed_it_ends_in_the_same_bits(data, model, c
     context.stop.clear()
     again = replace(context, saved=context.store.load())
     torch.manual_seed(7)
-    other = Classifier(small_net(width=4), LinearHead(8, 3))  # of other weights: all must come from the checkpoint
+    other = Classifier(small_net(width=4), LinearHead(8, 3))  # so that every weight must come from the checkpoint
     run(other, data, settings, again)
     assert torch.equal(weights(other), weights(unbroken))
     whole = RunLog(tmp_path / "unbroken.jsonl")
@@ -153,14 +153,14 @@ class Poison(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("step", "words"), [(2, "epoch 1, step 2; none is saved"), (5, r"epoch 2, step 2; .*last\.pt")]
+    ("step", "words"), [(2, "epoch 1, step 2; no checkpoint is saved yet"), (5, r"epoch 2, step 2; .*last\.pt")]
 )
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(data, model, context, step, words):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(data, model, context, step, words):
     with pytest.raises(InputError, match=words):
         train(Step(model, Poison(step)), data, InstanceSampler(data.targets), PLAIN, context)
 
 
-def test_the_average_of_the_weights_is_what_is_handed_over(data, model, context):
+def test_the_averaged_weights_are_returned(data, model, context):
     plain, averaged = copy.deepcopy(model), copy.deepcopy(model)
     run(plain, data, PLAIN, context)
     run(averaged, data, replace(PLAIN, ema=0.999), context)
@@ -233,18 +233,18 @@ def test_a_step_can_be_compiled_as_one_graph(data, model):
     assert torch.allclose(loss, Step(model, CrossEntropy([7, 7, 6]))(data.images.pixels[:8], data.targets[:8]))
 
 
-class Listening(CrossEntropy):
-    """Cross-entropy that notes what it is told of the progress."""
+class Recording(CrossEntropy):
+    """Cross-entropy that records the progress it receives."""
 
     def __init__(self) -> None:
         super().__init__([7, 7, 6])
-        self.heard: list[float] = []
+        self.received: list[float] = []
 
     def set_progress(self, progress: float) -> None:
-        self.heard.append(progress)
+        self.received.append(progress)
 
 
-def test_the_loss_is_told_before_each_epoch_how_much_lies_behind(data, model, context):
-    loss = Listening()
+def test_the_loss_receives_the_progress_before_each_epoch(data, model, context):
+    loss = Recording()
     train(Step(model, loss), data, InstanceSampler(data.targets), replace(PLAIN, epochs=4), context)
-    assert loss.heard == [0.0, 0.25, 0.5, 0.75]
+    assert loss.received == [0.0, 0.25, 0.5, 0.75]

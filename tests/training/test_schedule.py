@@ -1,4 +1,4 @@
-"""The learning rate against the authors' code and hand-computed values."""
+"""The learning rate schedule against the authors' code and hand-computed values."""
 
 import math
 
@@ -11,7 +11,7 @@ LDAM = ScheduleConfig(kind="multistep", warmup=0.025, milestones=(0.8, 0.9), gam
 
 
 def ldam_drw_code(epoch: int) -> float:
-    """`adjust_learning_rate` of LDAM-DRW's cifar_train.py, with lr = 1."""
+    """Return the learning rate of `adjust_learning_rate` in LDAM-DRW's cifar_train.py, for lr = 1."""
     epoch = epoch + 1
     if epoch <= 5:
         return epoch / 5

@@ -1,4 +1,4 @@
-"""The step: what it runs, in which mode, and what it tells the loss."""
+"""The training step: its parts, their modes, and the progress they receive."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_a_loss_that_uses_the_embeddings_is_given_them(model):
 
 
 @pytest.mark.parametrize(("backbone", "trains"), [("train", True), ("freeze", False), ("skip", False)])
-def test_a_frozen_backbone_stays_in_evaluation_mode_also_after_a_look_at_the_scores(model, backbone, trains):
+def test_a_frozen_backbone_stays_in_evaluation_mode_after_scoring_too(model, backbone, trains):
     step = Step(model, CrossEntropy([2, 2, 1]), backbone).train()
     for _ in range(2):
         assert {module.training for module in model.backbone.modules()} == {trains}
@@ -63,18 +63,18 @@ class _Images:
         return (IMAGES[picked] for picked in order_SB)
 
 
-def test_the_loss_hears_of_the_progress_if_it_is_one_that_listens(model):
+def test_the_loss_receives_the_progress_if_it_uses_it(model):
     loss = LDAMLoss([2, 2, 1], reweight_beta=0.9, reweight_from=0.5)
     step = Step(model, loss)
     step.set_progress(0.4)
     assert not loss.reweights
     step.set_progress(0.5)
     assert loss.reweights
-    Step(model, torch.nn.CrossEntropyLoss()).set_progress(0.5)  # any other module is left alone
+    Step(model, torch.nn.CrossEntropyLoss()).set_progress(0.5)  # any other module is ignored
 
 
 class Distance(EmbeddingLoss):
-    """A stand-in: the mean of the squared embeddings, and what it was given."""
+    """Stand-in that returns the mean of the squared embeddings and records its arguments."""
 
     def __init__(self, class_counts, embedding_dim=None, *, stream=None, uses_logits=False):
         super().__init__(class_counts, embedding_dim)
@@ -86,7 +86,7 @@ class Distance(EmbeddingLoss):
 
 
 class Doubling(Transfer):
-    """A stand-in: doubles the maps of the second stream, weights it by a half, and adds one to the first logit."""
+    """Stand-in that doubles the maps of the second stream, halves its weight, and adds 1 to the first logit."""
 
     def __init__(self, class_counts, channels, *, stream=None, at=None):
         super().__init__(class_counts, channels)
@@ -107,7 +107,7 @@ class Doubling(Transfer):
         return logits_BC + F.one_hot(torch.tensor(0), logits_BC.shape[1])
 
 
-def test_an_embedding_loss_is_added_and_sees_the_logits_if_it_wants_them(model):
+def test_an_embedding_loss_is_added_and_receives_the_logits_if_it_uses_them(model):
     loss = CrossEntropy([2, 2, 1])
     for uses_logits in (False, True):
         other = Distance([2, 2, 1], 4, uses_logits=uses_logits)
@@ -119,7 +119,7 @@ def test_an_embedding_loss_is_added_and_sees_the_logits_if_it_wants_them(model):
         assert len(other.given) == (3 if uses_logits else 2)
 
 
-def test_an_embedding_loss_with_a_stream_of_its_own_has_the_odd_rows_to_itself(model):
+def test_the_odd_rows_belong_to_an_embedding_loss_with_its_own_stream(model):
     loss, other = CrossEntropy([2, 2, 1]), Distance([2, 2, 1], 4, stream=Component("InstanceSampler"))
     step = Step(model, loss, embedding_loss=other).eval()
     embeddings = model.embed(IMAGES)
@@ -130,7 +130,7 @@ def test_an_embedding_loss_with_a_stream_of_its_own_has_the_odd_rows_to_itself(m
 
 def test_a_transfer_changes_the_maps_the_weights_and_the_logits_in_training(model):
     transfer = Doubling([2, 2, 1], 4, stream=Component("InstanceSampler"))
-    step = Step(model, CrossEntropy([2, 2, 1]), "freeze", transfer=transfer).train()  # batch norm stands still
+    step = Step(model, CrossEntropy([2, 2, 1]), "freeze", transfer=transfer).train()  # batch norm does not change
     weights = torch.tensor([1.0, 0.5, 1.0, 0.5, 1.0])
     logits = model.head(model.embed(IMAGES) / weights[:, None]) + torch.tensor([1.0, 0.0, 0.0])
     expected = (F.cross_entropy(logits, TARGETS, reduction="none") * weights).mean()
@@ -139,7 +139,7 @@ def test_a_transfer_changes_the_maps_the_weights_and_the_logits_in_training(mode
     assert transfer.head is model.head
 
 
-def test_without_a_second_stream_no_row_is_of_it(model):
+def test_without_a_second_stream_no_row_belongs_to_it(model):
     transfer = Doubling([2, 2, 1], 4)
     Step(model, CrossEntropy([2, 2, 1]), transfer=transfer).train()(IMAGES, TARGETS)
     assert not transfer.rows.any()
@@ -153,7 +153,7 @@ def test_a_transfer_leaves_nothing_behind_in_the_model(model):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_transfer_may_sit_at_any_part_of_the_backbone_and_hears_of_the_progress(model):
+def test_a_transfer_may_sit_at_any_part_of_the_backbone_and_receives_the_progress(model):
     transfer = Doubling([2, 2, 1], 2, at="layers.0", stream=Component("InstanceSampler"))
     step = Step(model, CrossEntropy([2, 2, 1]), "freeze", transfer=transfer).train()
     assert step(IMAGES, TARGETS).isfinite()
@@ -163,12 +163,12 @@ def test_a_transfer_may_sit_at_any_part_of_the_backbone_and_hears_of_the_progres
         Step(model, CrossEntropy([2, 2, 1]), transfer=Doubling([2, 2, 1], 2, at="layer9"))
 
 
-def test_a_transfer_needs_a_loss_that_gives_one_value_an_example(model):
-    with pytest.raises(InputError, match="weights the examples one by one, which CrossEntropyLoss does not allow"):
+def test_a_transfer_needs_a_loss_with_one_value_per_example(model):
+    with pytest.raises(InputError, match="weights single examples, which CrossEntropyLoss does not support"):
         Step(model, torch.nn.CrossEntropyLoss(), transfer=Doubling([2, 2, 1], 4))
 
 
-def test_what_has_a_state_beside_the_model(model):
+def test_auxiliary_modules_are_those_with_a_state(model):
     step = Step(model, CrossEntropy([2, 2, 1]), transfer=Doubling([2, 2, 1], 4))
     assert list(step.auxiliary_modules()) == ["loss", "transfer"]
 

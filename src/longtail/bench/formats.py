@@ -1,42 +1,24 @@
-"""A table as Markdown, LaTeX (booktabs) and CSV."""
+"""Tables of a bench as Markdown, LaTeX (booktabs) and CSV, and in the general form that a page shows."""
 
-import csv
-import io
-import re
 from collections.abc import Mapping, Sequence
 
 from longtail.bench.table import Line, PublishedRow, Summary, Table, heading
 from longtail.evaluation import Difference
+from longtail.report import tables as layout
+from longtail.report.tables import csv_text, latex_escape, one_line
 from longtail.report.wording import DASH
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "†": r"$^\dagger$",
-    "±": r"$\pm$",
-    DASH: "--",
-}
-UNCHECKED = " (not checked against the source)"
+FILES: Mapping[str, str] = {"md": "table.md", "tex": "table.tex", "csv": "table.csv", "html": "index.html"}
+"""File of each format, in the folder of the plan."""
+UNVERIFIED = " (not verified against the source)"
 LEGEND = (
-    "mean ± standard deviation over n seeds; 95 % interval of the mean by Student's t; the difference with the 95 % "
-    "interval of a paired bootstrap over seeds and test images, * where it leaves out zero; bold: better than the next "
-    "best by more than chance (same bootstrap; accuracies only)"
+    "mean ± standard deviation over n seeds; 95 % interval of the mean by Student's t; difference with the 95 % "
+    "interval of a paired bootstrap over seeds and test images, * if it excludes zero; bold: better than the next best "
+    "by more than chance (same bootstrap; accuracies only)"
 )
-
-
 PUBLISHED = (
-    "Published figures of the same methods. They come of other code, often of another net, schedule or choice of the "
-    "epoch, so they stand beside ours and not among them; the distance is in standard deviations of the difference."
+    "Published scores of the same methods. They come from other code, often with another network, schedule or choice "
+    "of the epoch, so they are not comparable row by row. The distance is in standard deviations of the difference."
 )
 PUBLISHED_HEADINGS = (
     "method",
@@ -44,43 +26,134 @@ PUBLISHED_HEADINGS = (
     "published",
     "distance",
     "source",
-    "net",
+    "network",
     "training",
-    "epoch scored",
-    "why ours may differ",
+    "evaluated epoch",
+    "known differences",
 )
 
 
-def headings(table: Table) -> list[str]:
-    """The headings, from the method to the seconds."""
+def markdown(tables: Sequence[Table], title: str, about: str = "") -> str:
+    """Return all tables as a Markdown page.
+
+    Args:
+        tables: Tables of a plan.
+        title: Title of the page.
+        about: Description of the plan.
+    """
+    parts = [f"# {one_line(title)}", *([one_line(about)] if about else [])]
+    for table in tables:
+        parts += [f"## {one_line(table.title)}", one_line(_facts(table)), layout_of(table).to_markdown()]
+        if table.notes:
+            parts.append("\n".join(f"- {one_line(note)}" for note in table.notes))
+        if table.published:
+            parts += [PUBLISHED, published_layout(table).to_markdown()]
+    return "\n\n".join([*parts, f"{_capitalized(LEGEND)}."]) + "\n"
+
+
+def latex(tables: Sequence[Table], title: str) -> str:
+    """Return all tables as LaTeX, which needs the package booktabs.
+
+    Args:
+        tables: Tables of a plan.
+        title: Title in the first comment.
+    """
+    parts = [r"% \usepackage{booktabs}" + f" -- {one_line(title)}"]
+    for table in tables:
+        notes = "".join(f" {_capitalized(note)}." for note in table.notes)
+        caption = latex_escape(f"{table.title}. {_facts(table)}{notes} {_capitalized(LEGEND)}.")
+        body = layout_of(table).to_latex().replace("\n", "\n  ")
+        lines = [r"\begin{table}", r"  \centering", rf"  \caption{{{caption}}}", f"  {body}", r"\end{table}"]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_table(tables: Sequence[Table]) -> str:
+    """Return all tables as one CSV with a row per table and method. Numbers are not rounded; unknown ones are empty.
+
+    Args:
+        tables: Tables of a plan.
+    """
+    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
+    parts = ("mean", "sd", "low", "high")
+    shared = ("data", "imbalance_factor", "backbone", "recipe", "protocol", "split")
+    differences = ("difference", "difference_low", "difference_high", "difference_p")
+    names = [f"{column}_{part}" for column in columns for part in parts]
+    rows: list[list[object]] = []
+    for table in tables:
+        for line in table.lines:
+            scores = [line.scores.get(column) for column in columns]
+            found = line.against
+            rows.append(
+                [
+                    *(table.facts[key] for key in shared),
+                    line.name,
+                    line.n,
+                    *(None if score is None else getattr(score, part) for score in scores for part in parts),
+                    " ".join(column for column in columns if column in line.best),
+                    table.reference,
+                    *((None,) * 4 if found is None else (found.mean, found.low, found.high, found.p)),
+                    None if line.seconds is None else line.seconds.mean,
+                    line.older,
+                ]
+            )
+    header = [*shared, "method", "n", *names, "best_in", "reference", *differences, "seconds", "older_code"]
+    return csv_text(header, rows)
+
+
+def layout_of(table: Table) -> layout.Table:
+    """Return a table in the general form, which converts to all formats.
+
+    Args:
+        table: Table of a plan.
+    """
     scores = [heading(column) for column in table.columns]
     against = [] if table.reference is None else [f"all, less {table.reference}"]
-    return ["method", "n", *scores[:1], f"95 % of {scores[0]}", *scores[1:], *against, "seconds"]
+    names = ["n", *scores[:1], f"95 % of {scores[0]}", *scores[1:], *against, "seconds"]
+    columns = [layout.Column("method"), *(layout.Column(name, "right") for name in names)]
+    return layout.Table(columns, [_row(table, line) for line in table.lines])
 
 
-def cells(table: Table, line: Line) -> list[str]:
-    """The texts of a line, without marks of the best."""
-    summaries = [line.scores[column] for column in table.columns]
-    against = [] if table.reference is None else [difference_text(line.against)]
+def _row(table: Table, line: Line) -> list[layout.Cell | str]:
+    first, *rest = (
+        layout.Cell(summary_text(line.scores[column]), bold=column in line.best) for column in table.columns
+    )
+    interval = interval_text(line.scores[table.columns[0]])
+    key = "" if line.against is None else f"{line.against.mean:.4f}"  # the text does not start with a plain number
+    against = [] if table.reference is None else [layout.Cell(difference_text(line.against), key=key)]
+    seconds = DASH if line.seconds is None else f"{line.seconds.mean:,.1f}"
+    return [f"{line.name}{' †' if line.older else ''}", str(line.n), first, interval, *rest, *against, seconds]
+
+
+def published_layout(table: Table) -> layout.Table:
+    """Return the published scores of a table in the general form.
+
+    Args:
+        table: Table of a plan.
+    """
+    return layout.Table(PUBLISHED_HEADINGS, [_published_row(found) for found in table.published])
+
+
+def _published_row(found: PublishedRow) -> list[str]:
+    row = found.published
     return [
-        f"{line.name}{' †' if line.older else ''}",
-        str(line.n),
-        summary_text(summaries[0]),
-        interval_text(summaries[0]),
-        *(summary_text(summary) for summary in summaries[1:]),
-        *against,
-        DASH if line.seconds is None else f"{line.seconds.mean:,.1f}",
+        found.name,
+        summary_text(found.ours),
+        f"{row.scores['top1']:.1f}",
+        DASH if found.distance is None else f"{found.distance:+.1f} sd",
+        f"{row.source}, {row.place}{UNVERIFIED if row.read in ('aggregator', 'memory') else ''}",
+        row.backbone,
+        row.training,
+        row.checkpoint,
+        row.mismatch,
     ]
 
 
-def best_places(table: Table, line: Line) -> set[int]:
-    """Which texts of a line are to be marked as the best of their column."""
-    places = [2, *range(4, 3 + len(table.columns))]
-    return {place for place, column in zip(places, table.columns, strict=True) if column in line.best}
-
-
 def summary_text(summary: Summary | None) -> str:
-    """A score in words.
+    """Format a score as mean and standard deviation; None as a dash.
+
+    Args:
+        summary: Score over seeds, or None.
 
     Example:
         >>> summary_text(Summary(51.26, 0.44, 3, 50.2, 52.4)), summary_text(None) == DASH
@@ -92,12 +165,15 @@ def summary_text(summary: Summary | None) -> str:
 
 
 def interval_text(summary: Summary | None) -> str:
-    """The interval of a mean in words; a dash for a single seed."""
+    """Format the interval of a mean; a dash for a single seed."""
     return DASH if summary is None or summary.low is None else f"{summary.low:.1f} to {summary.high:.1f}"
 
 
 def difference_text(found: Difference | None) -> str:
-    """A difference in words, with a star where it is more than chance.
+    """Format a difference, with a star if it is beyond chance; None as a dash.
+
+    Args:
+        found: Difference of two methods, or None.
 
     Example:
         >>> difference_text(Difference(2.04, 0.51, 3.5, 0.01))
@@ -108,134 +184,10 @@ def difference_text(found: Difference | None) -> str:
     return f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]{'*' if found.significant else ''}"
 
 
-def published_cells(found: PublishedRow) -> list[str]:
-    """The texts of a published figure, under `PUBLISHED_HEADINGS`."""
-    row = found.published
-    return [
-        found.name,
-        summary_text(found.ours),
-        f"{row.scores['top1']:.1f}",
-        DASH if found.distance is None else f"{found.distance:+.1f} sd",
-        f"{row.source}, {row.place}{UNCHECKED if row.read in ('aggregator', 'memory') else ''}",
-        row.backbone,
-        row.training,
-        row.checkpoint,
-        row.mismatch,
-    ]
-
-
-def markdown(tables: Sequence[Table], title: str, about: str = "") -> str:
-    """All tables as a Markdown page, its columns padded so that it reads well as plain text, too."""
-    parts = [f"# {_one_line(title)}", *([_one_line(about)] if about else [])]
-    for table in tables:
-        lines = [_marked(cells(table, line), best_places(table, line), "**{}**") for line in table.lines]
-        facts = _one_line(_about(table))
-        parts += [f"## {_one_line(table.title)}", facts, _grid([headings(table), *lines])]
-        parts += ["\n".join(f"- {_one_line(note)}" for note in table.notes)] if table.notes else []
-        parts += (
-            [PUBLISHED, _grid([PUBLISHED_HEADINGS, *map(published_cells, table.published)])] if table.published else []
-        )
-    return "\n\n".join([*parts, f"{LEGEND[0].upper()}{LEGEND[1:]}."]) + "\n"
-
-
-def latex(tables: Sequence[Table], title: str) -> str:
-    """All tables for a paper; needs the package booktabs."""
-    parts = [r"% \usepackage{booktabs}" + f" -- {_one_line(title)}"]
-    for table in tables:
-        lines = [
-            _marked([latex_escape(text) for text in cells(table, line)], best_places(table, line), r"\textbf{{{}}}")
-            for line in table.lines
-        ]
-        notes = "".join(f" {latex_escape(note[0].upper() + note[1:])}." for note in table.notes)
-        facts = latex_escape(f"{table.title}. {_about(table)}")
-        names = [latex_escape(text) for text in headings(table)]
-        rows = [" & ".join(row) + r" \\" for row in (names, *lines)]
-        parts.append(
-            "\n".join(
-                [
-                    r"\begin{table}",
-                    r"  \centering",
-                    rf"  \caption{{{facts}{notes} {latex_escape(LEGEND[0].upper() + LEGEND[1:])}.}}",
-                    rf"  \begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
-                    r"    \toprule",
-                    f"    {rows[0]}",
-                    r"    \midrule",
-                    *(f"    {row}" for row in rows[1:]),
-                    r"    \bottomrule",
-                    r"  \end{tabular}",
-                    r"\end{table}",
-                ]
-            )
-        )
-    return "\n\n".join(parts) + "\n"
-
-
-def _about(table: Table) -> str:
+def _facts(table: Table) -> str:
     facts = table.facts
-    return f"{facts['test']}. Split {facts['split']}. Scored: {facts['protocol']}."
+    return f"{facts['test']}. Split {facts['split']}. Evaluated: {facts['protocol']}."
 
 
-def latex_escape(text: str) -> str:
-    r"""Text that LaTeX prints as it is.
-
-    Example:
-        >>> latex_escape("50 % of a_b & c")
-        '50 \\% of a\\_b \\& c'
-    """
-    return "".join(LATEX.get(character, character) for character in _one_line(text))
-
-
-def csv_table(tables: Sequence[Table]) -> str:
-    """All tables as one CSV with a line per table and method, numbers unrounded; nothing stands for unknown."""
-    columns = list(dict.fromkeys(column for table in tables for column in table.columns))
-    parts = ("mean", "sd", "low", "high")
-    shared = ["data", "imbalance_factor", "backbone", "recipe", "protocol", "split"]
-    differences = ["difference", "difference_low", "difference_high", "difference_p"]
-    names = [f"{column}_{part}" for column in columns for part in parts]
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow([*shared, "method", "n", *names, "best_in", "reference", *differences, "seconds", "older_code"])
-    for table in tables:
-        for line in table.lines:
-            scores = [line.scores.get(column) for column in columns]
-            found = line.against
-            values = [None if score is None else getattr(score, part) for score in scores for part in parts]
-            lines.writerow(
-                [
-                    *(table.facts[key] for key in shared),
-                    line.name,
-                    line.n,
-                    *values,
-                    " ".join(column for column in columns if column in line.best),
-                    table.reference,
-                    *((None,) * 4 if found is None else (found.mean, found.low, found.high, found.p)),
-                    None if line.seconds is None else line.seconds.mean,
-                    line.older,
-                ]
-            )
-    return text.getvalue()
-
-
-def _marked(texts: Sequence[str], places: set[int], mark: str) -> list[str]:
-    return [mark.format(text) if place in places else text for place, text in enumerate(texts)]
-
-
-def _grid(rows: Sequence[Sequence[str]]) -> str:
-    safe = [[_one_line(text).replace("|", "\\|") for text in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*safe, strict=True)]
-
-    def written(row: Sequence[str]) -> str:
-        return "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
-
-    return "\n".join(
-        [written(safe[0]), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(written, safe[1:])]
-    )
-
-
-def _one_line(text: str) -> str:
-    """Text without line breaks and other control characters, which would break a table."""
-    return re.sub(r"[\x00-\x1f\x7f]+", " ", text)
-
-
-FILES: Mapping[str, str] = {"md": "table.md", "tex": "table.tex", "csv": "table.csv", "html": "index.html"}
-"""Where each format goes, in the folder of the bench."""
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -7,19 +7,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from longtail.bench.formats import (
-    LEGEND,
-    PUBLISHED,
-    PUBLISHED_HEADINGS,
-    best_places,
-    cells,
-    headings,
-    published_cells,
-)
+from longtail.bench.formats import LEGEND, PUBLISHED, layout_of, published_layout
 from longtail.bench.results import Row, read_about
-from longtail.bench.table import Line, Table
+from longtail.bench.table import Table
 from longtail.evaluation import group_options, shot_groups
-from longtail.report import tables as layout
 from longtail.report.html import render_page
 from longtail.report.wording import clean
 
@@ -38,31 +29,12 @@ def page(tables: Sequence[Table], title: str, about: str = "") -> str:
         title=title,
         subtitle=about,
         warnings=(),
-        grid=_grid,
-        published=_published,
+        grid=layout_of,
+        published=published_layout,
         published_note=PUBLISHED,
         legend=f"{LEGEND[0].upper()}{LEGEND[1:]}",
         data=_script_data([_classes(table) for table in tables]),
     )
-
-
-def _grid(table: Table) -> layout.Table:
-    names = headings(table)
-    columns = [layout.Column(name, "right" if place else "left") for place, name in enumerate(names)]
-    return layout.Table(columns, [_row(table, line) for line in table.lines])
-
-
-def _row(table: Table, line: Line) -> list[layout.Cell]:
-    best = best_places(table, line)
-    row = [layout.Cell(text, bold=place in best) for place, text in enumerate(cells(table, line))]
-    if table.reference is not None and line.against is not None:
-        # the difference is the last column but one; its text does not begin with a plain number
-        row[-2] = layout.Cell(row[-2].text, key=f"{line.against.mean:.4f}")
-    return row
-
-
-def _published(table: Table) -> layout.Table:
-    return layout.Table(PUBLISHED_HEADINGS, [published_cells(found) for found in table.published])
 
 
 def _classes(table: Table) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from longtail.component import Component
+from longtail.config.training import TrainingConfig
 
 if TYPE_CHECKING:
-    from longtail.config.schema import TrainingConfig
     from longtail.data.dataset import Dataset
     from longtail.models.classifier import Classifier
     from longtail.training.context import Context

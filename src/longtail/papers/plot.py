@@ -21,7 +21,7 @@ from matplotlib.typing import LineStyleType
 
 from longtail._io import atomic_write, write_text
 from longtail.errors import InputError
-from longtail.report.style import INK, drawing, to_svg
+from longtail.report.style import PALETTE, drawing, to_svg
 
 DOTS_PER_INCH = 300
 """Resolution that journals require of pixel images."""
@@ -31,7 +31,6 @@ LEGEND_LINE = 0.24
 """Height of a line of the legend in inches."""
 LEGEND_CHARACTERS = 62
 """Characters of a line of the legend, including the handles."""
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", INK)
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", "h", "*")
 DASHES: tuple[LineStyleType, ...] = (
     "-",
@@ -162,7 +161,7 @@ def looks(count: int) -> list[Look]:
     if count > MOST:
         raise InputError(f"a figure can show at most {MOST} runs, got {count}; draw fewer of them")
     return [
-        Look(COLORS[place % len(COLORS)], MARKERS[place], DASHES[place % len(DASHES)], HATCHES[place])
+        Look(PALETTE[place % len(PALETTE)], MARKERS[place], DASHES[place % len(DASHES)], HATCHES[place])
         for place in range(count)
     ]
 

@@ -5,7 +5,7 @@ const make = (name, properties = {}, ...children) => {
   element.append(...children);
   return element;
 };
-const labelled = (text, control) => make("label", {}, text, control);
+const labeled = (text, control) => make("label", {}, text, control);
 const chooser = (names) => make("select", {}, ...names.map((name) => new Option(name, name)));
 const searchField = (placeholder) => make("input", { type: "search", placeholder });
 const GROUPS = ["many", "medium", "few"];
@@ -63,10 +63,10 @@ const filterable = (table) => {
     shown.textContent = `${count.toLocaleString("en")} of ${rows.length.toLocaleString("en")} classes`;
   };
   [search, group, change].forEach((control) => control.addEventListener("input", filter));
-  const changes = table.classList.contains("compared") ? [labelled("Change", change)] : [];
+  const changes = table.classList.contains("compared") ? [labeled("Change", change)] : [];
   filter();
   table.parentElement.before(
-    make("div", { className: "tools" }, labelled("Find", search), labelled("Group", group), ...changes, shown));
+    make("div", { className: "tools" }, labeled("Find", search), labeled("Group", group), ...changes, shown));
 };
 document.querySelectorAll("table[data-search]").forEach(filterable);
 
@@ -133,8 +133,8 @@ const comparable = (table, about) => {
   };
   [first, second, search, group, order].forEach((control) => control.addEventListener("input", draw));
   table.closest("section").querySelector(".compare").append(
-    make("div", { className: "tools" }, labelled("Class by class", first), labelled("against", second),
-      labelled("Find", search), labelled("Group", group), labelled("Order", order)),
+    make("div", { className: "tools" }, labeled("Class by class", first), labeled("against", second),
+      labeled("Find", search), labeled("Group", group), labeled("Order", order)),
     summary, make("div", { className: "classes scroll" }, make("table", {}, make("thead", {}, head), body)));
   draw();
 };
@@ -152,7 +152,7 @@ const findRows = (tables) => {
     shown.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
   };
   filter.addEventListener("input", update);
-  document.querySelector("main").before(make("div", { className: "tools" }, labelled("Find rows", filter), shown));
+  document.querySelector("main").before(make("div", { className: "tools" }, labeled("Find rows", filter), shown));
   update();
 };
 

@@ -151,8 +151,8 @@ def shortened(name: str, length: int = LONGEST_NAME) -> str:
     """Shorten a class name to fit on an axis.
 
     Example:
-        >>> shortened("great grey shrike")
-        'great grey shri…'
+        >>> shortened("great gray shrike")
+        'great gray shri…'
     """
     name = " ".join(clean(name).split())
     return name if len(name) <= length else name[: length - 1] + "…"

@@ -24,8 +24,8 @@ from longtail.models.classifier import STATISTICS, Classifier
 from longtail.models.pretrained import PREFIX, TimmBackbone, TorchvisionBackbone, torchvision_names
 from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
-from longtail.training.extract import feature_blocks, feature_rows, views_of
 from longtail.training.features import fingerprint
+from longtail.training.predict import feature_blocks, feature_rows, views_of
 from longtail.version import __version__
 
 LOGGER = logging.getLogger("longtail")
@@ -183,7 +183,7 @@ def _policy_of(config: Config) -> str:
 def _from_backbone(name: str, wanted: DataConfig, pretrained: bool, seed: int, device: torch.device) -> Source:
     """Return a backbone without a head. An untrained one is initialized as in a run with this seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(randomness.key("initialise", seed))
+        torch.manual_seed(randomness.key("initialise", seed))  # part of the key: codespell:ignore initialise
         backbone = _backbone(name, pretrained)
     loaded = load_data(wanted, device)
     mean, std = STATISTICS["imagenet"] if pretrained else (loaded.mean, loaded.std)

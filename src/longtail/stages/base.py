@@ -48,7 +48,7 @@ def double_balancing_warnings(loss: Component, sampler: Component, allowed: bool
         "out. Under Balanced Softmax a class then weighs 1 / n^2 near convergence (Ren et al., 2020, section A.5), and "
         "rare classes dominate: with a class-aware sampler left in, a user of BALMS reached 35.1 on Places-LT, where "
         "38.7 is published (jiawei-ren/BalancedMetaSoftmax-Classification, issue 11). Use sampler: InstanceSampler, or "
-        "loss: CrossEntropy, or set `allow_double_balancing` in the stage"
+        "loss: CrossEntropy, or set `allow_double_balancing` to true in the stage"
     ]
 
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from longtail._random import key
 from longtail.component import Component
-from longtail.config.convert import to_mapping
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier
@@ -93,7 +92,7 @@ def row_of(group: Group) -> dict[str, Any]:
 
 def _save(model: Classifier, dlsa: DLSA, done: int, context: Context) -> None:
     """Save the finished groups; the model itself is unchanged until the last group."""
-    weights = {"model": model.state_dict(), "head": to_mapping(model.head_component)}
+    weights = {"model": model.state_dict(), "head": model.head_component.to_mapping()}
     context.store.save({**context.place(), "epoch": done, **weights, "dlsa": dlsa.head.state_dict()})
 
 

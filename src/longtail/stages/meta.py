@@ -14,11 +14,11 @@ from torch import nn
 import longtail.losses as losses
 import longtail.samplers as samplers
 from longtail.component import Component
-from longtail.config.ranges import check_ranges, ranged
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset, Part
 from longtail.errors import InputError
 from longtail.models.classifier import Classifier, fresh_head
+from longtail.ranges import check_ranges, ranged
 from longtail.samplers.meta import MetaSampler
 from longtail.stages.base import (
     FeatureScorer,

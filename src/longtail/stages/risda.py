@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from longtail.component import Component
-from longtail.config.ranges import check_ranges, ranged
 from longtail.config.schema import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.data.counts import ClassCounts, Countable
 from longtail.data.dataset import Dataset
@@ -35,6 +34,7 @@ from longtail.evaluation.metrics import confusion_matrix
 from longtail.losses.base import Loss, cross_entropy
 from longtail.losses.class_balanced import effective_number_weights
 from longtail.models.classifier import LINEAR, Classifier
+from longtail.ranges import check_ranges, ranged
 from longtail.samplers import InstanceSampler
 from longtail.stages.base import PreparedStage, Stage, feature_scorer
 from longtail.stages.retrain import frozen

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from longtail.config.convert import to_mapping
 from longtail.config.schema import TrainingConfig
 from longtail.errors import InputError
 from longtail.training.context import Context
@@ -129,7 +128,7 @@ class TrainState:
             "epoch": self.epoch,
             "step": self.step,
             "model": self.task.model.state_dict(),
-            "head": to_mapping(self.task.model.head_component),
+            "head": self.task.model.head_component.to_mapping(),
             **{name: module.state_dict() for name, module in self.task.auxiliary_modules().items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),

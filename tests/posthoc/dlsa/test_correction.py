@@ -227,11 +227,11 @@ def test_what_it_can_not_predict_from_is_refused():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"share": 0.0}, r"`share` must be in \(0, 1\) \(0.3 in the paper\), got 0.0"),
+        ({"share": 0.0}, "`share` must be > 0 and < 1, got 0.0"),
         ({"share": 1.0}, "got 1.0"),
         ({"levels": -1}, "`levels` must be >= 0"),
-        ({"clusters": 0}, "`clusters` of a mixture must be >= 1"),
-        ({"blocks": 0}, "`blocks` of a flow filter must be >= 1"),
+        ({"clusters": 0}, "`clusters` must be >= 1, got 0"),
+        ({"blocks": 0}, "`blocks` must be >= 1, got 0"),
         ({"prior": "subsets"}, "no prior of DLSA 'subsets'; did you mean subset"),
         ({"classifier": "lineer"}, "no classifier of a DLSAHead 'lineer'; did you mean linear"),
         ({"initialize": "keep", "classifier": "cosine"}, "a cosine classifier cannot start from a linear head"),

@@ -15,16 +15,16 @@ def test_defaults_are_the_papers_for_imagenet_lt() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "`epochs` must be >= 1, `batch_size` >= 1 and `lr` > 0, got 0, 1024 and 0.2"),
-        ({"batch_size": 0}, "`batch_size` >= 1 and `lr` > 0, got 50, 0 and 0.2"),
-        ({"lr": float("nan")}, "`lr` > 0, got 50, 1024 and nan"),
-        ({"likelihood_weight": -1.0}, "`likelihood_weight` must be finite and >= 0"),
-        ({"balance_weight": float("inf")}, "`balance_weight` must be finite and >= 0"),
-        ({"purity_weight": -0.1}, "`purity_weight` must be finite and >= 0"),
-        ({"power": -2.0}, "`power` must be finite and >= 0"),
-        ({"momentum": 1.0}, r"must be in \[0, 1\), got 1.0"),
-        ({"max_norm": 0.0}, "`max_norm` must be > 0, or None to disable clipping"),
-        ({"margin": 2.0}, r"`margin` must be a probability in \(0, 1\], or None for no bound, got 2.0"),
+        ({"epochs": 0}, "`epochs` must be >= 1, got 0"),
+        ({"batch_size": 0}, "`batch_size` must be >= 1, got 0"),
+        ({"lr": float("nan")}, "`lr` must be > 0, got nan"),
+        ({"likelihood_weight": -1.0}, "`likelihood_weight` must be >= 0, got -1.0"),
+        ({"balance_weight": float("inf")}, "`balance_weight` must be >= 0, got inf"),
+        ({"purity_weight": -0.1}, "`purity_weight` must be >= 0, got -0.1"),
+        ({"power": -2.0}, "`power` must be >= 0, got -2.0"),
+        ({"momentum": 1.0}, "`momentum` must be >= 0 and < 1, got 1.0"),
+        ({"max_norm": 0.0}, "`max_norm` must be > 0, got 0.0"),
+        ({"margin": 2.0}, "`margin` must be > 0 and <= 1, got 2.0"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(options: dict[str, float], message: str) -> None:

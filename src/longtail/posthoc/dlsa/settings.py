@@ -3,7 +3,6 @@
 The defaults are those for ImageNet-LT in Sec. 5 of the supplement and in the authors' code (`silicx/DLSA`).
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -14,6 +13,7 @@ from longtail.component import Component
 from longtail.errors import InputError, unknown_name
 from longtail.losses.base import Loss
 from longtail.posthoc.dlsa.head import DLSAHead, Kind
+from longtail.ranges import check_ranges, ranged
 
 Prior = Literal["subset", "mixed", "whole"]
 
@@ -48,32 +48,23 @@ class FilterSettings:
         0.2
     """
 
-    epochs: int = 50
-    batch_size: int = 1024
-    lr: float = 0.2
-    likelihood_weight: float = 2.0
-    balance_weight: float = 1.0
-    purity_weight: float = 0.02
-    power: float = 2.0
-    momentum: float = 0.7
-    margin: float | None = None
-    max_norm: float | None = 1.0
-    min_purity: float = 0.7
-    min_size: int = 10
-    max_size: int = 5000
+    epochs: int = ranged(50, at_least=1)
+    batch_size: int = ranged(1024, at_least=1)
+    lr: float = ranged(0.2, above=0)
+    likelihood_weight: float = ranged(2.0, at_least=0)
+    balance_weight: float = ranged(1.0, at_least=0)
+    purity_weight: float = ranged(0.02, at_least=0)
+    power: float = ranged(2.0, at_least=0)
+    momentum: float = ranged(0.7, at_least=0, below=1)
+    margin: float | None = ranged(None, above=0, at_most=1)
+    max_norm: float | None = ranged(1.0, above=0, infinite=True)
+    min_purity: float = ranged(0.7, at_least=0, at_most=1)
+    min_size: int = ranged(10, at_least=0)
+    max_size: int = ranged(5000, at_least=1)
     standardize: bool = True
 
     def __post_init__(self) -> None:
-        _check_training(self.epochs, self.batch_size, self.lr)
-        for name in ("likelihood_weight", "balance_weight", "purity_weight", "power"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"`{name}` must be finite and >= 0 (0 disables it), got {getattr(self, name)}")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"`momentum` of the cluster shares must be in [0, 1), got {self.momentum}")
-        if self.max_norm is not None and not self.max_norm > 0:
-            raise InputError(f"`max_norm` must be > 0, or None to disable clipping, got {self.max_norm}")
-        if self.margin is not None and not 0 < self.margin <= 1:
-            raise InputError(f"`margin` must be a probability in (0, 1], or None for no bound, got {self.margin}")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -90,12 +81,12 @@ class ClassifierSettings:
         InputError: If a number is not positive.
     """
 
-    epochs: int = 150
-    batch_size: int = 128
-    lr: float = 2e-2
+    epochs: int = ranged(150, at_least=1)
+    batch_size: int = ranged(128, at_least=1)
+    lr: float = ranged(2e-2, above=0)
 
     def __post_init__(self) -> None:
-        _check_training(self.epochs, self.batch_size, self.lr)
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -127,11 +118,11 @@ class DLSASettings:
         50
     """
 
-    levels: int = 1
-    share: float = 0.3
-    clusters: int = 500
-    blocks: int = 2
-    sigma: float = 0.05
+    levels: int = ranged(1, at_least=0)
+    share: float = ranged(0.3, above=0, below=1)
+    clusters: int = ranged(500, at_least=1)
+    blocks: int = ranged(2, at_least=1)
+    sigma: float = ranged(0.05, above=0)
     flow: FilterSettings = field(default_factory=FilterSettings)
     loss: Component = field(default_factory=lambda: Component("BalancedSoftmax"))
     prior: Prior = "subset"
@@ -140,8 +131,7 @@ class DLSASettings:
     initialize: Literal["new", "keep"] = "new"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise InputError(f"`share` must be in (0, 1) (0.3 in the paper), got {self.share}")
+        check_ranges(self)
         if self.prior not in get_args(Prior):
             raise unknown_name("prior of DLSA", self.prior, get_args(Prior))
         loss = self.loss.check(losses)
@@ -161,11 +151,3 @@ class DLSASettings:
         """Options of the `DLSAHead`."""
         names = ("levels", "clusters", "blocks", "sigma", "classifier")
         return {name: getattr(self, name) for name in names}
-
-
-def _check_training(epochs: int, batch_size: int, lr: float) -> None:
-    if epochs < 1 or batch_size < 1 or not 0 < lr < math.inf:
-        raise InputError(
-            f"`epochs` must be >= 1, `batch_size` >= 1 and `lr` > 0, got {epochs}, {batch_size} and {lr}; use the "
-            "defaults, or positive numbers"
-        )
