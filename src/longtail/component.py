@@ -157,7 +157,7 @@ def find_class(name: str, package: types.ModuleType) -> Any:
         module_name, _, attribute = name.rpartition(".")
         try:
             return getattr(importlib.import_module(module_name), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
             raise InputError(f"cannot import {name!r}: {error}") from error
     public: list[str] = getattr(package, NAMES.get(package.__name__, "__all__"))
     if name not in public:

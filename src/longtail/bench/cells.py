@@ -27,7 +27,7 @@ from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.models.classifier import build_classifier
-from longtail.run.fit import prepare_stages
+from longtail.run.fit import choose_device, prepare_stages
 from longtail.run.folder import FREE, not_finished
 from longtail.run.resolve import resolve_names, same_but_method
 from longtail.run.run import Run
@@ -233,6 +233,7 @@ def _copy(run: Path, target: Path, about: dict[str, str]) -> None:
 
 def _validate_stages(config: Config, data: Dataset) -> None:
     try:
+        choose_device(config.device)
         prepare_stages(config, data, build_classifier(replace(config.model, pretrained=False), data, config.seed))
     except InputError as error:
         raise InputError(f"{config.method} on {config.data.shown_as}: {error}") from error

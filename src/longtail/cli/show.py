@@ -1,6 +1,8 @@
 """`longtail show`: print the resolved configuration of a run."""
 
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 from longtail.cli._options import RunOptions
 from longtail.cli.train import resolve
@@ -10,14 +12,17 @@ def main(data: str | None = None, /, *, run: RunOptions = RunOptions()) -> None:
     """Print the resolved configuration of a run, as YAML.
 
     Args:
-        data: Name of a data set (longtail list data), or a path. Default: digits-lt.
+        data: Name of a data set (longtail list data), a path, or a run folder. Default: digits-lt.
         run: Options that define the configuration.
 
     Examples:
         longtail show cifar100-lt --method balanced-softmax > mine.yaml
         longtail train --config mine.yaml
+        longtail show runs/first
     """
     name = run.data_set(data)
+    if name is not None and (Path(name).expanduser() / "config.yaml").is_file():
+        run, name = replace(run, config=(Path(name).expanduser() / "config.yaml", *run.config)), None
     from longtail.cli._output import console
     from longtail.config import recipes
 

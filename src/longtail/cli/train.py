@@ -47,6 +47,8 @@ def main(
     """
     if resume and out is None:
         raise InputError("`--resume` needs `--out`, the folder of the run to resume")
+    if out is not None and not out.name:
+        raise InputError(f"`--out` must name a folder, got {str(out)!r}")
     name = run.data_set(data)
     from longtail.cli._output import console
     from longtail.cli._output import out as results

@@ -97,8 +97,10 @@ def _stage(value: Any, where: str) -> Stage:
 
     component = Component.parse(value, where)
     cls = find_class(component.name, stages)
-    if not (isinstance(cls, type) and issubclass(cls, Stage)):
-        raise InputError(f"{where} must name a subclass of longtail.stages.Stage, got {component.name!r}")
+    if not (isinstance(cls, type) and issubclass(cls, Stage) and dataclasses.is_dataclass(cls)):
+        raise InputError(f"`{where}` must be a dataclass derived from longtail.stages.Stage, got {component.name!r}")
+    if abstract := sorted(getattr(cls, "__abstractmethods__", ())):
+        raise InputError(f"`{where}`: {component.name} lacks {', '.join(abstract)}; see longtail.stages.Stage")
     stage: Stage = _dataclass(cls, component.options, where)
     return stage
 

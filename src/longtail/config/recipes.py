@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import yaml
 
+from longtail.component import Component
 from longtail.config.convert import from_mapping, read_yaml, to_mapping
 from longtail.config.schema import Config, DataConfig
 from longtail.errors import InputError, unknown_name
@@ -108,13 +109,15 @@ def compose(data: str, method: str, recipe: str | None = None, changes: Sequence
         >>> config.recipe, config.seed, config.stages[0].training.epochs
         ('ldam', 1, 24)
     """
+    changes = [_checked(change) for change in changes]
     merged: dict[str, Any] = {"method": method, **read("data", data)}
-    merged["recipe"] = recipe or merged["recipe"]
+    asked = next((change["recipe"] for change in reversed(changes) if "recipe" in change), None)
+    merged["recipe"] = recipe or asked or merged["recipe"]
     read("training", merged["recipe"])  # refuse a misspelled recipe by name
     method_recipe = read("methods", method)
     merged = merge(merged, {**method_recipe, "stages": _with_defaults(merged["recipe"], method_recipe["stages"])})
     for change in changes:
-        merged = apply(merged, change)
+        merged = apply(merged, {key: value for key, value in change.items() if key != "recipe"})
     return typed(merged)
 
 
@@ -150,7 +153,7 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
         >>> apply({"stages": [{"name": "Train"}]}, {"training": {"epochs": 3}, "set": [("stages.0.deep", 1)]})
         {'stages': [{'name': 'Train', 'training': {'epochs': 3, 'iterations': None}, 'deep': 1}]}
     """
-    change = dict(change)
+    change = _checked(change)
     training, loss, settings = change.pop("training", {}), change.pop("loss", None), change.pop("set", ())
     result = merge(merged, change)
     if "stages" in change:  # custom stages take the defaults of the recipe, as those of a method do
@@ -168,6 +171,42 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
     for path, value in settings:
         result = _with(result, path.split("."), value, path)
     return result
+
+
+def _checked(change: Any) -> dict[str, Any]:
+    """Return a change whose parts that `apply` reads have the right types.
+
+    Raises:
+        InputError: If a part has another type, with its name, or a name of the run is set as a value.
+    """
+    if not isinstance(change, Mapping):
+        raise InputError(f"a configuration must be a mapping of settings, got {change!r}")
+    for key in ("data", "model", "training"):
+        if not isinstance(change.get(key, {}), Mapping):
+            raise InputError(f"`{key}` must be a mapping of settings, got {change[key]!r}")
+    if "loss" in change and change["loss"] is not None:
+        Component.parse(change["loss"], "`loss`")
+    pairs = change.get("set", ())
+    if not isinstance(pairs, (list, tuple)) or not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+    ):
+        raise InputError(f"`set` must be a list of pairs of a dotted path and a value, got {pairs!r}")
+    for path, _ in pairs:
+        if path in ("recipe", "method"):
+            raise InputError(
+                f"`{path}` cannot be changed by its path, because the stages follow from it; use the option"
+            )
+    for index, stage in enumerate(_stages(change.get("stages", []))):
+        Component.parse(stage, f"`stages.{index}`")
+        if isinstance(stage, Mapping) and not isinstance(stage.get("training", {}), Mapping):
+            raise InputError(f"`stages.{index}.training` must be a mapping of settings, got {stage['training']!r}")
+    return dict(change)
+
+
+def _stages(stages: Any) -> list[Any]:
+    if not isinstance(stages, list):
+        raise InputError(f"`stages` must be a list (- name: Train), got {stages!r}")
+    return stages
 
 
 def typed(mapping: Mapping[str, Any]) -> Config:
@@ -244,8 +283,6 @@ def stage_defaults(recipe: str | None, stage: str) -> dict[str, Any]:
 
 def _with_defaults(recipe: str | None, stages: Any) -> list[Any]:
     """Return stages with the defaults of their kind under a training recipe."""
-    if not isinstance(stages, list):
-        raise InputError(f"`stages` must be a list (- name: Train), got {stages!r}")
     named = [{"name": stage} if isinstance(stage, str) else stage for stage in stages]
     return [
         merge(stage_defaults(recipe, str(stage.get("name"))), _with_length(stage))
@@ -269,7 +306,7 @@ def _with(node: Any, keys: Sequence[str], value: Any, path: str) -> Any:
         return value
     key, *rest = keys
     if isinstance(node, list):
-        if not key.isdigit() or int(key) >= len(node):
+        if not (key.isascii() and key.isdecimal()) or int(key) >= len(node):
             raise InputError(f"cannot set `{path}`: there is no item {key!r} in a list of {len(node)}")
         return [_with(item, rest, value, path) if i == int(key) else item for i, item in enumerate(node)]
     if isinstance(node, str) and rest == [] and node:  # a component given by its name alone takes an option

@@ -85,7 +85,7 @@ def fit(
     stages = prepare_stages(config, data, model)
     for warning in stage_warnings(config):
         logger.warning(warning)
-    with run_lock(folder, config):  # only now, so that invalid input leaves nothing behind
+    with run_lock(folder, config, resume):  # only now, so that invalid input leaves nothing behind
         context = _context(config, folder, data, device, saved, loggers)
         with stopping_on_signals(context.stop):
             model = _run_stages(stages, model, data, context)
@@ -127,7 +127,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f'`device` must be a device of this machine or "auto", got {name!r} ({reason})') from error
     return device
 

@@ -115,13 +115,20 @@ def folder_lock(folder: Path, used_for: str) -> Iterator[None]:
 
 
 @contextmanager
-def run_lock(folder: Path, config: Config) -> Iterator[None]:
+def run_lock(folder: Path, config: Config, resume: bool = False) -> Iterator[None]:
     """Hold the lock of a run folder, and write its configuration.
 
+    Args:
+        folder: Run folder.
+        config: Configuration of the run.
+        resume: Whether a run in the folder may be continued.
+
     Raises:
-        InputError: If the folder cannot be written, or another process is training into it.
+        InputError: If the folder cannot be written, another process is training into it, or holds a run by now.
     """
     with folder_lock(folder, "training into"):
+        if is_taken(folder) and not resume:  # another process has trained into it since the first check
+            raise InputError(f"{folder} already holds a run; set `resume` to continue it, or choose another folder")
         try:
             write_text(folder / "config.yaml", recipes.to_yaml(config))
         except OSError as error:

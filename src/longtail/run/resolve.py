@@ -95,6 +95,11 @@ def resolve(
         return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
     read = [recipes.read_file(path) for path in files]
     if read and "stages" in read[0] and data is None and method is None:
+        if recipe is not None:
+            raise InputError(
+                f"`recipe` {recipe} has no effect with {files[0]}, which lists its stages; set single values instead, "
+                "or give data and method"
+            )
         merged: dict[str, Any] = {}
         for change in [*read, changes]:
             merged = recipes.apply(merged, change)

@@ -3,7 +3,7 @@
 Shapes: N = images, C = classes, H x W = image size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -183,7 +183,7 @@ class Run:
         """
         if isinstance(images, (str, Path, Image.Image, np.ndarray, Tensor)):
             images = [images]
-        if not isinstance(images, Sequence) or not images:
+        if not isinstance(images, Iterable) or isinstance(images, bytes) or not (images := list(images)):
             raise InputError(f"`images` must be one image or a sequence of at least one, got {images!r}")
         trained = self.trained(device)
         if all(isinstance(image, (str, Path)) for image in images):
@@ -226,14 +226,21 @@ def to_pixels(image: ImageLike) -> Tensor:
             f"one call of `predict` takes either paths or pixels, got the path {str(image)!r} among pixels"
         )
     if isinstance(image, Image.Image):
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    pixels = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+        image = np.array(image.convert("RGB"))
+    if not isinstance(image, (Tensor, np.ndarray)):
+        raise InputError(f"an image must be a path, a PIL image, an array or a tensor, got a {type(image).__name__}")
+    if isinstance(image, np.ndarray) and image.dtype.kind not in "uif":
+        raise InputError(f"an image must be uint8, or floats in [0, 1], got {image.dtype}")
+    native = image if isinstance(image, Tensor) else np.array(image, dtype=image.dtype.newbyteorder("="))
+    pixels = native if isinstance(native, Tensor) else torch.from_numpy(native)
     if not isinstance(image, Tensor) and pixels.ndim == 3:
         pixels = pixels.permute(2, 0, 1)
     if pixels.ndim != 3 or pixels.shape[0] != 3:
         wanted = "(3, H, W)" if isinstance(image, Tensor) else "(H, W, 3)"
         hint = "; give several images as a list" if pixels.ndim == 4 else ""
         raise InputError(f"an image must have the shape {wanted}, got {tuple(image.shape)}{hint}")
+    if pixels.numel() == 0:
+        raise InputError(f"an image must have at least one pixel, got the shape {tuple(image.shape)}")
     if pixels.is_floating_point():
         if not 0 <= float(pixels.min()) <= float(pixels.max()) <= 1:
             raise InputError(

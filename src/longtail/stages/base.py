@@ -13,6 +13,7 @@ from longtail.data.dataset import Dataset, Part
 from longtail.errors import InputError
 from longtail.evaluation import evaluate_logits
 from longtail.models.classifier import Classifier
+from longtail.samplers import Sampler
 from longtail.training.context import Context
 from longtail.training.features import Features, features_of
 from longtail.training.predict import predict
@@ -22,6 +23,8 @@ __all__ = [
     "PreparedStage",
     "Scorer",
     "Stage",
+    "build_loss",
+    "build_sampler",
     "double_balancing_warnings",
     "feature_scorer",
     "refuse_head",
@@ -54,6 +57,30 @@ def double_balancing_warnings(loss: Component, sampler: Component, allowed: bool
 
 def _balances(component: Component, package: types.ModuleType) -> bool:
     return bool(getattr(find_class(component.name, package), "balances", False))  # a third party's class may lack it
+
+
+def build_loss(component: Component, counts: ClassCounts) -> nn.Module:
+    """Return the loss of a stage.
+
+    Raises:
+        InputError: If the loss cannot be built, or is not a module.
+    """
+    loss = component.build(losses, counts)
+    if not isinstance(loss, nn.Module):
+        raise InputError(f"`loss` must be a torch.nn.Module, got {component.name}, a {type(loss).__name__}")
+    return loss
+
+
+def build_sampler(component: Component, targets_N: Tensor) -> Sampler:
+    """Return the sampler of a stage.
+
+    Raises:
+        InputError: If the sampler cannot be built, or does not derive from `longtail.samplers.Sampler`.
+    """
+    sampler = component.build(samplers, targets_N)
+    if not isinstance(sampler, Sampler):
+        raise InputError(f"`sampler` must derive from longtail.samplers.Sampler, got {component.name}")
+    return sampler
 
 
 def refuse_head(loss: Component, head: Component) -> None:

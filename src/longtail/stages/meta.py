@@ -25,6 +25,7 @@ from longtail.stages.base import (
     PreparedStage,
     Scorer,
     Stage,
+    build_loss,
     feature_scorer,
     refuse_head,
     scorer,
@@ -93,7 +94,7 @@ class RetrainMeta(Stage):
                 f"RetrainMeta trains a LinearHead or a CosineHead, but the model will have a {head.name}; put the "
                 "stage that brings it after this one"
             )
-        loss = self.loss.build(losses, data.class_counts)
+        loss = build_loss(self.loss, data.class_counts)
         sampler: MetaSampler = self.sampler.build(samplers, data.train.targets)
 
         def run(model: Classifier, context: Context) -> Classifier:

@@ -23,6 +23,8 @@ from longtail.models.heads import FoldingHead
 from longtail.stages.base import (
     PreparedStage,
     Stage,
+    build_loss,
+    build_sampler,
     double_balancing_warnings,
     feature_scorer,
     refuse_head,
@@ -89,8 +91,8 @@ class Retrain(Stage):
             InputError: If the head is to be kept and cannot become the requested one.
         """
         after = self._head_after(head)
-        loss = self.loss.build(losses, data.class_counts)
-        sampler = self.sampler.build(samplers, data.train.targets)
+        loss = build_loss(self.loss, data.class_counts)
+        sampler = build_sampler(self.sampler, data.train.targets)
 
         def run(model: Classifier, context: Context) -> Classifier:
             if context.saved is None:  # otherwise the checkpoint has brought the head

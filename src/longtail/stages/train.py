@@ -18,7 +18,15 @@ from longtail.errors import InputError
 from longtail.models.base import channels_at
 from longtail.models.classifier import Classifier
 from longtail.samplers.base import Sampler
-from longtail.stages.base import PreparedStage, Stage, double_balancing_warnings, refuse_head, scorer
+from longtail.stages.base import (
+    PreparedStage,
+    Stage,
+    build_loss,
+    build_sampler,
+    double_balancing_warnings,
+    refuse_head,
+    scorer,
+)
 from longtail.training.context import Context
 from longtail.training.feed import shape_of_epoch
 from longtail.training.loop import train
@@ -101,7 +109,7 @@ class Train(Stage):
         return PreparedStage(head, run)
 
     def _step(self, model: Classifier, data: Dataset) -> Step:
-        loss = self.loss.build(losses, data.class_counts)
+        loss = build_loss(self.loss, data.class_counts)
         transfer = embedding_loss = None
         if self.transfer is not None:
             transfer = self.transfer.build(transfers, data.class_counts, self._channels(self.transfer, model, data))
@@ -121,7 +129,7 @@ class Train(Stage):
         """Return the sampler and the settings; two streams double the batch."""
         requested = [part.stream for part in (step.transfer, step.embedding_loss) if part is not None and part.stream]
         if not requested:
-            return self.sampler.build(samplers, targets_N), self.training
+            return build_sampler(self.sampler, targets_N), self.training
         streams = {"first": self.sampler.to_mapping(), "second": requested[0].to_mapping()}
         sampler = Component("TwoStreamSampler", {"num_samples": 2 * len(targets_N), **streams})
         unit = self.training.epoch_unit

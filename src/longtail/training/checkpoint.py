@@ -58,10 +58,13 @@ class CheckpointStore:
             if not path.exists():
                 continue
             try:
-                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-                return state
+                state = torch.load(path, map_location="cpu", weights_only=True)
             except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-                damaged.append(f"{path}: {str(error).splitlines()[0]}")
+                damaged.append(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+                continue
+            if isinstance(state, dict):
+                return state
+            damaged.append(f"{path}: it holds a {type(state).__name__}, not the state of a run")
         if damaged:
             raise InputError(
                 "no checkpoint of this run can be read:\n  "

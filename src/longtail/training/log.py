@@ -66,12 +66,26 @@ class RunLog:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a `log.jsonl`, or none if there is no file. A last line cut short by a kill is dropped."""
+    """Return the rows of a `log.jsonl`, or none if there is no file. A last line cut short by a kill is dropped.
+
+    Raises:
+        InputError: If another line is damaged, with its number.
+    """
     if not path.exists():
         return []
-    *lines, unfinished = path.read_text(encoding="utf-8").split("\n")
+    *lines, unfinished = path.read_bytes().split(b"\n")
     del unfinished
-    return [json.loads(line) for line in lines]
+    return [_row(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or not {"stage", "epoch"} <= row.keys():
+        raise InputError(f"line {number} of {path} is not a row of a training log; remove the line, or start a new run")
+    return row
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
