@@ -95,7 +95,7 @@ def test_draws_only_in_training_mode() -> None:
 
 def test_bad_options_are_refused() -> None:
     for options in ({"noise": -0.1}, {"scale": 0.0}, {"noise": float("nan")}):
-        with pytest.raises(InputError, match="`noise` must be >= 0 and `scale` positive"):
+        with pytest.raises(InputError, match=r"`(noise|scale)` must be >"):
             GCLLoss(COUNTS, **options)
 
 
@@ -118,5 +118,5 @@ def test_the_focal_factor_has_no_gradient() -> None:
 
 
 def test_invalid_options_of_the_second_stage_are_refused() -> None:
-    with pytest.raises(InputError, match="`margin` and `gamma` must be >= 0"):
+    with pytest.raises(InputError, match="`margin` must be >= 0"):
         GCLLoss(COUNTS, margin=-0.1)

@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
         >>> parse(["list", "methods"]).args
         ('methods',)
     """
-    app, words = _build_app(), list(arguments)
+    app, words = _build_app(), [_expanded(word) for word in arguments]
     path = app.parse_commands(words)[0]
     known = _commands_below(path)
     try:
@@ -119,6 +119,14 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
         raise InputError(f"{message}\nsee: {' '.join(['longtail', *path, '--help'])}") from None
     line = {"command": shlex.join(["longtail", *words])} if "command" in not_parsed else {}
     return partial(function, *given.args, **given.kwargs, **line)
+
+
+def _expanded(word: str) -> str:
+    """Expand `~` at the start of a word or of the value of an option, where a shell leaves it (`--out=~/runs/a`)."""
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return f"{option}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
 
 
 def help_text(arguments: Sequence[str]) -> str:
@@ -190,5 +198,10 @@ def _run(words: list[str]) -> None:
         try:
             with log_to_stderr():
                 command()
+        except RuntimeError as error:
+            stream = sys.modules.get("longtail.data.stream")  # importing it would import torch
+            if stream is None or not stream.is_worker_death(error):
+                raise
+            raise stream.worker_death(error) from error
         except InputError as error:
             raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, cross_entropy, logsumexp_of_others, pick, rival_cross_entropy
+from longtail.ranges import check_number
 
 
 def cloud_sizes(counts_C: Tensor) -> Tensor:
@@ -81,14 +81,10 @@ class GCLLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not (noise >= 0 and scale > 0):
-            raise InputError(
-                f"`noise` must be >= 0 and `scale` positive (0.5 and 30 on CIFAR), got {noise} and {scale}"
-            )
-        if not (margin >= 0 and gamma >= 0):
-            raise InputError(
-                f"`margin` and `gamma` must be >= 0 (0.1 and 1 in the second stage), got {margin} and {gamma}"
-            )
+        check_number("noise", noise, "0.5 on CIFAR", at_least=0)
+        check_number("scale", scale, "30 on CIFAR", above=0)
+        check_number("margin", margin, "0.1 in the second stage", at_least=0)
+        check_number("gamma", gamma, "1 in the second stage", at_least=0)
         self.noise, self.scale, self.margin, self.gamma = noise, scale, margin, gamma
         self.register_buffer("sizes_C", cloud_sizes(self.counts_C).float(), persistent=False)
 

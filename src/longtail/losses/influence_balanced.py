@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from longtail.data.counts import Countable
 from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, cross_entropy, pick
+from longtail.ranges import check_number
 
 EPSILON = 1e-3
 
@@ -65,10 +66,8 @@ class InfluenceBalancedLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if alpha is not None and not alpha > 0:
-            raise InputError(f"`alpha` must be positive (1,000 on CIFAR with ResNet-32), got {alpha}")
-        if not 0 <= balance_from <= 1:
-            raise InputError(f"`balance_from` must be in [0, 1], a share of the training, got {balance_from}")
+        check_number("alpha", alpha, "1,000 on CIFAR with ResNet-32", optional=True, above=0)
+        check_number("balance_from", balance_from, "a share of the training", at_least=0, at_most=1)
         self.alpha, self.balance_from, self.balanced = alpha, balance_from, True
         inverse_C = torch.where(self.absent_C, 0.0, 1 / self.counts_C.double().clamp(min=1))
         weights_C = inverse_C * ((~self.absent_C).sum() / inverse_C.sum())

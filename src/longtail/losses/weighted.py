@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError, unknown_name
+from longtail.errors import unknown_name
 from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.ranges import check_number
 
 Normalize = Literal["data", "batch"]
 
@@ -85,7 +86,7 @@ class WeightedLoss(Loss):
             weight = (targets.to(self.weights_C.dtype) @ self.weights_C).mean()
             return torch.where(weight > 0, weight, 1.0)
         kept_B = targets != self.ignore_index
-        weights_B = torch.where(kept_B, self.weights_C[torch.where(kept_B, targets, 0)], 0.0)
+        weights_B = torch.where(kept_B, self.weights_C[torch.where(kept_B, targets, 0).long()], 0.0)
         kept_B = kept_B & (weights_B > 0)  # an absent class has the weight 0
         return torch.where(kept_B.any(), weights_B.sum() / kept_B.sum().clamp(min=1), 1.0)
 
@@ -129,8 +130,7 @@ class WeightedCrossEntropy(WeightedLoss):
         super().__init__(
             class_counts, normalize=normalize, reduction=reduction, ignore_index=ignore_index, absent=absent
         )
-        if not power >= 0:
-            raise InputError(f"`power` must be >= 0 (1: weights inverse to the counts), got {power}")
+        check_number("power", power, "1: weights inverse to the counts", at_least=0)
         self.power = power
         inverse_C = torch.where(self.absent_C, 0.0, self.counts_C.double().clamp(min=1) ** -power)
         self.register_buffer("weights_C", mean_one_over_images(inverse_C, self.counts_C), persistent=False)

@@ -91,9 +91,7 @@ def fit(
             model = _run_stages(stages, model, data, context)
         _evaluate(model, data, config, context, folder, command)
         if report:
-            from longtail.report import write_report  # matplotlib takes a second to import
-
-            write_report(folder, thumbnails_of(data.test.images))
+            _write_report(folder, data)
     return Run(folder)
 
 
@@ -134,6 +132,17 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def _write_report(folder: Path, data: Dataset) -> None:
+    """Write the report. The run is complete without it, so an error is logged."""
+    try:
+        from longtail.report import write_report  # matplotlib takes a second to import
+
+        write_report(folder, thumbnails_of(data.test.images))
+    except Exception as error:
+        logger.error("the report is not written: %s; write it with: longtail report %s", error, folder)
+        logger.debug("report", exc_info=True)
+
+
 def _context(
     config: Config,
     folder: Path,
@@ -168,8 +177,9 @@ def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Datase
         model = stages[index].run(model, context)
         context.saved, context.stage = None, index + 1
         known = {"class_names": list(data.class_names), "image_size": data.test.images.size}
+        bits = {} if data.bits is None else {"bits": data.bits}
         weights = {"model": model.state_dict(), "head": model.head_component.to_mapping()}
-        context.store.save({**context.place(), **known, **weights})
+        context.store.save({**context.place(), **known, **bits, **weights})
     return model.eval()
 
 
