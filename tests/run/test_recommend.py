@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from longtail.config import recipes
+from longtail.config.schema import DataConfig
 from longtail.data.dataset import Dataset, Part, Split
+from longtail.data.formats.digits import load_digits_lt
+from longtail.data.inspect import inspect_data
 from longtail.data.resident import ResidentImages
 from longtail.run.recommend import recommend, without_weights
 from longtail.run.resolve import resolve_names, same_but_method
@@ -49,6 +52,14 @@ def test_the_model_follows_the_size_of_the_images_and_the_device(size, device, r
     assert ("slow there" in advice.reasons[1]) == (recipe == "own-large" and device == "cpu")
     config = recipes.compose(advice.data_recipe, advice.method, changes=[{"data": {"name": "toy"}}, advice.changes])
     assert config.model.backbone.name == net
+
+
+def test_the_counts_are_those_before_the_validation_split_is_held_out():
+    digits = load_digits_lt(DataConfig(val_share=0.1))
+    found = inspect_data(digits)
+    assert (found.images, found.held_out, max(found.counts), min(found.counts)) == (417, 41, 124, 6)
+    assert "21 times the images of the least frequent one (124 and 6)" in recommend(digits, CPU).reasons[0]
+    assert found.imbalance_factor == digits.group_counts.imbalance_factor
 
 
 def test_a_small_data_set_is_trained_for_at_least_a_thousand_steps():
