@@ -10,7 +10,7 @@ from longtail.data.formats.digits import load_digits_lt
 from longtail.data.inspect import inspect_data
 from longtail.data.resident import ResidentImages
 from longtail.run.recommend import recommend, without_weights
-from longtail.run.resolve import resolve_names, same_but_method
+from longtail.run.resolve import _compose, resolve_names, same_but_method
 
 CPU = torch.device("cpu")
 
@@ -96,3 +96,14 @@ def test_the_other_methods_head_is_the_methods_own():
 def test_the_other_method_gets_the_training_recipes_settings_for_each_of_its_stages():
     base = recipes.compose("digits-lt", "ce", changes=[{"training": {"epochs": 3}}])
     assert same_but_method(base, "crt") == recipes.compose("digits-lt", "crt", changes=[{"training": {"epochs": 3}}])
+
+
+def test_a_backbone_without_weights_is_trained_from_scratch_unless_weights_are_requested():
+    chosen = {"model": {"backbone": "small_net"}}
+    toy = {"data": {"name": "toy"}}
+    requested, _ = _compose("own-large", "ce", None, [toy, {"model": {"pretrained": True}}, chosen])
+    assert requested.model.pretrained  # refused when the model is built
+    found = _compose("own-large", "ce", None, [toy, chosen])
+    assert not found[0].model.pretrained
+    assert found[1] == ("small_net from scratch: the recipe's ImageNet weights exist for torchvision networks only",)
+    assert _compose("own-large", "ce", None, [toy])[1] == ()

@@ -10,8 +10,10 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -118,7 +120,23 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
         message = usage_error(error, known) if isinstance(error, CycloptsError) else error
         raise InputError(f"{message}\nsee: {' '.join(['longtail', *path, '--help'])}") from None
     line = {"command": shlex.join(["longtail", *words])} if "command" in not_parsed else {}
-    return partial(function, *given.args, **given.kwargs, **line)
+    options = {name: _expanded(value) for name, value in given.kwargs.items()}
+    return partial(function, *map(_expanded, given.args), **options, **line)
+
+
+def _expanded(value: Any) -> Any:
+    """Replace a leading `~` of paths, also in lists and groups of options: shells do not expand `--out=~/run`."""
+    if isinstance(value, tuple):
+        return tuple(_expanded(each) for each in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        own = {each.name: _expanded(getattr(value, each.name)) for each in fields(value)}
+        return replace(value, **own)
+    if isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/")):
+        try:
+            return type(value)(Path(value).expanduser())
+        except RuntimeError as error:
+            raise InputError(f"cannot expand the `~` of {value}: {error}; write the path in full") from error
+    return value
 
 
 def help_text(arguments: Sequence[str]) -> str:
