@@ -242,6 +242,48 @@ def check_moves_to_another_device(case: LossCase) -> None:
         assert value.shape == (BATCH,)
 
 
+def check_labels_of_any_integer_type(case: LossCase) -> None:
+    logits_BC, targets_B = batch()
+    expected = value_and_gradient(case.build(ignore_index=4), logits_BC, targets_B)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert_same(value_and_gradient(case.build(ignore_index=4), logits_BC, targets_B.to(dtype)), expected, 0)
+
+
+def check_labels_that_are_no_class_are_refused(case: LossCase) -> None:
+    """On the CPU by an `InputError`; in a compiled loss, as on a GPU, by an assertion."""
+    logits_BC, targets_B = batch()
+    for label in (-1, NUM_CLASSES + 1, 255, -100):
+        wrong_B = targets_B.clone()
+        wrong_B[3] = label
+        with pytest.raises(InputError, match=rf"labels must be in \[0, \d\] .* \(7777\), got {label};"):
+            case.build(ignore_index=7777)(logits_BC, wrong_B)
+        assert case.build(ignore_index=label)(logits_BC, wrong_B).isfinite()
+    torch._dynamo.reset()
+    with pytest.raises(RuntimeError, match="neither a class nor ignore_index"):
+        torch.compile(case.build(), backend="eager", fullgraph=True)(logits_BC, wrong_B + 94)  # -6
+    for dtype in (torch.float32, torch.bool):
+        with pytest.raises(InputError, match=f"labels must be integers, got {dtype}"):
+            case.build()(logits_BC, targets_B.to(dtype))
+
+
+def check_empty_batch(case: LossCase) -> None:
+    logits_BC, targets_B = batch()
+    for targets in (targets_B[:0], one_hot(targets_B[:0])):
+        for reduction in ("sum", "mean"):
+            value, gradient_BC = value_and_gradient(case.build(reduction=reduction), logits_BC[:0], targets)
+            assert (value.shape, value.item(), gradient_BC.shape) == ((), 0.0, (0, NUM_CLASSES))
+        assert case.build(reduction="none")(logits_BC[:0], targets).shape == (0,)
+
+
+def check_double_has_double_constants(case: LossCase) -> None:
+    """In float64, the constants are those computed in float64, not rounded ones."""
+    logits_BC, targets_B = batch()
+    buffers = dict(case.build().double().named_buffers())
+    assert {b.dtype for b in buffers.values() if b.is_floating_point()} <= {torch.float64}
+    loss = case.build().double()
+    assert loss(logits_BC.double(), targets_B).dtype == torch.float64
+
+
 def check_bad_input_is_named(case: LossCase) -> None:
     logits_BC, targets_B = batch()
     with pytest.raises(InputError, match=r"logits must have shape \(B, 5\)"):

@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from longtail.errors import InputError
 
 
@@ -41,6 +43,40 @@ class Range:
     def __str__(self) -> str:
         bounds = {">=": self.at_least, ">": self.above, "<=": self.at_most, "<": self.below}
         return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None) or "finite"
+
+
+def check_number(
+    name: str, value: object, hint: str = "", *, integer: bool = False, optional: bool = False, **bounds: Any
+) -> None:
+    """Check a numeric option of a component.
+
+    Args:
+        name: Name of the option, for the message.
+        value: Its value.
+        hint: Values of the paper or special values, for the message.
+        integer: Accept integers only.
+        optional: Accept None.
+        bounds: Arguments of `Range`.
+
+    Raises:
+        InputError: With the name, the range and the value.
+
+    Example:
+        >>> check_number("tau", float("nan"), "1 in the paper", at_least=0)
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: `tau` must be >= 0 (1 in the paper), got nan
+    """
+    if optional and value is None:
+        return
+    allowed, real = Range(**bounds), isinstance(value, (int, float, np.integer, np.floating))
+    is_kind = real and not isinstance(value, bool) and not (integer and isinstance(value, (float, np.floating)))
+    if is_kind and value in allowed:  # type: ignore[operator]
+        return
+    kind = "an integer" if integer else "" if is_kind else "a number"
+    limits = "" if kind and str(allowed) == "finite" else str(allowed)
+    rule = " ".join(filter(None, [kind, limits])) + (" or None" if optional else "")
+    raise InputError(f"`{name}` must be {rule}{f' ({hint})' if hint else ''}, got {value!r}")
 
 
 def ranged(default: Any, **bounds: Any) -> Any:

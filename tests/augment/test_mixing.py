@@ -141,7 +141,7 @@ def test_blend_weighs_the_image_by_its_share():
 @every
 @pytest.mark.parametrize("alpha", [0.0, -1.0, math.nan, math.inf])
 def test_an_alpha_that_is_not_positive_is_refused(name, alpha):
-    with pytest.raises(InputError, match=f"`alpha` must be positive .* got {alpha}"):
+    with pytest.raises(InputError, match=f"`alpha` must be > 0 .* got {alpha}"):
         build(name, alpha=alpha)
 
 
@@ -264,5 +264,5 @@ def test_rare_classes_gain_what_full_ones_lose():
     "options", [{"kappa": 1.0}, {"kappa": -3.0}, {"tau": -0.1}, {"tau": 1.1}, {"tau": float("nan")}]
 )
 def test_options_of_remix_out_of_range_are_refused(options):
-    with pytest.raises(InputError, match=r"`kappa` must be > 1 and `tau` in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"`kappa` must be > 1|`tau` must be >= 0 and <= 1"):
         Remix(COUNTS, **options)

@@ -1,3 +1,6 @@
+from collections import Counter
+
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +14,26 @@ def test_statistics():
     assert counts.prior.tolist() == pytest.approx([0.6, 0.0, 0.3, 0.1])
     assert counts.counts.dtype == torch.int64
     assert ClassCounts(counts).counts is counts.counts
+
+
+def test_a_mapping_is_read_by_its_labels():
+    labels = [2] * 5 + [0] * 3 + [3]
+    assert ClassCounts(Counter(labels)).counts.tolist() == [3, 0, 5, 1]
+    assert ClassCounts({np.int64(1): 4, 0: 7}).counts.tolist() == [7, 4]
+    for wrong in ({"cat": 5, "dog": 3}, {-1: 5, 0: 3}, {0.5: 5, 1: 3}, {}):
+        with pytest.raises(InputError, match="labels of class counts must be integers >= 0, got"):
+            ClassCounts(wrong)
+
+
+def test_a_series_is_read_by_its_labels():
+    pandas = pytest.importorskip("pandas")
+    assert ClassCounts(pandas.Series([2, 2, 0, 2, 1, 0]).value_counts()).counts.tolist() == [2, 1, 3]  # sorted by count
+    assert ClassCounts(pandas.Series([7, 4])).counts.tolist() == [7, 4]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64])
+def test_counts_of_any_number_type(dtype):
+    assert ClassCounts(np.array([7, 4], dtype=dtype)).counts.tolist() == [7, 4]
 
 
 def test_fixed_groups_at_their_limits():
@@ -37,6 +60,8 @@ def test_quantile_groups_follow_rank_and_cover_every_class_once():
         ([5], r"at least two classes in one dimension, got shape \(1,\)"),
         ([[5, 5]], r"got shape \(1, 2\)"),
         ([0.5, 1.0], "whole numbers of images"),
+        ([float("inf"), 1.0], "whole numbers of images"),
+        (["cat", "dog"], "integers in the order of the labels"),
         ([0, 0], "at least one class with an image"),
         ([5, -1], ">= 0, but class 1 has -1"),
     ],

@@ -1,12 +1,16 @@
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
 
 from longtail.data.decode import BadImage, crop_box, decode_image, fit_image, random_resized_crop
-from longtail.data.stream import StreamedImages, default_workers
+from longtail.data.stream import StreamedImages, _unless_a_worker_died, default_workers
 from longtail.errors import InputError
 from tests.data.helpers import noise, save
 
@@ -59,6 +63,51 @@ def test_a_bad_image_is_raised_here_by_name(paths: list[Path], workers: int) -> 
         next(batches)
     assert caught.value.path == paths[3]
     assert "Traceback" not in str(caught.value)
+
+
+def test_full_shared_memory_slows_the_workers_but_changes_nothing(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container has 64 MB of /dev/shm. An error in the thread that sends a batch would leave the parent waiting."""
+    order_SB = torch.tensor([[5, 0], [3, 3], [1, 2]])
+    expected = list(StreamedImages(paths, 16, workers=0).batches(order_SB, None))
+
+    def full(self: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    batches = list(StreamedImages(paths, 16, workers=2).batches(order_SB, None))
+    assert all(torch.equal(batch, right) for batch, right in zip(batches, expected, strict=True))
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no process groups")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_leave_a_stop_signal_to_the_parent(paths: list[Path], number: int) -> None:
+    before = children()
+    batches = StreamedImages(paths, 16, workers=2).batches(torch.zeros(40, 1, dtype=torch.int64), None)
+    next(batches), next(batches), next(batches)  # both workers have started
+    workers = [child for child in children() if child not in before]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.send_signal(number)
+    assert len(list(batches)) == 37
+
+
+def test_a_worker_that_was_killed_gives_a_message() -> None:
+    """No worker is killed here: the signal handler of torch may raise the error anywhere, also within pytest."""
+
+    def batches() -> Iterator[torch.Tensor]:
+        yield torch.zeros(1)
+        raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed. ")
+
+    found = _unless_a_worker_died(batches())
+    next(found)
+    with pytest.raises(InputError, match=r"a process that decodes images has ended: .*Killed.*fewer `workers`, or 0"):
+        next(found)
 
 
 def test_an_epoch_may_be_left_early(paths: list[Path]) -> None:

@@ -39,5 +39,5 @@ def test_pulls_towards_the_center_and_moves_it_by_no_gradient() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match="`embedding_dim` is required: CenterLoss stores the center"):
         CenterLoss(COUNTS)
-    with pytest.raises(InputError, match="`momentum` must be in"):
+    with pytest.raises(InputError, match="`momentum` must be >= 0 and < 1"):
         CenterLoss(COUNTS, DIM, momentum=1.0)

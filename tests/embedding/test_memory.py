@@ -89,5 +89,5 @@ def test_an_ignored_row_can_be_anything() -> None:
 
 @pytest.mark.parametrize("momentum", [-0.1, 1.0, float("nan")])
 def test_bad_momentum_is_refused(momentum: float) -> None:
-    with pytest.raises(InputError, match=r"`momentum` must be in \[0, 1\)"):
+    with pytest.raises(InputError, match=r"`momentum` must be >= 0 and < 1"):
         Centroids(2, 1, momentum)

@@ -73,5 +73,5 @@ def test_many_images_make_it_scaled_cross_entropy() -> None:
 
 def test_bad_options_are_refused() -> None:
     for scale in (0.0, -1.0, float("nan")):
-        with pytest.raises(InputError, match="`scale` must be positive"):
+        with pytest.raises(InputError, match="`scale` must be > 0"):
             ALALoss(COUNTS, scale=scale)

@@ -100,9 +100,15 @@ def test_test_rate_moves_all_classes_alike() -> None:
     torch.testing.assert_close(half.shift_C - default.shift_C, torch.full((5,), -math.log(4)))
 
 
+def test_background_next_to_an_absent_class() -> None:
+    loss = BalancedSigmoid([80, 0, 20], absent="mask", reduction="none")
+    value = loss(torch.zeros(2, 3), torch.tensor([3, 1]))
+    assert value.tolist() == pytest.approx([2 * math.log(2), 0.0])  # background of two classes; an ignored row
+
+
 def test_bad_options_are_refused() -> None:
     for rate in (0.0, 1.0, -0.5, float("nan")):
-        with pytest.raises(InputError, match=r"`test_rate` must be in \(0, 1\)"):
+        with pytest.raises(InputError, match=r"`test_rate` must be > 0 and < 1"):
             BalancedSigmoid(COUNTS, test_rate=rate)
 
 

@@ -111,7 +111,7 @@ def test_saturated_sigmoids_stay_finite(kind: Kind, logit: float) -> None:
 
 @pytest.mark.parametrize("beta", [-0.1, 1.0, float("nan")])
 def test_beta_outside_its_range_is_refused(beta: float) -> None:
-    with pytest.raises(InputError, match=r"`beta` must be in \[0, 1\)"):
+    with pytest.raises(InputError, match=r"`beta` must be >= 0 and < 1"):
         ClassBalancedLoss(COUNTS, beta=beta)
 
 

@@ -70,7 +70,19 @@ def test_without_a_rare_class_it_is_cross_entropy_whatever_is_drawn() -> None:
     torch.testing.assert_close(EqualizationLoss(counts)(logits, targets), F.cross_entropy(logits, targets))
 
 
+def test_a_loss_without_a_rare_class_warns(caplog: pytest.LogCaptureFixture) -> None:
+    EqualizationLoss([999, 1])
+    EqualizationLoss([500, 500], threshold=0.0)
+    EqualizationLoss([500, 500], gamma=0.0)
+    assert not caplog.records
+    EqualizationLoss([5000, 100], threshold=0.005)
+    (record,) = caplog.records
+    assert record.name == "longtail"
+    assert "plain cross-entropy here: no class has less than `threshold` = 0.005" in record.getMessage()
+    assert "the rarest has 0.02" in record.getMessage()
+
+
 def test_bad_options_are_refused() -> None:
     for options in ({"gamma": 1.1}, {"gamma": -0.1}, {"threshold": 2.0}, {"threshold": float("nan")}):
-        with pytest.raises(InputError, match=r"must be in \[0, 1\]"):
+        with pytest.raises(InputError, match=r"must be >= 0 and <= 1"):
             EqualizationLoss(COUNTS, **options)  # type: ignore[arg-type]

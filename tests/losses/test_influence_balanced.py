@@ -93,7 +93,7 @@ def test_half_precision_embeddings_are_widened() -> None:
 
 def test_bad_input_is_refused() -> None:
     for alpha in (0.0, -1.0, float("nan")):
-        with pytest.raises(InputError, match="`alpha` must be positive"):
+        with pytest.raises(InputError, match="`alpha` must be > 0"):
             InfluenceBalancedLoss(COUNTS, alpha=alpha)
     for embeddings in (torch.ones(3), torch.ones(2, 4)):
         with pytest.raises(InputError, match=r"embeddings must have shape \(3, D\) .*, got"):

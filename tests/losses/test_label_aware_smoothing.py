@@ -83,7 +83,7 @@ def test_no_smoothing_is_cross_entropy() -> None:
 
 def test_bad_options_are_refused() -> None:
     for options in ({"head": 1.0}, {"tail": -0.1}, {"head": float("nan")}):
-        with pytest.raises(InputError, match=r"`head` and `tail` must be in \[0, 1\)"):
+        with pytest.raises(InputError, match=r"`(head|tail)` must be >= 0 and < 1"):
             LabelAwareSmoothing(COUNTS, **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no shape of the smoothing 'concav'; did you mean concave"):
         LabelAwareSmoothing(COUNTS, shape="concav")  # type: ignore[arg-type]

@@ -100,5 +100,5 @@ def test_soft_target_counts_as_a_class_with_averaged_count_and_score() -> None:
 
 def test_negative_exponents_are_refused() -> None:
     for options in ({"p": -0.1}, {"q": -1.0}, {"q": float("nan")}):
-        with pytest.raises(InputError, match="`p` and `q` must be >= 0"):
+        with pytest.raises(InputError, match=r"`(p|q)` must be >= 0"):
             SeesawLoss(COUNTS, **options)  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def test_cosine_head_sees_no_lengths():
 
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_cosine_head_refuses_a_scale_that_is_not_positive(scale):
-    with pytest.raises(InputError, match="`scale` of a CosineHead must be > 0"):
+    with pytest.raises(InputError, match="`scale` must be > 0"):
         CosineHead(DIM, CLASSES, scale=scale)
 
 
@@ -94,7 +94,7 @@ def test_lws_weights_learn_at_their_share_of_the_rate():
 
 @pytest.mark.parametrize("rate", [-0.1, 1.1])
 def test_lws_refuses_a_rate_outside_0_to_1(rate):
-    with pytest.raises(InputError, match=r"`weights_rate` must be in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"`weights_rate` must be >= 0 and <= 1"):
         LWSHead(DIM, CLASSES, weights_rate=rate)
 
 
@@ -146,7 +146,7 @@ def test_max_norm_keeps_its_bound_in_the_state():
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
 def test_max_norm_refuses_a_share_outside_0_to_1(share):
-    with pytest.raises(InputError, match=r"`share` of a MaxNormHead must be in \[0, 1\]"):
+    with pytest.raises(InputError, match=r"`share` must be >= 0 and <= 1"):
         MaxNormHead(DIM, CLASSES, share=share)
 
 

@@ -31,12 +31,55 @@ def test_set_epoch_passes_the_progress_on_and_starts_at_the_beginning() -> None:
     assert list(sampler) == [0, 1, 2, 3]
 
 
-def test_a_broken_iteration_goes_on_where_it_stopped() -> None:
+def test_a_broken_iteration_does_not_shorten_the_next_one() -> None:
     sampler = Counting([0] * 5)
+    next(iter(sampler))
     for index in sampler:
         if index == 1:
             break
-    assert list(sampler) == [2, 3, 4]
+    assert list(sampler) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_peek_into_a_loader_leaves_the_next_epoch_whole(workers: int) -> None:
+    loader = DataLoader(range(12), batch_size=2, sampler=Counting([0] * 12), num_workers=workers)  # type: ignore[arg-type]
+    next(iter(loader))
+    assert torch.cat(list(loader)).tolist() == list(range(12))
+
+
+def test_only_a_loaded_state_continues_within_an_epoch_and_only_once() -> None:
+    sampler, resumed = Counting([0] * 5), Counting([0] * 5)
+    iterator = iter(sampler)
+    next(iterator), next(iterator)
+    resumed.load_state_dict(sampler.state_dict())
+    assert list(resumed) == [2, 3, 4]
+    assert list(resumed) == [0, 1, 2, 3, 4]
+
+
+def test_an_abandoned_iteration_does_not_move_the_position() -> None:
+    sampler = Counting([0] * 5)
+    abandoned, current = iter(sampler), iter(sampler)
+    next(abandoned), next(current), next(abandoned), next(abandoned)
+    assert sampler.state_dict()["position"] == 1
+
+
+def test_epochs_count_up_until_one_is_set() -> None:
+    sampler = InstanceSampler([0] * 50, seed=3)
+    assert [list(sampler) for _ in range(2)] == [sampler.order(3, epoch).tolist() for epoch in (0, 1)]
+    next(iter(sampler))  # epoch 2
+    assert list(sampler) == sampler.order(3, 3).tolist()
+    resumed = InstanceSampler([0] * 50, seed=3)
+    resumed.load_state_dict(sampler.state_dict())
+    assert list(resumed) == list(sampler) == sampler.order(3, 4).tolist()
+    sampler.set_epoch(2)
+    assert [list(sampler) for _ in range(2)] == [sampler.order(3, 2).tolist()] * 2
+
+
+def test_a_state_without_the_way_of_counting_keeps_its_epoch() -> None:
+    sampler = InstanceSampler([0] * 50)
+    sampler.load_state_dict({"epoch": 2, "progress": 0.5, "position": 48})  # as version 0.1 wrote it
+    assert list(sampler) == sampler.order(0, 2)[48:].tolist()
+    assert list(sampler) == sampler.order(0, 2).tolist()
 
 
 def test_a_position_set_by_hand_makes_up_for_workers_that_drew_ahead() -> None:
@@ -94,5 +137,5 @@ def test_the_message_contains_what_was_given() -> None:
         Counting([3, -4])
     with pytest.raises(InputError, match=r"got torch.float32 of shape \(0,\)"):
         Counting([])
-    with pytest.raises(InputError, match="got 5, 1 and 1"):
+    with pytest.raises(InputError, match=r"`rank` must be an integer >= 0 and < 1 .*, got 1"):
         Counting([0], num_samples=5, rank=1)

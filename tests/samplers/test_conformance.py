@@ -210,5 +210,5 @@ def test_refuses_what_are_no_labels(sampler_class: type[Sampler], targets) -> No
     ids=str,
 )
 def test_refuses_impossible_shares(sampler_class: type[Sampler], options: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="`num_samples` must be an integer >= 1"):
+    with pytest.raises(InputError, match=f"`{next(iter(options))}` must be an integer >= "):
         sampler_class(LONG_TAIL, **options)

@@ -119,7 +119,7 @@ def test_does_not_warn_where_it_repeats_or_was_not_asked() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, -1.0, 1.5, float("nan")])
 def test_refuses_a_threshold_that_is_no_share(threshold: float) -> None:
-    with pytest.raises(InputError, match=r"`threshold` must be in \(0, 1\]"):
+    with pytest.raises(InputError, match=r"`threshold` must be > 0 and <= 1"):
         RepeatFactorSampler(TARGETS, threshold=threshold)
 
 

@@ -9,9 +9,13 @@ import torch
 from longtail import augment
 from longtail.component import Component
 from longtail.config import recipes
+from longtail.data.resident import ResidentImages
 from longtail.errors import InputError
+from longtail.models.classifier import Classifier
+from longtail.models.heads import LinearHead
 from longtail.run.fit import fit
 from longtail.stages import Train
+from longtail.stages.train import _check_batch_of_one
 from longtail.transfer.base import Transfer
 
 MIXED = {"mixup": "Mixup", "remix": "Remix", "cutmix": "CutMix", "cmo": "CMO", "bs-cmo": "CMO"}
@@ -134,3 +138,13 @@ def test_an_unknown_option_of_a_transfer_or_an_embedding_loss_is_refused_before_
         Train(transfer=Component("SemanticTransfer", {"tua": 1.0}))
     with pytest.raises(InputError, match="there is no embedding loss 'PulLoss'"):
         Train(embedding_loss=Component("PulLoss"))
+
+
+def test_a_batch_of_one_that_batch_norm_cannot_train_on_is_refused():
+    pixels = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    backbone = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4), torch.nn.BatchNorm1d(4))
+    backbone.embedding_dim = 4
+    with pytest.raises(InputError, match="`batch_size` must be >= 2 for this backbone on images of 8 pixels, got 1"):
+        _check_batch_of_one(Classifier(backbone, LinearHead(4, 10)), ResidentImages(pixels))
+    backbone[2] = torch.nn.ReLU()
+    _check_batch_of_one(Classifier(backbone, LinearHead(4, 10)), ResidentImages(pixels))

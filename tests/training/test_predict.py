@@ -17,10 +17,18 @@ from longtail.errors import InputError
 from longtail.models.cifar import small_net
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.models.heads import LinearHead
-from longtail.training.predict import embed, feature_blocks, feature_rows, predict, views_of
+from longtail.training.predict import embed, feature_blocks, feature_rows, plain_order, predict, views_of
 
 DIGITS = load_digits_lt(DataConfig(imbalance_factor=20, val_share=0.1), torch.device("cpu"))
 MODEL = build_classifier(ModelConfig(backbone=Component("small_net")), DIGITS, seed=0)
+
+
+def test_batches_are_limited_in_images_and_bytes():
+    for size, batch in ((28, 500), (32, 500), (105, 500), (224, 111), (3000, 1)):
+        order_SB, sizes = plain_order(1200, size)
+        assert order_SB.shape[1] == batch
+        assert sum(sizes) == 1200
+        assert order_SB.flatten()[:1200].tolist() == list(range(1200))
 
 
 def test_batches_of_any_size_give_the_same_and_the_mode_is_restored(monkeypatch):

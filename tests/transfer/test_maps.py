@@ -128,8 +128,8 @@ def test_bad_options_are_refused() -> None:
         ({"normalization": "rowmax"}, "'rowmax'; did you mean row-max"),
         ({"negative": 0}, "treatment of negative products '0'"),
         ({"tau": -1}, r"`tau` must be >= 0.*got -1"),
-        ({"tau": 0, "temperature": "divide"}, r"positive with .*, got 0"),
-        ({"shrinkage": 1.5}, r"`shrinkage` must be in \[0, 1\], got 1.5"),
+        ({"tau": 0, "temperature": "divide"}, r"`tau` must be > 0 with .*, got 0"),
+        ({"shrinkage": 1.5}, r"`shrinkage` must be >= 0 and <= 1, got 1.5"),
     ):
         with pytest.raises(InputError, match=message):
             TransferMap(**options)  # type: ignore[arg-type]

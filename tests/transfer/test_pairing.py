@@ -115,7 +115,7 @@ def test_what_can_not_be_is_refused(tmp_path: Path) -> None:
     damaged.write_bytes(b"no numbers")
     for options, message in (
         ({"pairing": "unifrom"}, "'unifrom'; did you mean uniform"),
-        ({"nearest": 0}, "`nearest` and `min_seen` must be >= 1, got 0 and 20"),
+        ({"nearest": 0}, "`nearest` must be an integer >= 1, got 0"),
         ({"pairing": "table"}, "set both or none"),
         ({"similarity": torch.eye(5)}, "set both or none"),
         ({"pairing": "table", "similarity": torch.eye(4)}, r"must have shape \(5, 5\).*got \(4, 4\)"),

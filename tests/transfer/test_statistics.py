@@ -138,7 +138,7 @@ def test_groups_add_up_either_way() -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(InputError, match=r"'exakt'; did you mean exact"):
         RunningClassStatistics(2, 2, merge="exakt")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"`momentum` must be in \(0, 1\].*got 0"):
+    with pytest.raises(InputError, match=r"`momentum` must be > 0 and <= 1 .*got 0"):
         RunningClassStatistics(2, 2, momentum=0)
-    with pytest.raises(InputError, match="`count_cap` must be >= 1 or None, got 0"):
+    with pytest.raises(InputError, match="`count_cap` must be an integer >= 1 or None, got 0"):
         RunningClassStatistics(2, 2, count_cap=0)

@@ -14,7 +14,7 @@ import longtail.samplers as samplers
 from longtail.augment.mixing import Mixing
 from longtail.component import find_class
 from longtail.data.counts import Countable
-from longtail.errors import InputError
+from longtail.ranges import check_number
 
 BOX_NUMBERS = 4
 """Random numbers per image: share of the image, row and column of the center, and whether there is a box."""
@@ -48,8 +48,7 @@ class CutMix(Mixing):
 
     def __init__(self, class_counts: Countable, *, alpha: float = 1.0, probability: float = 0.5) -> None:
         super().__init__(class_counts, alpha=alpha)
-        if not 0 < probability <= 1:
-            raise InputError(f"`probability` must be in (0, 1], got {probability}")
+        check_number("probability", probability, above=0, at_most=1)
         self.probability = probability
 
     def mix(
@@ -108,8 +107,8 @@ class CMO(CutMix):
         foregrounds: str = "ClassBalancedSampler",
     ) -> None:
         super().__init__(class_counts, alpha=alpha, probability=probability)
-        if not all(isinstance(epochs, int) and epochs >= 0 for epochs in (off_first, off_last)):
-            raise InputError(f"`off_first` and `off_last` must be integers >= 0, got {off_first} and {off_last}")
+        check_number("off_first", off_first, "epochs", integer=True, at_least=0)
+        check_number("off_last", off_last, "epochs", integer=True, at_least=0)
         self.off_first, self.off_last, self.foregrounds = off_first, off_last, foregrounds
         self.partner_sampler = find_class(foregrounds, samplers)
 

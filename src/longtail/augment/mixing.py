@@ -6,7 +6,6 @@ share for a whole batch; here each image has its own share, which has the same e
 Shapes: B = batch, C = color channels of images, classes of targets, H x W = image size, R = numbers per image.
 """
 
-import math
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from longtail.component import format_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
+from longtail.ranges import check_number
 from longtail.samplers.base import Sampler
 
 
@@ -46,8 +46,7 @@ class Mixing(nn.Module):
 
     def __init__(self, class_counts: Countable, *, alpha: float = 1.0) -> None:
         super().__init__()
-        if not 0 < alpha < math.inf:
-            raise InputError(f"`alpha` must be positive and finite (1: uniform shares), got {alpha}")
+        check_number("alpha", alpha, "1: uniform shares", above=0)
         self.alpha = alpha
         self.register_buffer("counts_C", ClassCounts(class_counts).counts.float(), persistent=False)
 
@@ -216,8 +215,8 @@ class Remix(Mixing):
 
     def __init__(self, class_counts: Countable, *, alpha: float = 1.0, kappa: float = 3.0, tau: float = 0.5) -> None:
         super().__init__(class_counts, alpha=alpha)
-        if not (kappa > 1 and 0 <= tau <= 1):
-            raise InputError(f"`kappa` must be > 1 and `tau` in [0, 1] (3 and 0.5 in the paper), got {kappa} and {tau}")
+        check_number("kappa", kappa, "3 in the paper", above=1)
+        check_number("tau", tau, "0.5 in the paper", at_least=0, at_most=1)
         self.kappa, self.tau = kappa, tau
 
     def mix(

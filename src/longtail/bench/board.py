@@ -139,7 +139,7 @@ def _scores(folder: Path) -> dict[str, Any]:
 def _position(folder: Path) -> str:
     """Return stage and epoch of a run, from the last line of its log."""
     try:
-        row = json.loads((folder / "log.jsonl").read_text().splitlines()[-1])
+        row = json.loads((folder / "log.jsonl").read_text("utf-8").splitlines()[-1])
         return f"stage {row['stage'] + 1}, epoch {row['epoch'] + 1}"
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return "starting"

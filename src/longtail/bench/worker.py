@@ -63,6 +63,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
+                encoding="utf-8",
                 env={**os.environ, **count, "PYTHONPATH": os.pathsep.join(paths)},
                 # Ctrl-C must reach the bench only, which then stops its workers
                 start_new_session=True,
@@ -132,7 +133,7 @@ def main(lock: str) -> None:
     """
     held = FileLock(lock)
     held.acquire()
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # stdout carries answers only
     orders: queue.Queue[dict[str, Any] | None] = queue.Queue()
     threading.Thread(target=_listen, args=(orders,), daemon=True).start()
@@ -194,7 +195,7 @@ def _loaded(config: Config, data: dict[DataConfig, Dataset]) -> Dataset:
 def _reset_peak_memory() -> None:
     """Reset the peak memory that results report, so that it does not include earlier cells. Possible on Linux only."""
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 @contextmanager
@@ -202,7 +203,7 @@ def _printing_to(path: Path) -> Iterator[None]:
     """Append all output of the process to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = os.dup(2)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     try:

@@ -208,5 +208,10 @@ def _run(words: list[str]) -> None:
         try:
             with log_to_stderr():
                 command()
+        except RuntimeError as error:
+            stream = sys.modules.get("longtail.data.stream")  # importing it would import torch
+            if stream is None or not stream.is_worker_death(error):
+                raise
+            raise stream.worker_death(error) from error
         except InputError as error:
             raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from longtail._io import is_stream
 from longtail._logging import PLAIN, console
 from longtail.errors import InputError
 
@@ -33,8 +34,10 @@ def require_writable(output: Path) -> None:
     Raises:
         InputError: If it is a folder, or its folder does not exist or is not writable.
     """
-    folder = output.parent
     if output.is_dir():
         raise InputError(f"{output} is a folder; give the path of a file")
+    if is_stream(output):
+        return
+    folder = Path(os.path.realpath(output)).parent  # a link is followed
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise InputError(f"{output} cannot be written: {folder} is not a writable folder; give another path")

@@ -5,9 +5,12 @@ Shapes: N = images, C = classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,11 +22,13 @@ class ClassCounts:
     """Number of training images per class.
 
     Args:
-        counts: Integers >= 0 of shape (C,), in the order of the labels, as a list or a tensor.
+        counts: Integers >= 0 of shape (C,), in the order of the labels, as a list, an array or a tensor. A mapping, a
+            `Counter` or a pandas Series is read by its labels, 0 to C - 1; the largest label gives C, and a label that
+            is missing below it has the count 0.
 
     Raises:
-        InputError: If there are fewer than two classes, no class has an image, or a count is negative or not an
-            integer.
+        InputError: If there are fewer than two classes, no class has an image, a count is negative or not an integer,
+            or a label of a mapping is not an integer >= 0.
 
     Example:
         >>> counts = ClassCounts([500, 50, 5])
@@ -33,6 +38,8 @@ class ClassCounts:
         tensor([0.9009, 0.0901, 0.0090])
         >>> counts.groups()["few"]
         tensor([False, False,  True])
+        >>> ClassCounts({2: 5, 0: 500, 1: 50}).counts
+        tensor([500,  50,   5])
     """
 
     counts: Tensor
@@ -134,17 +141,71 @@ class ClassCounts:
         return masks
 
 
-Countable = Tensor | Sequence[int] | ClassCounts
+Countable = Tensor | Sequence[int] | Mapping[int, int] | ClassCounts
 """What is accepted as class counts."""
+
+
+def checked_targets(targets_B: Tensor, num_labels: int, ignore_index: int) -> Tensor:
+    """Convert labels to int64 and check their range, without waiting for an accelerator.
+
+    Args:
+        targets_B: Labels of any integer type.
+        num_labels: Number of labels. The largest allowed label is one less.
+        ignore_index: Additional allowed label.
+
+    Raises:
+        InputError: If the labels are not integers, or a label on the CPU is out of range.
+
+    Example:
+        >>> checked_targets(torch.tensor([0, 255], dtype=torch.uint8), 2, ignore_index=255)
+        tensor([  0, 255])
+    """
+    if targets_B.is_floating_point() or targets_B.is_complex() or targets_B.dtype == torch.bool:
+        raise InputError(f"labels must be integers, got {targets_B.dtype}; convert them with `targets.long()`")
+    targets_B = targets_B.long()
+    compiling = torch.compiler.is_compiling()
+    if targets_B.is_cuda or (compiling and not targets_B.is_meta):
+        is_label_B = (targets_B >= 0) & (targets_B < num_labels) | (targets_B == ignore_index)
+        torch._assert_async(is_label_B.all(), "a label is neither a class nor ignore_index")
+    elif targets_B.is_cpu and targets_B.numel():
+        lowest, highest = (int(limit) for limit in torch.aminmax(targets_B))
+        if lowest < 0 or highest >= num_labels:  # a second look, since these may be ignored
+            is_label_B = (targets_B >= 0) & (targets_B < num_labels) | (targets_B == ignore_index)
+            if not bool(is_label_B.all()):
+                raise InputError(
+                    f"labels must be in [0, {num_labels - 1}] or equal to `ignore_index` ({ignore_index}), got "
+                    f"{int(targets_B[~is_label_B][0])}; number the classes from 0"
+                )
+    return targets_B
+
+
+def _in_label_order(counts: Any) -> Any:
+    """Return the counts of a mapping or a pandas Series in the order of its labels."""
+    pandas = sys.modules.get("pandas")  # a Series cannot exist before its package is imported
+    if pandas is not None and isinstance(counts, pandas.Series):
+        counts = counts.to_dict()
+    if not isinstance(counts, Mapping):
+        return counts
+    labels = list(counts)
+    if not labels or not all(isinstance(label, (int, np.integer)) and label >= 0 for label in labels):
+        raise InputError(
+            f"the labels of class counts must be integers >= 0, got {labels[:5]}; pass a list of the counts in the "
+            "order of the labels"
+        )
+    return [counts.get(label, 0) for label in range(int(max(labels)) + 1)]
 
 
 def _validate(counts: Countable) -> Tensor:
     if isinstance(counts, ClassCounts):
         return counts.counts
-    values = torch.as_tensor(counts).detach().cpu()
+    try:
+        values = torch.as_tensor(_in_label_order(counts)).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"class counts must be integers in the order of the labels: {error}") from error
+    values = values if values.is_floating_point() else values.long()
     if values.ndim != 1 or len(values) < 2:
         raise InputError(f"class counts need at least two classes in one dimension, got shape {tuple(values.shape)}")
-    if values.is_floating_point() and not torch.equal(values, values.round()):
+    if values.is_floating_point() and not (torch.equal(values, values.round()) and bool(values.isfinite().all())):
         raise InputError("class counts must be whole numbers of images; to pass a prior, multiply it by the total")
     if not bool((values > 0).any()):
         raise InputError("class counts need at least one class with an image, but all are 0")

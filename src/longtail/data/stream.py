@@ -4,13 +4,15 @@ Shapes: N = images, S = steps of an epoch, B = batch, R = uniform random numbers
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import signal
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from longtail.data.decode import CROP_UNIFORMS, BadImage, decode_image, fit_image, random_resized_crop
 from longtail.errors import InputError
@@ -92,12 +94,15 @@ class StreamedImages:
             num_workers=workers,
             prefetch_factor=2 if workers else None,
             pin_memory=self.device.type == "cuda",
+            collate_fn=_unchanged,
+            worker_init_fn=_ignore_stop_signals,
             generator=torch.Generator(),  # the default generator would change the random state of the run
         )
-        for batch in loader:
+        for batch in _unless_a_worker_died(loader):
             if isinstance(batch, BadImage):
                 raise batch
-            yield batch.to(self.device, non_blocking=True)
+            pixels = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
+            yield pixels.to(self.device, non_blocking=True)
 
     def subset(self, indices: Tensor) -> "StreamedImages":
         """Return the images at `indices`, in that order."""
@@ -110,10 +115,15 @@ class StreamedImages:
         return fit_image(decode_image(_path(self._names_N, index)), self.size)
 
 
-class _Batches(Dataset[Tensor | BadImage]):
+Message = Tensor | np.ndarray[Any, Any] | BadImage
+
+
+class _Batches(Dataset[Message]):
     """Batches of one epoch, made in a worker process, or the BadImage that stopped one.
 
-    The error is returned and not raised, because an error crosses the process border as a traceback in a string.
+    The error is returned and not raised, because an error crosses the process border as a traceback in a string. A
+    worker returns its batch in shared memory. If that is full, as with the 64 MB of a container, the batch is an array,
+    which crosses the process border through a pipe.
     """
 
     def __init__(
@@ -124,17 +134,61 @@ class _Batches(Dataset[Tensor | BadImage]):
     def __len__(self) -> int:
         return len(self.order_SB)
 
-    def __getitem__(self, step: int) -> Tensor | BadImage:
+    def __getitem__(self, step: int) -> Message:
         try:
-            return torch.stack([self._view(step, b, index) for b, index in enumerate(self.order_SB[step].tolist())])
+            pixels = torch.stack([self._view(step, b, index) for b, index in enumerate(self.order_SB[step].tolist())])
         except BadImage as bad:
             return bad
+        return pixels if get_worker_info() is None else _to_send(pixels)
 
     def _view(self, step: int, b: int, index: int) -> Tensor:
         pixels = decode_image(_path(self.names_N, index))
         if self.crops_SBR is None:
             return fit_image(pixels, self.size)
         return random_resized_crop(pixels, self.crops_SBR[step, b], self.size)
+
+
+def _to_send(pixels: Tensor) -> Message:
+    """Move a batch to shared memory here, since an error in the thread that sends it would never reach the parent."""
+    try:
+        pixels.share_memory_()  # type: ignore[no-untyped-call]
+    except (RuntimeError, OSError):
+        return pixels.numpy()
+    return pixels
+
+
+def _unchanged(batch: Any) -> Any:
+    """Return a batch as it is; the default of the loader would turn arrays into tensors in the worker."""
+    return batch
+
+
+def _ignore_stop_signals(worker: int) -> None:
+    """Leave the reaction to Ctrl-C and SIGTERM to the parent, also if the signal reaches the whole process group."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _unless_a_worker_died(batches: Iterable[Message]) -> Iterator[Message]:
+    """Yield batches, and raise an `InputError` if the system has ended a worker that makes them."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if not is_worker_death(error):
+            raise
+        raise worker_death(error) from error
+
+
+def is_worker_death(error: BaseException) -> bool:
+    """Return whether an error of torch reports the end of a worker. Its signal handler may raise it anywhere."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker")
+
+
+def worker_death(error: BaseException) -> InputError:
+    """Return the error for a worker that the system has ended."""
+    return InputError(
+        f"a process that decodes images has ended: {str(error).splitlines()[0].strip()} It may have run out of memory; "
+        "set fewer `workers`, or 0"
+    )
 
 
 def _path(names_N: np.typing.NDArray[np.bytes_], index: int) -> Path:

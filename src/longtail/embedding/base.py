@@ -3,7 +3,6 @@
 Shapes: B = batch, D = embedding dimension, C = classes.
 """
 
-import math
 from abc import abstractmethod
 from typing import ClassVar
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from longtail.component import Component, format_options
-from longtail.data.counts import ClassCounts, Countable
+from longtail.data.counts import ClassCounts, Countable, checked_targets
 from longtail.errors import InputError
+from longtail.ranges import check_number
 
 NO_CLASS = -1
 """Label of an ignored row in `per_example` and `remember`."""
@@ -50,10 +50,9 @@ class EmbeddingLoss(nn.Module):
         ignore_index: int = -100,
     ) -> None:
         super().__init__()
-        if not 0 <= weight < math.inf:
-            raise InputError(f"`weight` must be finite and >= 0 (default: 0.01), got {weight}")
-        if embedding_dim is not None and not (isinstance(embedding_dim, int) and embedding_dim >= 1):
-            raise InputError(f"`embedding_dim` must be an integer >= 1 or None, got {embedding_dim}")
+        check_number("weight", weight, "default: 0.01", at_least=0)
+        check_number("embedding_dim", embedding_dim, integer=True, optional=True, at_least=1)
+        check_number("ignore_index", ignore_index, "a label", integer=True)
         self.weight, self.ignore_index, self.embedding_dim = weight, ignore_index, embedding_dim
         self.register_buffer("counts_C", ClassCounts(class_counts).counts.float(), persistent=False)
 
@@ -84,16 +83,18 @@ class EmbeddingLoss(nn.Module):
         Args:
             embeddings_BD: Embeddings of shape (B, D), any float type. The loss is computed in at least float32, also
                 under autocast.
-            targets_B: Labels of shape (B,).
+            targets_B: Labels of shape (B,), any integer type, in [0, C) or equal to `ignore_index`.
             extra: Further arguments of `per_example`: the logits (B, C) of a loss with `uses_logits`.
 
         Returns:
             A scalar.
 
         Raises:
-            InputError: If the shapes do not match.
+            InputError: If the shapes do not match, or a label on the CPU is no class. On a CUDA device, such a label
+                fails a device-side assertion.
         """
         self._check_shapes(embeddings_BD, targets_B, *extra)
+        targets_B = checked_targets(targets_B, len(self.counts_C), self.ignore_index)
         targets_B = torch.where(targets_B == self.ignore_index, NO_CLASS, targets_B)
         # the error of distances from bfloat16 products would exceed the margins
         with torch.autocast(embeddings_BD.device.type, enabled=False):

@@ -20,7 +20,7 @@ from longtail.data.counts import ClassCounts, Countable
 from longtail.embedding.base import EmbeddingLoss
 from longtail.embedding.memory import Centroids
 from longtail.embedding.pairs import squared_distances
-from longtail.errors import InputError
+from longtail.ranges import check_number
 
 
 class DROLoss(EmbeddingLoss):
@@ -60,10 +60,8 @@ class DROLoss(EmbeddingLoss):
         ignore_index: int = -100,
     ) -> None:
         super().__init__(class_counts, embedding_dim, weight=weight, ignore_index=ignore_index)
-        if not (0 <= margin_scale < math.inf and 0 <= margin_power < math.inf):
-            raise InputError(
-                f"`margin_scale` and `margin_power` must be finite and >= 0, got {margin_scale} and {margin_power}"
-            )
+        check_number("margin_scale", margin_scale, at_least=0)
+        check_number("margin_power", margin_power, at_least=0)
         self.margin_scale, self.margin_power, self.momentum = margin_scale, margin_power, momentum
         self.centroids = Centroids(len(self.counts_C), self.needed_dim("the centroid of each class"), momentum)
         counts = ClassCounts(class_counts)

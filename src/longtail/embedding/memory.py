@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from longtail.embedding.pairs import over_all_ranks, rank_within
-from longtail.errors import InputError
+from longtail.ranges import check_number
 
 
 class Centroids(nn.Module):
@@ -38,8 +38,7 @@ class Centroids(nn.Module):
 
     def __init__(self, num_classes: int, embedding_dim: int, momentum: float) -> None:
         super().__init__()
-        if not 0 <= momentum < 1:
-            raise InputError(f"`momentum` must be in [0, 1) (default: 0.9), got {momentum}")
+        check_number("momentum", momentum, "default: 0.9", at_least=0, below=1)
         self.momentum = momentum
         self.register_buffer("means_CD", torch.zeros(num_classes, embedding_dim))
         self.register_buffer("seen_C", torch.zeros(num_classes, dtype=torch.bool))

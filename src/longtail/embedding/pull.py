@@ -23,6 +23,7 @@ from longtail.embedding.base import EmbeddingLoss
 from longtail.embedding.memory import Centroids, Memory
 from longtail.embedding.pairs import same_class, squared_distances, unit
 from longtail.errors import InputError, unknown_name
+from longtail.ranges import check_number
 
 Pairs = Literal["batch", "memory", "balanced", "centroid"]
 Relaxation = Literal["softplus", "hinge"]
@@ -132,7 +133,7 @@ class PullLoss(EmbeddingLoss):
     ) -> None:
         super().__init__(class_counts, embedding_dim, weight=weight, ignore_index=ignore_index)
         _check_names(pairs, alpha_of, relaxation, normalize)
-        _check_numbers(alpha_scale, alpha_power, memory_size)
+        _check_numbers(alpha_scale, alpha_power, memory_size, momentum)
         if count_correct and relaxation == "hinge":
             raise InputError('`count_correct=True` has no effect with `relaxation="hinge"`; set only one of them')
         self.pairs, self.relaxation, self.normalize = pairs, relaxation, normalize
@@ -199,10 +200,8 @@ def _check_names(pairs: str, alpha_of: str, relaxation: str, normalize: str) -> 
             raise unknown_name(kind, name, known)
 
 
-def _check_numbers(alpha_scale: float, alpha_power: float, memory_size: int) -> None:
-    if not (0 <= alpha_scale < math.inf and 0 <= alpha_power < math.inf):
-        raise InputError(
-            f"`alpha_scale` and `alpha_power` must be finite and >= 0, got {alpha_scale} and {alpha_power}"
-        )
-    if not isinstance(memory_size, int) or memory_size < 1:
-        raise InputError(f"`memory_size` must be an integer >= 1 (embeddings per class), got {memory_size}")
+def _check_numbers(alpha_scale: float, alpha_power: float, memory_size: int, momentum: float) -> None:
+    check_number("alpha_scale", alpha_scale, at_least=0)
+    check_number("alpha_power", alpha_power, at_least=0)
+    check_number("memory_size", memory_size, "embeddings per class", integer=True, at_least=1)
+    check_number("momentum", momentum, "default: 0.9", at_least=0, below=1)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from longtail.data.counts import Countable
 from longtail.embedding.base import EmbeddingLoss
 from longtail.embedding.pairs import other_class, rank_within, same_class, squared_distances
-from longtail.errors import InputError
+from longtail.ranges import check_number
 
 SMALLEST = 1e-12
 """Lower bound of a squared distance before it is inverted."""
@@ -63,13 +63,10 @@ class RangeLoss(EmbeddingLoss):
         ignore_index: int = -100,
     ) -> None:
         super().__init__(class_counts, embedding_dim, weight=weight, ignore_index=ignore_index)
-        if not isinstance(num_ranges, int) or num_ranges < 1:
-            raise InputError(f"`num_ranges` must be an integer >= 1 (2 in the paper), got {num_ranges}")
-        if not all(0 <= value < math.inf for value in (margin, intra_scale, inter_scale)):
-            raise InputError(
-                "`margin`, `intra_scale` and `inter_scale` must be finite and >= 0, "
-                f"got {margin}, {intra_scale} and {inter_scale}"
-            )
+        check_number("num_ranges", num_ranges, "2 in the paper", integer=True, at_least=1)
+        check_number("margin", margin, at_least=0)
+        check_number("intra_scale", intra_scale, at_least=0)
+        check_number("inter_scale", inter_scale, at_least=0)
         self.num_ranges, self.margin = num_ranges, margin
         self.intra_scale, self.inter_scale = intra_scale, inter_scale
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, rival_cross_entropy
+from longtail.ranges import check_number
 
 
 def quantity_factors(counts_C: Tensor) -> Tensor:
@@ -66,8 +66,7 @@ class ALALoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not scale > 0:
-            raise InputError(f"`scale` must be positive (default: 30), got {scale}")
+        check_number("scale", scale, "default: 30", above=0)
         self.scale = scale
         self.register_buffer("factors_C", quantity_factors(self.counts_C).float(), persistent=False)
 

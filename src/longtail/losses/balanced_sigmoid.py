@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from longtail.data.counts import Countable
 from longtail.errors import InputError, first_ten
 from longtail.losses.base import Absent, Loss, Reduction
+from longtail.ranges import check_number
 
 
 class BalancedSigmoid(Loss):
@@ -49,6 +50,7 @@ class BalancedSigmoid(Loss):
     """
 
     balances: ClassVar[bool] = True
+    takes_background: ClassVar[bool] = True
     shift_C: Tensor
 
     def __init__(
@@ -63,6 +65,8 @@ class BalancedSigmoid(Loss):
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         counts_C = self.counts_C.double()
+        check_number("num_images", num_images, "the total of images", integer=True, optional=True, at_least=1)
+        check_number("test_rate", test_rate, "default: 1 / C", optional=True, above=0, below=1)
         total = float(counts_C.sum()) if num_images is None else num_images
         rate = 1 / int((~self.absent_C).sum()) if test_rate is None else test_rate
         if bool((counts_C >= total).any()):
@@ -71,8 +75,6 @@ class BalancedSigmoid(Loss):
                 f"{len(everywhere)} classes are in all of the {total:g} images and cannot be learned:\n"
                 f"{first_ten(everywhere)}\nRemove these classes, or set `num_images` to the total number of images."
             )
-        if not 0 < rate < 1:
-            raise InputError(f"`test_rate` must be in (0, 1) (default: 1 / C), got {rate}")
         self.num_images, self.test_rate = num_images, test_rate
         shift_C = torch.logit(counts_C / total) - torch.logit(torch.tensor(rate, dtype=torch.float64))
         self.register_buffer("shift_C", shift_C.masked_fill(self.absent_C, 0.0).float(), persistent=False)

@@ -10,8 +10,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
+from longtail.ranges import check_number
 
 
 def log_prior(counts_C: Tensor) -> Tensor:
@@ -59,8 +59,7 @@ class BalancedSoftmax(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not power >= 0:
-            raise InputError(f"`power` must be >= 0 (1: Balanced Softmax, 0: plain cross-entropy), got {power}")
+        check_number("power", power, "1: Balanced Softmax, 0: plain cross-entropy", at_least=0)
         self.power = power
         self.register_buffer("shift_C", power * log_prior(self.counts_C), persistent=False)
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from longtail.component import format_options
-from longtail.data.counts import ClassCounts, Countable
+from longtail.data.counts import ClassCounts, Countable, checked_targets
 from longtail.errors import InputError, first_ten, unknown_name
+from longtail.ranges import check_number
 
 Reduction = Literal["mean", "none", "sum"]
 Absent = Literal["error", "mask"]
@@ -29,11 +30,13 @@ class Loss(nn.Module):
         uses_embeddings: Whether `per_example` takes the embeddings (B, D) as a third argument.
         balances: Whether the loss corrects for the class counts. A balanced sampler would then correct a second time.
         expects_cosines: Whether the logits must be cosine similarities in [-1, 1], which the loss scales.
+        takes_background: Whether the label C is allowed, for a row without a class.
         stand_in: Label that replaces the label of an ignored row before `per_example`. A loss that compares the
             examples of a batch uses C, which is not a class.
 
     Args:
-        class_counts: Training images per class, shape (C,); a tensor, a list or `ClassCounts`.
+        class_counts: Training images per class, shape (C,); a tensor, a list, `ClassCounts`, or a mapping from labels
+            to counts.
         reduction: "mean" over the rows that are not ignored, "sum", or "none" for shape (B,).
         ignore_index: Hard label of the rows to ignore. Such a row contributes 0.
         absent: Treatment of classes without training images, whose prior has no logarithm. "error" refuses them; "mask"
@@ -47,6 +50,7 @@ class Loss(nn.Module):
     balances: ClassVar[bool] = False
     expects_cosines: ClassVar[bool] = False
     stand_in: int = 0
+    takes_background: ClassVar[bool] = False
     counts_C: Tensor
     absent_C: Tensor
 
@@ -63,6 +67,7 @@ class Loss(nn.Module):
             raise unknown_name("reduction", reduction, get_args(Reduction))
         if absent not in get_args(Absent):
             raise unknown_name("treatment of absent classes", absent, get_args(Absent))
+        check_number("ignore_index", ignore_index, "a label", integer=True)
         counts_C = ClassCounts(class_counts).counts
         if absent == "error" and bool((counts_C == 0).any()):
             missing = torch.nonzero(counts_C == 0).flatten().tolist()
@@ -108,16 +113,21 @@ class Loss(nn.Module):
         Args:
             logits_BC: Logits of shape (B, C), any float type. The loss is computed in at least float32, also under
                 autocast.
-            targets: Labels of shape (B,), or class weights of shape (B, C).
+            targets: Labels of shape (B,), any integer type, in [0, C) or equal to `ignore_index`; or class weights of
+                shape (B, C).
             extra: Further arguments of `per_example`: the embeddings (B, D) of a loss with `uses_embeddings`.
 
         Returns:
-            A scalar, or shape (B,) with `reduction="none"`. The mean is 0 if all rows are ignored.
+            A scalar, or shape (B,) with `reduction="none"`. Sum and mean are 0 if the batch is empty or all rows are
+            ignored.
 
         Raises:
-            InputError: If the shapes do not match each other and the class counts.
+            InputError: If the shapes do not match each other and the class counts, or a label on the CPU is no class.
+                On a CUDA device, such a label fails a device-side assertion.
         """
         self._check_shapes(logits_BC, targets)
+        if targets.ndim == 1:
+            targets = checked_targets(targets, self._num_labels, self.ignore_index)
         wide_BC = logits_BC if logits_BC.dtype == torch.float64 else logits_BC.float()
         if self.has_absent:
             wide_BC = wide_BC.masked_fill(self.absent_C, MASKED)
@@ -129,7 +139,8 @@ class Loss(nn.Module):
         else:
             kept_B = targets != self.ignore_index
             if self.has_absent:  # a class without training images has no logit to learn
-                kept_B = kept_B & ~self.absent_C[torch.where(kept_B, targets, 0)]
+                inside_B = torch.where(kept_B, targets, 0).clamp(max=len(self.absent_C) - 1)  # background is outside
+                kept_B = kept_B & ~(self.absent_C[inside_B] & (targets == inside_B))
             targets = torch.where(kept_B, targets, self.stand_in)
         if self.training:
             self.observe(targets, kept_B)
@@ -138,6 +149,10 @@ class Loss(nn.Module):
     def extra_repr(self) -> str:
         """Format the number of classes and the options for `repr`."""
         return ", ".join(filter(None, [f"num_classes={len(self.counts_C)}", format_options(self, Loss)]))
+
+    @property
+    def _num_labels(self) -> int:
+        return len(self.counts_C) + self.takes_background
 
     def _check_shapes(self, logits_BC: Tensor, targets: Tensor) -> None:
         num_classes, given = len(self.counts_C), tuple(logits_BC.shape)
@@ -223,7 +238,7 @@ def _reduce(losses_B: Tensor, kept_B: Tensor | None, reduction: Reduction) -> Te
         losses_B = torch.where(kept_B, losses_B, 0.0)
     if reduction == "none":
         return losses_B
-    if reduction == "sum":
+    if reduction == "sum" or not len(losses_B):
         return losses_B.sum()
     # clamp: a rank whose rows are all ignored must not make the average over the ranks NaN
     return losses_B.mean() if kept_B is None else losses_B.sum() / kept_B.sum().clamp(min=1)

@@ -10,8 +10,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
+from longtail.ranges import check_number
 
 
 def class_temperatures(counts_C: Tensor, gamma: float) -> Tensor:
@@ -25,8 +25,7 @@ def class_temperatures(counts_C: Tensor, gamma: float) -> Tensor:
         >>> class_temperatures(torch.tensor([16.0, 1.0]), gamma=0.5)
         tensor([1., 4.])
     """
-    if not gamma >= 0:
-        raise InputError(f"`gamma` must be >= 0 (0: temperature 1 for all classes), got {gamma}")
+    check_number("gamma", gamma, "0: temperature 1 for all classes", at_least=0)
     return (counts_C.max() / counts_C.clamp(min=1)) ** gamma
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError, unknown_name
+from longtail.errors import unknown_name
 from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.ranges import check_number
 
 Kind = Literal["softmax", "sigmoid", "focal"]
 
@@ -39,8 +40,7 @@ def effective_number_weights(counts_C: Tensor, beta: float) -> Tensor:
         >>> effective_number_weights(torch.tensor([1, 2]), beta=0.5)
         tensor([1.2000, 0.8000], dtype=torch.float64)
     """
-    if not 0 <= beta < 1:
-        raise InputError(f"`beta` must be in [0, 1) (0.9999 in the paper, 0: equal weights), got {beta}")
+    check_number("beta", beta, "0.9999 in the paper, 0: equal weights", at_least=0, below=1)
     numbers_C = (1 - beta ** counts_C.double()) / (1 - beta)
     weights_C = torch.where(counts_C > 0, 1 / numbers_C, 0.0)
     return weights_C * ((counts_C > 0).sum() / weights_C.sum())
@@ -88,8 +88,7 @@ class ClassBalancedLoss(Loss):
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         if kind not in get_args(Kind):
             raise unknown_name("kind of class-balanced loss", kind, get_args(Kind))
-        if not gamma >= 0:
-            raise InputError(f"`gamma` must be >= 0 (the authors try 0.5, 1 and 2), got {gamma}")
+        check_number("gamma", gamma, "the authors try 0.5, 1 and 2", at_least=0)
         self.beta, self.kind, self.gamma = beta, kind, gamma
         weights_C = effective_number_weights(self.counts_C, beta).float()
         self.register_buffer("weights_C", weights_C, persistent=False)

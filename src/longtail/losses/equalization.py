@@ -10,14 +10,17 @@ defaults are those of the BALMS code.
 Shapes: B = batch, C = classes.
 """
 
+import logging
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import MASKED, Absent, Loss, Reduction, rival_cross_entropy
+from longtail.ranges import check_number
+
+logger = logging.getLogger("longtail")
 
 
 class EqualizationLoss(Loss):
@@ -29,7 +32,8 @@ class EqualizationLoss(Loss):
     Args:
         class_counts: Training images per class, shape (C,).
         threshold: Share of the training images below which a class is rare. Default: 0.005. Without a rare class
-            (for example in CIFAR-10-LT with imbalance factor 50), the loss is plain cross-entropy.
+            (for example in CIFAR-10-LT with imbalance factor 50), the loss is plain cross-entropy, which is logged as a
+            warning.
         gamma: Probability of suppressing the negative gradient of a rare class, drawn for each example and class.
             Default: 0.9; 0 is plain cross-entropy.
         reduction: Reduction over the batch, see `Loss`.
@@ -60,12 +64,18 @@ class EqualizationLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not (0 <= threshold <= 1 and 0 <= gamma <= 1):
-            raise InputError(
-                f"`threshold` (a share) and `gamma` (a probability) must be in [0, 1], got {threshold} and {gamma}"
-            )
+        check_number("threshold", threshold, "a share of the images", at_least=0, at_most=1)
+        check_number("gamma", gamma, "a probability", at_least=0, at_most=1)
         self.threshold, self.gamma = threshold, gamma
-        self.register_buffer("rare_C", self.counts_C / self.counts_C.sum() < threshold, persistent=False)
+        shares_C = self.counts_C / self.counts_C.sum()
+        self.register_buffer("rare_C", shares_C < threshold, persistent=False)
+        if threshold > 0 and gamma > 0 and not bool(self.rare_C.any()):
+            logger.warning(
+                "EqualizationLoss is plain cross-entropy here: no class has less than `threshold` = %g of the images, "
+                "the rarest has %.2g; set a higher `threshold`",
+                threshold,
+                float(shares_C[~self.absent_C].min()),
+            )
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss of each example, shape (B,)."""

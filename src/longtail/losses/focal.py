@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.ranges import check_number
 
 
 class FocalLoss(Loss):
@@ -46,8 +46,7 @@ class FocalLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not gamma >= 0:
-            raise InputError(f"`gamma` must be >= 0 (1: usual on long-tailed data, 0: cross-entropy), got {gamma}")
+        check_number("gamma", gamma, "1: usual on long-tailed data, 0: cross-entropy", at_least=0)
         self.gamma = gamma
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
+from longtail.ranges import check_number
 
 
 def cloud_sizes(counts_C: Tensor) -> Tensor:
@@ -71,10 +71,8 @@ class GCLLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not (noise >= 0 and scale > 0):
-            raise InputError(
-                f"`noise` must be >= 0 and `scale` positive (0.5 and 30 on CIFAR), got {noise} and {scale}"
-            )
+        check_number("noise", noise, "0.5 on CIFAR", at_least=0)
+        check_number("scale", scale, "30 on CIFAR", above=0)
         self.noise, self.scale = noise, scale
         self.register_buffer("sizes_C", cloud_sizes(self.counts_C).float(), persistent=False)
 

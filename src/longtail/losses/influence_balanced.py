@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from longtail.data.counts import Countable
 from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.ranges import check_number
 
 EPSILON = 1e-3
 
@@ -62,8 +63,7 @@ class InfluenceBalancedLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if alpha is not None and not alpha > 0:
-            raise InputError(f"`alpha` must be positive (1,000 on CIFAR with ResNet-32), got {alpha}")
+        check_number("alpha", alpha, "1,000 on CIFAR with ResNet-32", optional=True, above=0)
         self.alpha = alpha
         inverse_C = torch.where(self.absent_C, 0.0, 1 / self.counts_C.double().clamp(min=1))
         weights_C = inverse_C * ((~self.absent_C).sum() / inverse_C.sum())

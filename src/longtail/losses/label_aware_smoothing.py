@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError, unknown_name
+from longtail.errors import unknown_name
 from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.ranges import check_number
 
 Shape = Literal["concave", "linear", "convex"]
 
@@ -82,8 +83,8 @@ class LabelAwareSmoothing(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not (0 <= head < 1 and 0 <= tail < 1):
-            raise InputError(f"`head` and `tail` must be in [0, 1), got {head} and {tail}")
+        check_number("head", head, at_least=0, below=1)
+        check_number("tail", tail, at_least=0, below=1)
         if shape not in get_args(Shape):
             raise unknown_name("shape of the smoothing", shape, get_args(Shape))
         self.head, self.tail, self.shape = head, tail, shape

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, distributed
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.balanced_softmax import log_prior
 from longtail.losses.base import MASKED, Absent, Loss, Reduction, cross_entropy
+from longtail.ranges import check_number
 
 
 class LADELoss(Loss):
@@ -63,10 +63,8 @@ class LADELoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not (alpha >= 0 and regularization >= 0):
-            raise InputError(
-                f"`alpha` and `regularization` must be >= 0 (0.1 in the paper), got {alpha} and {regularization}"
-            )
+        check_number("alpha", alpha, "0.1 in the paper", at_least=0)
+        check_number("regularization", regularization, "0.1 in the paper", at_least=0)
         self.alpha, self.regularization = alpha, regularization
         self.stand_in = len(self.counts_C)
         prior_C = self.counts_C.double() / self.counts_C.double().sum()
@@ -87,7 +85,9 @@ class LADELoss(Loss):
         importance_B = (weights_BC * self.importance_C).sum(dim=1)
         log_importance_B = torch.where(importance_B > 0, importance_B.clamp(min=1e-30).log(), MASKED)
         weighted_BC = logits_BC + log_importance_B.unsqueeze(1)
-        tops_C = _largest_over_ranks(weighted_BC.detach().amax(dim=0))
+        tops_C = _largest_over_ranks(
+            weighted_BC.detach().amax(dim=0) if len(weighted_BC) else torch.full_like(self.prior_C, MASKED)
+        )
         sums_C = _sum_over_ranks((weighted_BC - tops_C).exp().sum(dim=0))
         sizes_C = _sum_over_ranks(weights_BC.sum(dim=0))  # examples of each class
         size = sizes_C.sum()

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, rival_cross_entropy
 from longtail.losses.class_balanced import effective_number_weights
 from longtail.losses.weighted import mean_one_over_images
+from longtail.ranges import check_number
 
 
 def ldam_margins(counts_C: Tensor, max_margin: float) -> Tensor:
@@ -77,10 +77,10 @@ class LDAMLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not (max_margin >= 0 and scale > 0):
-            raise InputError(f"`max_margin` must be >= 0 and `scale` positive, got {max_margin} and {scale}")
-        if not 0 <= reweight_from <= 1:
-            raise InputError(f"`reweight_from` must be in [0, 1], a share of the training, got {reweight_from}")
+        check_number("max_margin", max_margin, "0.5 on CIFAR", at_least=0)
+        check_number("scale", scale, "default: 30", above=0)
+        check_number("reweight_beta", reweight_beta, "0.9999 in the code", optional=True, at_least=0, below=1)
+        check_number("reweight_from", reweight_from, "a share of the training", at_least=0, at_most=1)
         self.max_margin, self.scale = max_margin, scale
         self.reweight_beta, self.reweight_from, self.reweights = reweight_beta, reweight_from, True
         weights_C = effective_number_weights(self.counts_C, reweight_beta or 0.0)

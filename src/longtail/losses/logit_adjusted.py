@@ -8,9 +8,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.balanced_softmax import log_prior
 from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
+from longtail.ranges import check_number
 
 
 class LogitAdjustedLoss(Loss):
@@ -47,8 +47,7 @@ class LogitAdjustedLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not tau >= 0:
-            raise InputError(f"`tau` must be >= 0 (1 in the paper, 0: plain cross-entropy), got {tau}")
+        check_number("tau", tau, "1 in the paper, 0: plain cross-entropy", at_least=0)
         self.tau = tau
         self.register_buffer("shift_C", tau * log_prior(self.counts_C), persistent=False)
 

@@ -17,8 +17,8 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.ranges import check_number
 
 SMALLEST_SCORE = 0.01
 
@@ -62,8 +62,8 @@ class SeesawLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not (p >= 0 and q >= 0):
-            raise InputError(f"`p` and `q` must be >= 0 (0.8 and 2 in the paper), got {p} and {q}")
+        check_number("p", p, "0.8 in the paper", at_least=0)
+        check_number("q", q, "2 in the paper", at_least=0)
         self.p, self.q = p, q
         self.register_buffer("seen_C", torch.zeros_like(self.counts_C))
 

@@ -12,10 +12,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.balanced_softmax import log_prior
 from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
 from longtail.losses.cdt import class_temperatures
+from longtail.ranges import check_number
 
 
 class VSLoss(Loss):
@@ -55,8 +55,7 @@ class VSLoss(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not tau >= 0:
-            raise InputError(f"`tau` must be >= 0 (0: multiplicative part only), got {tau}")
+        check_number("tau", tau, "0: multiplicative part only", at_least=0)
         self.gamma, self.tau = gamma, tau
         self.register_buffer("temperatures_C", class_temperatures(self.counts_C, gamma), persistent=False)
         self.register_buffer("shift_C", tau * log_prior(self.counts_C), persistent=False)

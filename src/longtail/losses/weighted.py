@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.errors import InputError
 from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.ranges import check_number
 
 
 def mean_one_over_images(weights_C: Tensor, counts_C: Tensor) -> Tensor:
@@ -65,8 +65,7 @@ class WeightedCrossEntropy(Loss):
         absent: Absent = "error",
     ) -> None:
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
-        if not power >= 0:
-            raise InputError(f"`power` must be >= 0 (1: weights inverse to the counts), got {power}")
+        check_number("power", power, "1: weights inverse to the counts", at_least=0)
         self.power = power
         inverse_C = torch.where(self.absent_C, 0.0, self.counts_C.double().clamp(min=1) ** -power)
         self.register_buffer("weights_C", mean_one_over_images(inverse_C, self.counts_C), persistent=False)

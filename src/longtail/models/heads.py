@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtail.errors import InputError
+from longtail.ranges import check_number
 
 TINY = 1e-12
 
@@ -72,8 +72,7 @@ class CosineHead(nn.Module):
 
     def __init__(self, embedding_dim: int, num_classes: int, *, scale: float = 16.0) -> None:
         super().__init__()
-        if scale <= 0:
-            raise InputError(f"`scale` of a CosineHead must be > 0, got {scale}")
+        check_number("scale", scale, "of a CosineHead", above=0)
         self.scale = scale
         self.weight = nn.Parameter(torch.empty(num_classes, embedding_dim))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
@@ -115,10 +114,7 @@ class LWSHead(FoldingHead):
 
     def __init__(self, embedding_dim: int, num_classes: int, *, weights_rate: float = 0.0) -> None:
         super().__init__(embedding_dim, num_classes)
-        if not 0 <= weights_rate <= 1:
-            raise InputError(
-                f"`weights_rate` must be in [0, 1] (0 freezes the weights; 0.2 in MiSLAS), got {weights_rate}"
-            )
+        check_number("weights_rate", weights_rate, "0 freezes the weights; 0.2 in MiSLAS", at_least=0, at_most=1)
         self.weights_rate = weights_rate
         self.scale_C = nn.Parameter(torch.ones(num_classes))
         self.weight.requires_grad_(weights_rate > 0)
@@ -168,8 +164,7 @@ class MaxNormHead(FoldingHead):
 
     def __init__(self, embedding_dim: int, num_classes: int, *, share: float = 0.1) -> None:
         super().__init__(embedding_dim, num_classes)
-        if not 0 <= share <= 1:
-            raise InputError(f"`share` of a MaxNormHead must be in [0, 1], got {share}")
+        check_number("share", share, "of a MaxNormHead", at_least=0, at_most=1)
         self.share = share
         self.register_buffer("bound", torch.full((), -1.0))  # set by the first batch
 

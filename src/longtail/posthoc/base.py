@@ -14,6 +14,7 @@ from longtail.component import Component
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 from longtail.evaluation import metrics
+from longtail.ranges import check_number
 
 STRENGTHS = torch.linspace(0, 2, 41, dtype=torch.float64)
 """Candidate strengths: 0, 0.05, ..., 2."""
@@ -113,8 +114,7 @@ class Strength(PostHoc):
     """Meaning of tau = 1, for messages."""
 
     def __init__(self, *, tau: float | None = None) -> None:
-        if tau is not None and not tau >= 0:
-            raise InputError(f"`tau` must be >= 0 (1 {self.meaning_of_one}), got {tau}")
+        check_number("tau", tau, f"1 {self.meaning_of_one}", optional=True, at_least=0)
         self.tau, self.given = tau, tau is not None
 
     @property

@@ -91,9 +91,7 @@ def fit(
             model = _run_stages(stages, model, data, context)
         _evaluate(model, data, config, context, folder, command)
         if report:
-            from longtail.report import write_report  # matplotlib takes a second to import
-
-            write_report(folder, thumbnails_of(data.test.images))
+            _write_report(folder, data)
     return Run(folder)
 
 
@@ -132,6 +130,17 @@ def choose_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise InputError(f'`device` must be a device of this machine or "auto", got {name!r} ({reason})') from error
     return device
+
+
+def _write_report(folder: Path, data: Dataset) -> None:
+    """Write the report. The run is complete without it, so an error is logged."""
+    try:
+        from longtail.report import write_report  # matplotlib takes a second to import
+
+        write_report(folder, thumbnails_of(data.test.images))
+    except Exception as error:
+        logger.error("the report is not written: %s; write it with: longtail report %s", error, folder)
+        logger.debug("report", exc_info=True)
 
 
 def _context(

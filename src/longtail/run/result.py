@@ -88,7 +88,7 @@ def _commit() -> str | None:
     if not (here.parents[2] / "pyproject.toml").exists():
         return None
     try:
-        done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.decode().strip()

@@ -16,12 +16,15 @@ from torch.utils.data import Sampler as TorchSampler
 from longtail._random import generator as generator_for
 from longtail.component import format_options
 from longtail.errors import InputError
+from longtail.ranges import check_number
 
 
 class Sampler(TorchSampler[int]):
     """Base class of samplers. Subclasses implement `draw`.
 
-    Usable as the `sampler` of a `torch.utils.data.DataLoader`. Call `set_epoch` before each epoch.
+    Usable as the `sampler` of a `torch.utils.data.DataLoader`. Each iteration starts at the beginning of an epoch, also
+    after one that was left by `break`. The epochs count up by themselves until `set_epoch` is called, which then
+    selects the epoch of all following iterations. Only `load_state_dict` continues within an epoch.
 
     Attributes:
         balances: Whether the sampler evens out the classes. A balanced loss would then correct a second time.
@@ -54,16 +57,17 @@ class Sampler(TorchSampler[int]):
     ) -> None:
         self.targets_N = checked_labels(targets)
         self.num_samples = len(self.targets_N) if num_samples is None else num_samples
+        check_number("num_samples", num_samples, integer=True, optional=True, at_least=1)
+        check_number("seed", seed, integer=True)
+        check_number("num_ranks", num_ranks, integer=True, at_least=1)
+        check_number("rank", rank, f"below `num_ranks`, {num_ranks}", integer=True, at_least=0, below=num_ranks)
         self.seed, self.rank, self.num_ranks = seed, rank, num_ranks
-        integers = all(isinstance(number, int) for number in (self.num_samples, rank, num_ranks))
-        if not integers or self.num_samples < 1 or not 0 <= rank < num_ranks:
-            raise InputError(
-                "`num_samples` must be an integer >= 1 and `rank` an integer in [0, `num_ranks`), "
-                f"got {self.num_samples}, {rank} and {num_ranks}"
-            )
         self.epoch = 0
         self.progress = 0.0
         self.position = 0
+        self._counts_epochs = True  # until `set_epoch` is called
+        self._fresh = True  # the next iteration is the first since the epoch or the position was set
+        self._iterations = 0
 
     @abstractmethod
     def draw(self, generator: torch.Generator, progress: float) -> Tensor:
@@ -88,13 +92,14 @@ class Sampler(TorchSampler[int]):
         return self.draw(generator_for("order", type(self).__name__, seed, epoch), progress)
 
     def set_epoch(self, epoch: int, progress: float = 0.0) -> None:
-        """Select the epoch of the next iteration.
+        """Select the epoch of the next iterations, which start at its beginning.
 
         Args:
             epoch: Number of the epoch, from 0.
             progress: Completed share of the training, in [0, 1). Used only by samplers that change during training.
         """
         self.epoch, self.progress, self.position = epoch, progress, 0
+        self._counts_epochs, self._fresh = False, True
 
     def __len__(self) -> int:
         return self.num_samples if self.num_ranks == 1 else self._groups() * self.streams
@@ -107,15 +112,24 @@ class Sampler(TorchSampler[int]):
         return -(-self.num_samples // (self.num_ranks * self.streams))
 
     def __iter__(self) -> Iterator[int]:
+        if not self._fresh:
+            self.position = 0
+            self.epoch += self._counts_epochs
+        self._fresh = False
+        self._iterations += 1
+        this = self._iterations
         order_M = self.order(self.seed, self.epoch, self.progress)
         places = torch.arange(self._groups() * self.streams * self.num_ranks)
         whole = max(len(order_M) // self.streams * self.streams, 1)  # padding keeps each stream in its places
         filled = order_M[torch.where(places < len(order_M), places, places % whole)]
         mine = filled.view(-1, self.streams)[self.rank :: self.num_ranks].flatten()
-        for index in mine[self.position : len(self)].tolist():
-            self.position += 1
+        for position, index in enumerate(mine[self.position : len(self)].tolist(), self.position + 1):
+            if this == self._iterations:  # an abandoned iteration does not move the position
+                self.position = position
             yield index
-        self.position = 0
+        if this == self._iterations:  # a state saved from here on belongs to the next epoch
+            self.position, self._fresh = 0, True
+            self.epoch += self._counts_epochs
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position of the iteration, from which the next one continues.
@@ -123,16 +137,18 @@ class Sampler(TorchSampler[int]):
         The worker processes of a `DataLoader` draw ahead of the training. With workers, set "position" to the number of
         images that this rank has trained on in the epoch before saving.
         """
-        return {"epoch": self.epoch, "progress": self.progress, "position": self.position}
+        place = {"epoch": self.epoch, "progress": self.progress, "position": self.position}
+        return {**place, "counts_epochs": self._counts_epochs}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a saved position.
+        """Restore a saved position, from which the next iteration continues.
 
         Args:
             state: Result of `state_dict`.
         """
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         self.progress = float(state["progress"])
+        self._counts_epochs, self._fresh = bool(state.get("counts_epochs", False)), True
 
 
 class InstanceSampler(Sampler):

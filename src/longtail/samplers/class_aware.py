@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from longtail.errors import InputError
+from longtail.ranges import check_number
 from longtail.samplers.base import Sampler
 from longtail.samplers.by_class import ByClass
 
@@ -57,8 +57,7 @@ class ClassAwareSampler(Sampler):
         num_ranks: int = 1,
     ) -> None:
         super().__init__(targets, num_samples=num_samples, seed=seed, rank=rank, num_ranks=num_ranks)
-        if not isinstance(per_class, int) or per_class < 1:
-            raise InputError(f"`per_class` must be an integer >= 1 (4 in the authors' code), got {per_class}")
+        check_number("per_class", per_class, "4 in the authors' code", integer=True, at_least=1)
         self.per_class = per_class
         self.groups = ByClass(self.targets_N)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from longtail.errors import InputError, unknown_name
+from longtail.ranges import check_number
 from longtail.samplers.base import Sampler
 from longtail.samplers.by_class import ByClass
 
@@ -118,8 +119,8 @@ class MetaSampler(Sampler):
         super().__init__(targets, num_samples=num_samples, seed=seed, rank=rank, num_ranks=num_ranks)
         if level not in get_args(Level):
             raise unknown_name("level", level, get_args(Level))
-        if not lr > 0:
-            raise InputError(f"`lr` must be positive (default: 0.01), got {lr}")
+        check_number("lr", lr, "default: 0.01", above=0)
+        check_number("init_pow", init_pow, "0: equal rates, or a small number such as 0.1", at_least=0)
         self.level, self.init_pow, self.lr = level, init_pow, lr
         self.groups = ByClass(self.targets_N)
         self.logits_K = initial_logits(self.groups.counts_K, init_pow).requires_grad_()
@@ -249,7 +250,7 @@ def initial_logits(counts_K: Tensor, init_pow: float) -> Tensor:
     """
     raw_K = (counts_K.double() / counts_K.sum()) ** -init_pow
     logits_K = torch.logit(raw_K / (raw_K.min() + raw_K.max())).float()
-    if not init_pow >= 0 or not bool(logits_K.isfinite().all()):
+    if not bool(logits_K.isfinite().all()):
         raise InputError(f"`init_pow` must be 0 (equal rates) or a small positive number such as 0.1, got {init_pow}")
     return logits_K
 

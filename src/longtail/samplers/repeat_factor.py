@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from longtail.errors import InputError
+from longtail.ranges import check_number
 from longtail.samplers.base import Sampler, checked_labels
 
 Labels = Tensor | Sequence[int] | Sequence[Collection[int]]
@@ -65,8 +66,7 @@ class RepeatFactorSampler(Sampler):
         rank: int = 0,
         num_ranks: int = 1,
     ) -> None:
-        if threshold is not None and not 0 < threshold <= 1:
-            raise InputError(f"`threshold` must be in (0, 1], a share of the images, got {threshold}")
+        check_number("threshold", threshold, "a share of the images", optional=True, above=0, at_most=1)
         sets = _label_sets(targets)
         if sets is None:
             labels = cast(Tensor | Sequence[int], targets)

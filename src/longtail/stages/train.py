@@ -1,7 +1,9 @@
 """End-to-end training: a sampler, an augmentation, image mixing, a transfer, a loss and an embedding loss."""
 
+import copy
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 import longtail.augment as mixings
@@ -11,13 +13,14 @@ import longtail.samplers as samplers
 import longtail.transfer as transfers
 from longtail.component import Component
 from longtail.config.schema import TrainingConfig
-from longtail.data.dataset import Dataset
+from longtail.data.dataset import Dataset, Images
 from longtail.errors import InputError
 from longtail.models.base import channels_at
 from longtail.models.classifier import Classifier
 from longtail.samplers.base import Sampler
 from longtail.stages.base import PreparedStage, Stage, double_balancing_warnings, refuse_head, scorer
 from longtail.training.context import Context
+from longtail.training.feed import shape_of_epoch
 from longtail.training.loop import train
 from longtail.training.step import Step
 
@@ -88,6 +91,8 @@ class Train(Stage):
         step = self._step(model, data)
         mixing = None if self.mixing is None else self.mixing.build(mixings, data.class_counts)
         sampler, training = self._streams(step, data.train.targets)
+        if shape_of_epoch(training, sampler)[0] == 1:
+            _check_batch_of_one(model, data.train.images)
 
         def run(model: Classifier, context: Context) -> Classifier:
             train(step, data.train, sampler, training, context, scorer(data, context), mixing)
@@ -122,3 +127,23 @@ class Train(Stage):
         unit = self.training.epoch_unit
         doubled = replace(self.training, batch_size=2 * self.training.batch_size, epoch_unit=unit and 2 * unit)
         return sampler.build(samplers, targets_N), doubled
+
+
+def _check_batch_of_one(model: Classifier, images: Images) -> None:
+    """Refuse batches of one image for a model with batch normalization of 1 x 1 maps, which have no variance.
+
+    Raises:
+        InputError: If the model cannot train on single images.
+    """
+    trial = copy.deepcopy(model).train()
+    (pixels_1CHW,) = images.batches(torch.tensor([[0]]), None)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            trial(pixels_1CHW)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            f"`batch_size` must be >= 2 for this backbone on images of {images.size} pixels, got 1; its batch "
+            "normalization has no variance over a single value"
+        ) from error

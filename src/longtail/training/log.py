@@ -2,12 +2,15 @@
 
 import importlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from longtail._io import write_text
+from longtail._io import WriteError, append_text, write_text
 from longtail.errors import InputError, unknown_name
+
+logger = logging.getLogger("longtail")
 
 LOGGERS = ("tensorboard", "wandb")
 
@@ -43,13 +46,23 @@ class RunLog:
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row. Nested metrics reach the sinks as "val/top1"."""
+        """Append a row. Nested metrics reach the sinks as "val/top1". A sink that fails is dropped with a warning.
+
+        Raises:
+            WriteError: If the row cannot be written. The training continues from the last checkpoint.
+        """
         self.rows.append(dict(row))
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            append_text(self.path, json.dumps(row) + "\n")
+        except WriteError as error:
+            raise WriteError(f"{error}; then resume the run from its last checkpoint") from error
         numbers = {key: value for key, value in _flat(row).items() if key not in ("stage", "epoch")}
-        for sink in self._sinks:
-            sink.write(len(self.rows), numbers)
+        for sink in list(self._sinks):
+            try:
+                sink.write(len(self.rows), numbers)
+            except Exception as error:
+                logger.warning("%s is no longer written: %s", type(sink).__name__.strip("_"), error)
+                self._sinks.remove(sink)
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

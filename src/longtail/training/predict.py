@@ -20,7 +20,9 @@ from longtail.errors import InputError
 from longtail.models.classifier import Classifier
 
 BATCH = 500
-"""Images of a batch."""
+"""Largest number of images of a batch."""
+BATCH_BYTES = 2**24
+"""Largest size of a batch of pixels: 500 images up to 105 pixels, 111 images of 224 pixels."""
 Views = Sequence[tuple[str, int]]
 """Parts, each with the index of a view: 0 is the plain view, 1 and above are augmented ones."""
 _CPU = torch.device("cpu")
@@ -143,21 +145,25 @@ def feature_blocks(
                 on_batch(count)
 
 
-def plain_order(count: int) -> tuple[Tensor, list[int]]:
+def plain_order(count: int, size: int) -> tuple[Tensor, list[int]]:
     """Return the order of a pass over images, in batches of one size. The last batch repeats the last image.
+
+    A batch has at most `BATCH` images and `BATCH_BYTES` bytes, so that the batches which workers read ahead fit into
+    memory at every image size.
 
     Args:
         count: Number of images, N.
+        size: Side of the images, in pixels.
 
     Returns:
         Indices (S, B), and the number of images of each batch without repetitions.
 
     Example:
-        >>> order_SB, sizes = plain_order(1200)
+        >>> order_SB, sizes = plain_order(1200, 32)
         >>> order_SB.shape, sizes, order_SB[-1, -2:]
         (torch.Size([3, 500]), [500, 500, 200], tensor([1199, 1199]))
     """
-    batch = min(BATCH, count)
+    batch = min(BATCH, max(1, BATCH_BYTES // (3 * size**2)), count)
     order_SB = torch.arange(-(-count // batch) * batch).clamp(max=count - 1).view(-1, batch)
     return order_SB, [min(batch, count - start) for start in range(0, count, batch)]
 
@@ -172,7 +178,7 @@ def _in_batches(
     """Return the outputs for all images, written batch by batch into one tensor each, so that they are held once."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
-    order_SB, sizes = plain_order(len(images))
+    order_SB, sizes = plain_order(len(images), images.size)
     whole: list[Tensor] = []
     start = 0
     with torch.inference_mode():
@@ -193,7 +199,7 @@ def _in_batches(
 
 def _pixels(images: Images, augment: Augment | None, seed: int, view: int) -> Iterator[tuple[Tensor, int]]:
     """Yield batches of one size, each with the number of images without repetitions."""
-    order_SB, sizes = plain_order(len(images))
+    order_SB, sizes = plain_order(len(images), images.size)
     if augment is None:
         yield from zip(images.batches(order_SB, None), sizes, strict=True)
         return

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from longtail.component import Component, format_options
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
+from longtail.ranges import check_number
 
 
 class Transfer(nn.Module):
@@ -43,8 +44,7 @@ class Transfer(nn.Module):
 
     def __init__(self, class_counts: Countable, channels: int) -> None:
         super().__init__()
-        if not isinstance(channels, int) or channels < 1:
-            raise InputError(f"`channels` must be an integer >= 1, the channels of the feature maps, got {channels}")
+        check_number("channels", channels, "the channels of the feature maps", integer=True, at_least=1)
         self.counts = ClassCounts(class_counts)
         self.num_classes, self.channels = len(self.counts), channels
 

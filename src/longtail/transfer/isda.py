@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from longtail.data.counts import Countable
 from longtail.errors import InputError
+from longtail.ranges import check_number
 from longtail.transfer.base import Transfer
 from longtail.transfer.forms import LARGEST_BATCH
 from longtail.transfer.statistics import RunningClassStatistics
@@ -52,11 +53,8 @@ class ISDA(Transfer):
         self, class_counts: Countable, channels: int, *, strength: float = 0.5, memory_budget_gb: float = 2.0
     ) -> None:
         super().__init__(class_counts, channels)
-        if not (strength >= 0 and memory_budget_gb > 0):
-            raise InputError(
-                "`strength` must be >= 0 and `memory_budget_gb` positive (defaults: 0.5 and 2.0), "
-                f"got {strength} and {memory_budget_gb}"
-            )
+        check_number("strength", strength, "default: 0.5", at_least=0)
+        check_number("memory_budget_gb", memory_budget_gb, "default: 2.0", above=0)
         self.strength, self.memory_budget_gb, self.ramp = strength, memory_budget_gb, 1.0
         diagonal = _dense_bytes(self.num_classes, channels) > memory_budget_gb * 1e9
         self.running = RunningClassStatistics(self.num_classes, channels, diagonal=diagonal)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from longtail.errors import InputError, unknown_name
+from longtail.ranges import check_number
 
 T = TypeVar("T")
 Scale = Literal["trace", "literal", "spectral", "correlation", "optimal-transport"]
@@ -71,10 +72,10 @@ class TransferMap:
         ):
             if value not in get_args(known):
                 raise unknown_name(kind, str(value), get_args(known))
-        if not (self.tau >= 0 and (self.tau > 0 or self.temperature == "multiply")):
-            raise InputError(f'`tau` must be >= 0, and positive with `temperature="divide"`, got {self.tau}')
-        if not 0 <= self.shrinkage <= 1:
-            raise InputError(f"`shrinkage` must be in [0, 1], got {self.shrinkage}")
+        check_number("tau", self.tau, 'positive with `temperature="divide"`', at_least=0)
+        check_number("shrinkage", self.shrinkage, at_least=0, at_most=1)
+        if self.tau == 0 and self.temperature == "divide":
+            raise InputError(f'`tau` must be > 0 with `temperature="divide"`, got {self.tau}')
 
     def __call__(self, tail_GCC: Tensor, head_GCC: Tensor, std_GC: Tensor) -> Tensor:
         """Compute the matrices A of pairs of classes.

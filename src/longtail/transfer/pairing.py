@@ -3,6 +3,7 @@
 Shapes: K = classes, G = groups of images of one class, N = nearest heads of a class, H = heads, CC = C x C channels.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from longtail.data.counts import ClassCounts
 from longtail.errors import InputError, unknown_name
+from longtail.ranges import check_number
 
 Rule = Literal["uniform", "frequency", "covariance", "table"]
 Tails = Literal["rest", "few"]
@@ -44,7 +46,8 @@ def head_classes(counts: ClassCounts, heads: str | float = "many") -> Tensor:
                 "a transfer needs classes of different sizes, but all classes have the same number of images"
             )
         return is_head_K
-    number = heads if isinstance(heads, int) else round(size * heads) if isinstance(heads, float) else 0
+    is_share = isinstance(heads, float) and math.isfinite(heads)
+    number = heads if isinstance(heads, int) else round(size * float(heads)) if is_share else 0
     if isinstance(heads, bool) or not 0 < number < size or (isinstance(heads, float) and heads >= 1):
         raise InputError(
             f"`heads` must be 'many', a number of classes from 1 to {size - 1}, or a share of the {size} classes that "
@@ -112,8 +115,8 @@ class Pairing(nn.Module):
         super().__init__()
         if pairing not in get_args(Rule):
             raise unknown_name("pairing", str(pairing), get_args(Rule))
-        if not (nearest >= 1 and min_seen >= 1):
-            raise InputError(f"`nearest` and `min_seen` must be >= 1, got {nearest} and {min_seen}")
+        check_number("nearest", nearest, integer=True, at_least=1)
+        check_number("min_seen", min_seen, integer=True, at_least=1)
         if (pairing == "table") != (similarity is not None):
             raise InputError(
                 "`pairing='table'` requires `similarity`, a (K, K) table or its file, and vice versa; set both or none"

@@ -21,7 +21,8 @@ from torch import Tensor, distributed
 import longtail.samplers as samplers
 from longtail.component import Component
 from longtail.data.counts import Countable
-from longtail.errors import InputError, unknown_name
+from longtail.errors import unknown_name
+from longtail.ranges import check_number
 from longtail.transfer.base import Transfer
 from longtail.transfer.forms import DenseForm, dense_bytes
 from longtail.transfer.maps import Covariance, Negative, Normalization, Scale, Temperature, TransferMap
@@ -307,12 +308,8 @@ def _check_choices(statistics: Statistics, reset: Reset, omega: Omega, enters: E
 
 
 def _check_numbers(start: float, share: float, eps: float, clamp: float | None, memory_budget_gb: float) -> None:
-    if not 0 <= start < 1:
-        raise InputError(f"`start` must be in [0, 1), a share of the training (0.025 is epoch 5 of 200), got {start}")
-    if not 0 < share <= 1:
-        raise InputError(f"`share` must be in (0, 1], a share of the tail images, got {share}")
-    if not (eps > 0 and (clamp is None or clamp > 0) and memory_budget_gb > 0):
-        raise InputError(
-            "`eps`, `clamp` and `memory_budget_gb` must be positive (defaults: 1e-5, 5 and 2), "
-            f"got {eps}, {clamp} and {memory_budget_gb}"
-        )
+    check_number("start", start, "a share of the training; 0.025 is epoch 5 of 200", at_least=0, below=1)
+    check_number("share", share, "a share of the tail images", above=0, at_most=1)
+    check_number("eps", eps, "default: 1e-5", above=0)
+    check_number("clamp", clamp, "default: 5", optional=True, above=0)
+    check_number("memory_budget_gb", memory_budget_gb, "default: 2", above=0)

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, distributed, nn
 
-from longtail.errors import InputError, unknown_name
+from longtail.errors import unknown_name
+from longtail.ranges import check_number
 
 Merge = Literal["exact", "literal"]
 
@@ -114,10 +115,8 @@ class RunningClassStatistics(nn.Module):
         super().__init__()
         if merge not in get_args(Merge):
             raise unknown_name("way to merge a batch into the statistics", str(merge), get_args(Merge))
-        if momentum is not None and not 0 < momentum <= 1:
-            raise InputError(f"`momentum` must be in (0, 1], or None to weight all images equally, got {momentum}")
-        if count_cap is not None and not count_cap >= 1:
-            raise InputError(f"`count_cap` must be >= 1 or None, got {count_cap}")
+        check_number("momentum", momentum, "None: all images weigh the same", optional=True, above=0, at_most=1)
+        check_number("count_cap", count_cap, integer=True, optional=True, at_least=1)
         self.merge, self.momentum, self.count_cap, self.diagonal = merge, momentum, count_cap, diagonal
         shape = (num_classes, channels) if diagonal else (num_classes, channels, channels)
         self.register_buffer("counts_K", torch.zeros(num_classes))

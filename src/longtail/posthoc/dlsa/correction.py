@@ -34,6 +34,7 @@ from longtail.posthoc.dlsa.filter import FlowFilter
 from longtail.posthoc.dlsa.head import DLSAHead
 from longtail.posthoc.dlsa.settings import DLSASettings
 from longtail.posthoc.dlsa.training import FilterHistory, fit_classifier, train_filter
+from longtail.ranges import check_number
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class DLSA(PostHoc):
     head: DLSAHead
 
     def __init__(self, settings: DLSASettings | None = None, *, seed: int = 0) -> None:
+        check_number("seed", seed, integer=True)
         self.settings, self.seed = settings or DLSASettings(), seed
         self.component = Component("DLSAHead", self.settings.head_options)
 
