@@ -102,7 +102,8 @@ def within_top_k(logits_NC: Tensor, targets_N: Tensor, k: int) -> Tensor:
     labels_C = torch.arange(logits_NC.shape[1], device=logits_NC.device)
     hits = []
     # in parts, because the comparisons need three times the memory of a mask of all logits
-    for part_BC, targets_B in zip(logits_NC.split(4096), targets_N.to(logits_NC.device).split(4096), strict=True):
+    parts = zip(torch.split(logits_NC, 4096), torch.split(targets_N.to(logits_NC.device), 4096), strict=True)
+    for part_BC, targets_B in parts:
         own_B1 = part_BC.gather(1, targets_B[:, None])
         ahead_BC = (part_BC > own_B1) | ((part_BC == own_B1) & (labels_C < targets_B[:, None]))
         hits.append(ahead_BC.sum(1) < k)
