@@ -10,10 +10,8 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -109,7 +107,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
         >>> parse(["list", "methods"]).args
         ('methods',)
     """
-    app, words = _build_app(), list(arguments)
+    app, words = _build_app(), [_expanded(word) for word in arguments]
     path = app.parse_commands(words)[0]
     known = _commands_below(path)
     try:
@@ -120,23 +118,15 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
         message = usage_error(error, known) if isinstance(error, CycloptsError) else error
         raise InputError(f"{message}\nsee: {' '.join(['longtail', *path, '--help'])}") from None
     line = {"command": shlex.join(["longtail", *words])} if "command" in not_parsed else {}
-    options = {name: _expanded(value) for name, value in given.kwargs.items()}
-    return partial(function, *map(_expanded, given.args), **options, **line)
+    return partial(function, *given.args, **given.kwargs, **line)
 
 
-def _expanded(value: Any) -> Any:
-    """Replace a leading `~` of paths, also in lists and groups of options: shells do not expand `--out=~/run`."""
-    if isinstance(value, tuple):
-        return tuple(_expanded(each) for each in value)
-    if is_dataclass(value) and not isinstance(value, type):
-        own = {each.name: _expanded(getattr(value, each.name)) for each in fields(value)}
-        return replace(value, **own)
-    if isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/")):
-        try:
-            return type(value)(Path(value).expanduser())
-        except RuntimeError as error:
-            raise InputError(f"cannot expand the `~` of {value}: {error}; write the path in full") from error
-    return value
+def _expanded(word: str) -> str:
+    """Expand `~` at the start of a word or of the value of an option, where a shell leaves it (`--out=~/runs/a`)."""
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return f"{option}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
 
 
 def help_text(arguments: Sequence[str]) -> str:

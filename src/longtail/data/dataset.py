@@ -107,6 +107,7 @@ class Dataset:
         std: Standard deviation of each color channel over the training images, in [0, 1].
         load_report: What happened while the data were read.
         val_from_train: Whether `val` was held out from the training images. False if the data came with it.
+        bits: Bits that the gray values of more than 8 bits use. None without such images.
     """
 
     name: str
@@ -120,6 +121,7 @@ class Dataset:
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     load_report: LoadReport = field(default_factory=LoadReport)
     val_from_train: bool = False
+    bits: int | None = None
 
     @cached_property
     def class_counts(self) -> ClassCounts:

@@ -16,7 +16,10 @@ from longtail.errors import InputError
 from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvision_names
 from longtail.run.recommend import recommend, without_weights
 
-DATA_OPTIONS = ("root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers")
+DATA_OPTIONS = (
+    "root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers",
+    "follow_links", "include", "exclude", "path_column", "label_column", "max_pixels",
+)  # fmt: skip
 MODEL_OPTIONS = ("backbone", "pretrained")
 TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
 RUN_OPTIONS = ("seed", "device", "protocol", "many", "few", "groups", "loss")
