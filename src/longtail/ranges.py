@@ -45,6 +45,10 @@ class Range:
         return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if bound is not None) or "finite"
 
 
+OMIT_DEFAULT = {"omit_default": True}
+"""Metadata of a field that the mapping of a configuration leaves out while it has its default."""
+
+
 def check_number(
     name: str, value: object, hint: str = "", *, integer: bool = False, optional: bool = False, **bounds: Any
 ) -> None:
@@ -79,11 +83,12 @@ def check_number(
     raise InputError(f"`{name}` must be {rule}{f' ({hint})' if hint else ''}, got {value!r}")
 
 
-def ranged(default: Any, **bounds: Any) -> Any:
+def ranged(default: Any, *, omit_default: bool = False, **bounds: Any) -> Any:
     """Return a dataclass field with a default and the range of its values.
 
     Args:
         default: Default value.
+        omit_default: Leave the field out of the mapping of a configuration while it has its default.
         bounds: Arguments of `Range`.
 
     Example:
@@ -98,7 +103,7 @@ def ranged(default: Any, **bounds: Any) -> Any:
         ...
         longtail.errors.InputError: `lr` must be > 0, got -1.0
     """
-    return dataclasses.field(default=default, metadata={"range": Range(**bounds)})
+    return dataclasses.field(default=default, metadata={"range": Range(**bounds), "omit_default": omit_default})
 
 
 def check_ranges(settings: Any) -> None:

@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from longtail.data.decode import (
     BadImage,
+    Decoding,
     check_image,
     crop_box,
     decode_image,
@@ -91,6 +92,52 @@ def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path: Path, suffix: str) -> No
     values = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
     path = save(tmp_path / f"a{suffix}", Image.fromarray(values))
     assert decode_image(path).tolist() == [[[0, 0, 1, 128, 255]]] * 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("highest", "bits"), [(255, 8), (1023, 10), (4095, 12), (16383, 14), (65535, 16)])
+def test_deep_gray_is_scaled_from_the_bits_it_uses(tmp_path: Path, suffix: str, highest: int, bits: int) -> None:
+    values = np.array([[0, highest // 2, highest]], dtype=np.uint16)
+    path = save(tmp_path / f"a{suffix}", Image.fromarray(values))
+    assert decode_image(path)[0].tolist() == [[0, 127, 255]]
+    assert check_image(path).bits == bits
+    assert decode_image(path, Decoding(bits=16))[0].tolist() == (values >> 8).tolist()
+
+
+def test_eight_bits_in_a_file_of_32(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", Image.fromarray(np.array([[0, 100, 255]], dtype=np.int32)))
+    assert decode_image(path)[0].tolist() == [[0, 100, 255]]
+
+
+def test_the_bits_stated_by_the_file_apply(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 160]], dtype=np.uint16))
+    path = save(tmp_path / "a.tif", image, tiffinfo={281: 4095})
+    assert decode_image(path)[0].tolist() == [[0, 10]]
+    whole = save(tmp_path / "a.png", image).read_bytes()
+    chunk, header = b"sBIT" + bytes([12]), 8 + 25
+    stated = whole[:header] + b"\0\0\0\1" + chunk + zlib.crc32(chunk).to_bytes(4) + whole[header:]
+    (tmp_path / "b.png").write_bytes(stated)
+    assert decode_image(tmp_path / "b.png")[0].tolist() == [[0, 10]]
+
+
+def test_values_beyond_the_bits_of_the_set_are_not_cut_off(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(np.array([[0, 65535]], dtype=np.uint16)))
+    assert decode_image(path, Decoding(bits=12))[0].tolist() == [[0, 255]]
+
+
+def test_limit_of_pixels(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", noise(0))
+    assert decode_image(path, Decoding(max_pixels=64)).shape == (3, 8, 8)
+    with pytest.raises(BadImage, match="it has 8 x 8 pixels, more than `max_pixels` allows"):
+        decode_image(path, Decoding(max_pixels=63))
+
+
+@pytest.mark.parametrize(
+    ("image", "is_flat"),
+    [(Image.new("RGB", (8, 8), (9, 99, 200)), True), (Image.new("L", (8, 8)), True), (noise(0), False)],
+)
+def test_flat_images(tmp_path: Path, image: Image.Image, is_flat: bool) -> None:
+    assert check_image(save(tmp_path / "a.png", image)).is_flat is is_flat
 
 
 def test_more_than_sixteen_bits_are_refused(tmp_path: Path) -> None:
@@ -183,7 +230,7 @@ REASONS = {
     "jpeg without its last byte": "truncated",
     "head only": "Truncated|not an image in a supported format",
     "postscript": "not an image in a supported format",
-    "huge": "exceeds limit",
+    "huge": "exceeds the limit of Pillow; raise `max_pixels`",
 }
 
 

@@ -85,7 +85,7 @@ GOOD = {"embeddings": np.ones((3, 2)), "labels": np.array([0, 1, 1])}
         ({"labels": np.array([[0], [1], [1]])}, "labels must have shape (N,)"),
         ({"labels": np.empty(0, int)}, "at least one entry"),
         ({"labels": np.array([0.0, 1.0, 1.0])}, "labels must be integers or names, got float64"),
-        ({"labels": np.array([0, 3, 1])}, "out of range"),
+        ({"labels": np.array([0, -3, 1])}, "out of range"),
         ({"labels": np.array([0, 5, 1]), "class_names": ["a", "b"]}, "labels of 2 classes must be 0 to 1, got 0 to 5"),
         ({"labels": np.array(["cta", "dog", "dog"]), "class_names": ["cat", "dog"]}, "did you mean cat"),
         ({"labels": np.array([0, 0, 0])}, "at least two classes"),

@@ -118,9 +118,9 @@ def test_links_that_escape_or_go_round(tmp_path: Path) -> None:
     root = make_classes(tmp_path / "root", {"cat": 1, "dog": 1})
     elsewhere = make_classes(tmp_path / "elsewhere", {"owl": 1})
     (root / "owl").symlink_to(elsewhere / "owl")
-    with pytest.raises(InputError, match=r"leads out of the data root .*\n  owl/000.png"):
+    with pytest.raises(InputError, match=r"leads out of the data root .*\n  owl$"):
         read_folder(root)
     (root / "owl").unlink()
     (root / "cat/loop").symlink_to(root)
-    with pytest.raises(InputError, match=r"'cat/loop' in .* is a symbolic link to a folder"):
+    with pytest.raises(InputError, match=r"'cat/loop' in .* is a symbolic link to a folder that contains it"):
         read_folder(root)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.recipes import names
 from longtail.config.schema import DataConfig
 from longtail.data import load
@@ -214,7 +215,7 @@ def test_unreadable_images(tmp_path: Path, storage: str) -> None:
     (root / "cat/003.png").write_bytes(b"")
     (root / "dog/001.png").write_bytes((root / "dog/001.png").read_bytes()[:-60])
     config = {"name": str(root), "storage": storage, "workers": 0}
-    with pytest.raises(BadImage, match=r"cannot read the image .*cat/003.png: the file is empty"):
+    with pytest.raises(InputError, match=r"2 of 12 images cannot be read; .*\n.*cat/003.png: the file is empty\n"):
         load_files(DataConfig(**config))
     dataset = load_files(DataConfig(**config, on_bad_image="skip"))
     assert dataset.load_report.skipped == 2
@@ -250,6 +251,7 @@ def test_duplicates_are_counted_and_named(tmp_path: Path, storage: str) -> None:
     assert dataset.load_report.duplicates == 1
     assert dataset.load_report.notes == (
         "1 of 5 test images are in the training split too: test/cat/copy.png = train/dog/002.png.",
+        "1 images occur under two labels: test/cat/copy.png (cat) = train/dog/002.png (dog).",
     )
 
 
@@ -299,3 +301,46 @@ def test_settings_are_refused_before_an_image_is_read(tmp_path: Path, settings: 
     (root / "cat/000.png").write_bytes(b"")
     with pytest.raises(InputError, match=message):
         load_files(DataConfig(name=str(root), **settings))
+
+
+def test_near_duplicates_are_counted_and_named(tmp_path: Path) -> None:
+    def photo(seed: int) -> Image.Image:
+        return noise(seed, 9, 8).resize((160, 120), Image.Resampling.BICUBIC)
+
+    for part, seeds in (("train", range(6)), ("test", range(6, 10))):
+        for k in seeds:
+            save(tmp_path / part / ("cat" if k % 2 else "dog") / f"{k}.png", photo(k))
+    save(tmp_path / "test/cat/copy.jpg", photo(1).resize((120, 90)), quality=80)
+    assert load_files(DataConfig(name=str(tmp_path), workers=0)).load_report.notes == (
+        "1 of 5 test images look like a training image, as resized or re-encoded copies do: test/cat/copy.jpg ~ "
+        "train/cat/1.png.",
+    )
+
+
+@pytest.mark.parametrize("storage", ["resident", "stream"])
+def test_deep_gray_images_share_one_scale(tmp_path: Path, storage: str) -> None:
+    for name, highest in {"cat/0": 4095, "cat/1": 2000, "dog/0": 200, "dog/1": 90}.items():
+        values = np.linspace(0, highest, 64).reshape(8, 8).astype(np.uint16)
+        save(tmp_path / "train" / f"{name}.png", Image.fromarray(values))
+        save(tmp_path / "test" / f"{name}.png", Image.fromarray(values[::-1].copy()))
+    dataset = load_files(DataConfig(name=str(tmp_path), storage=storage, workers=0))
+    assert dataset.bits == 12
+    (batch,) = dataset.train.images.batches(torch.arange(4)[None], None)
+    assert batch.amax((1, 2, 3)).tolist() == [255, 125, 12, 5]
+    assert any("use 12 bits" in note for note in dataset.load_report.notes)
+
+
+def test_images_of_one_color_are_noted(tmp_path: Path) -> None:
+    root = make_classes(tmp_path, {"cat": 4, "dog": 4})
+    save(root / "cat/flat.png", Image.new("RGB", (8, 8), (7, 70, 170)))
+    notes = load_files(DataConfig(name=str(root))).load_report.notes
+    assert "1 images are of a single color or nearly black; check them: cat/flat.png." in notes
+
+
+def test_new_settings_stay_out_of_old_configurations() -> None:
+    plain = to_mapping(DataConfig(name="x"))
+    added = {"follow_links", "include", "exclude", "path_column", "label_column", "max_pixels"}
+    assert not added & set(plain)
+    used = DataConfig(name="x", exclude=("*_mask.png",), follow_links=True, max_pixels=5)
+    assert set(to_mapping(used)) - set(plain) == {"follow_links", "exclude", "max_pixels"}
+    assert from_mapping(DataConfig, to_mapping(used)) == used

@@ -122,12 +122,13 @@ class TestTables:
             ("target,predicted\n0,1\n0,2\n", "line 3: predicted labels of 2 classes must be in 0 to 1, got 2"),
             ("target,logit_0,logit_1,logit_2\n0,1,2,3\n", "training counts for 2 classes, but scores or names for 3"),
             ("target,logit_cat,logit_dog\ncat,1,2\ndgo,1,2\n", "line 3: there is no class 'dgo'; did you mean dog"),
-            ("target,logit_cat,logit_dog\n,1,2\n", "line 2: there is no class ''"),
+            ("target,logit_cat,logit_dog\n,1,2\n", "line 2: the label '' means a missing value"),
             (
                 "target,predicted\ncat,dog\n",
                 "line 2: the label 'cat' is not an integer, and there are no class names",
             ),
-            ("target,predicted\n0,1.0\n", "'1.0' is not an integer"),
+            ("target,predicted\n0,1.5\n", "'1.5' is not an integer"),
+            ("target,predicted\n0,nan\n", "line 2: the label 'nan' means a missing value"),
             ("target,prob_0,prob_1\n0,.5,.5\n0,.5,.7\n", "line 3: probabilities must .* the sum 1.2"),
             ("target,prob_0,prob_1\n0,-.5,1.5\n", r"line 2: probabilities must .*minimum -0\.5"),
             ("target,prob_0,prob_1\n0,nan,1\n", "line 2: probabilities must .* the sum nan"),
@@ -149,11 +150,65 @@ class TestTables:
 
     def test_bytes_that_are_no_text(self, tmp_path: Path) -> None:
         (tmp_path / "p.csv").write_bytes(b"\x89PNG\xff\xff\n")
-        with pytest.raises(InputError, match=r"cannot read .*p\.csv as a table"):
+        with pytest.raises(InputError, match=r"cannot read .*p\.csv. as text: line 1 is not UTF-8"):
             read_predictions(tmp_path / "p.csv", COUNTS)
+
+    @pytest.mark.parametrize(
+        ("counts", "text", "words"),
+        [
+            ("class,count\n1,500\n2,50\n3,5\n", "label,predicted\n1,1\n2,2\n1,0\n", "line 4: there is no class '0'"),
+            ("class,count\n1,500\n2,50\n3,5\n", "label,predicted\n1,1\n0,2\n", "line 3: there is no class '0'"),
+            ("class,count\ncat,500\ndog,5\n", "label,predicted\ncat,0\ndog,1\n", "line 2: there is no class '0'"),
+            ("class,count\n1,500\n2,5\n", "label,logit_0,logit_1\n1,0,1\n", "scores are in the order of positions"),
+        ],
+    )
+    def test_all_columns_have_one_code(self, table: Writer, counts: str, text: str, words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            read_predictions(table(text), table(counts, "counts.csv"))
+
+    def test_identifiers_are_names_in_all_columns(self, table: Writer) -> None:
+        counts = table("class,count\n3,500\n7,50\n12,5\n", "counts.csv")
+        found = read_predictions(table("label,predicted\n3,3\n7,7\n12,3\n"), counts)
+        assert (found.targets.tolist(), found.predicted.tolist()) == ([0, 1, 2], [0, 1, 0])
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "label,predicted\n0.0,1.0\n1.0,1.0\n",
+            "label;predicted\n0,0;1,0\n1,0;1,0\n",
+            '"label","predicted"\n"0","1"\n"1","1"\n',
+            "\ufefflabel;predicted\r\n0;1\r\n1;1\r\n",
+        ],
+    )
+    def test_numbers_as_other_tools_write_them(self, table: Writer, text: str) -> None:
+        found = read_predictions(table(text), COUNTS)
+        assert (found.targets.tolist(), found.predicted.tolist()) == ([0, 1], [1, 1])
+
+    def test_decimal_commas(self, table: Writer) -> None:
+        assert_logits(read_predictions(table("label;logit_0;logit_1\n0;1,5;-2\n"), COUNTS), [[1.5, -2]])
+
+    def test_unicode_forms_are_one_name(self, table: Writer) -> None:
+        counts = table("class,count\nB\u00e4r,500\nowl,5\n", "counts.csv")
+        found = read_predictions(table("label,predicted\nBa\u0308r,B\u00e4r\n"), counts)
+        assert (found.targets.tolist(), found.predicted.tolist()) == ([0], [0])
 
 
 class TestArrays:
+    def test_numbers_that_may_be_names_or_positions_are_refused(self, npz: Writer, tmp_path: Path) -> None:
+        counts = tmp_path / "counts.csv"
+        counts.write_text("class,count\n1,500\n2,50\n3,5\n")
+        with pytest.raises(InputError, match="may be class names or positions from 0"):
+            read_predictions(npz(targets=np.array([1, 2]), predicted=np.array([1, 1])), counts)
+        found = read_predictions(npz(targets=np.array([1, 3]), predicted=np.array([3, 3])), counts)
+        assert (found.targets.tolist(), found.predicted.tolist()) == ([0, 2], [2, 2])
+
+    def test_bytes_and_whole_floats(self, npz: Writer) -> None:
+        names = np.array(["cat", "dog"])
+        found = read_predictions(
+            npz(targets=np.array([b"dog", b"cat"]), predicted=np.zeros(2), class_names=names), COUNTS
+        )
+        assert (found.targets.tolist(), found.predicted.tolist()) == ([1, 0], [0, 0])
+
     @pytest.mark.parametrize("target", ["targets", "labels", "y_true"])
     @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
     def test_logits(self, npz: Writer, target: str, dtype: str) -> None:
@@ -192,7 +247,7 @@ class TestArrays:
             ({"logits": np.array([["a", "b"]] * 2)}, "logits must be numbers"),
             ({"logits": np.array([[0, 1], [np.nan, 1]])}, r"example 1 \(counted from 0\): logits must not be NaN"),
             ({"predicted": np.zeros(3, int)}, "3 predicted labels for 2 targets"),
-            ({"predicted": np.zeros(2)}, "predicted labels must be integers"),
+            ({"predicted": np.full(2, 0.5)}, "predicted labels must be integers"),
             ({"predicted": np.array([0, 9])}, "example 1 .* must be in 0 to 1, got 9"),
             ({"predicted": np.array([0, None])}, r"Python objects are never loaded; write text as numpy\.array"),
             ({"probs": np.ones((2, 2))}, r"example 0 .*: probabilities must .* the sum 2 .*; name other scores logits"),
@@ -335,3 +390,15 @@ def test_counts_a_file_that_cannot_be_read_says_how_to_give_counts(tmp_path: Pat
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match=r"cannot read the class counts in .*binary\.csv"):
         read_training_counts(tmp_path / "binary.csv")
+
+
+@pytest.mark.parametrize("text", ["class;count\n1,0;5,0\n0,0;500,0\n", "class,count\n0.0,500.0\n1.0,5.0\n"])
+def test_counts_as_other_tools_write_them(tmp_path: Path, text: str) -> None:
+    found = read_training_counts(write(tmp_path, text))
+    assert (found.counts.counts.tolist(), found.names) == ([500, 5], None)
+
+
+def test_counts_in_latin_1_are_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "counts.csv").write_bytes("class,count\nB\u00e4r,5\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"line 2 is not UTF-8 \(byte 0xe4\); the file may be in Latin-1"):
+        read_training_counts(tmp_path / "counts.csv")

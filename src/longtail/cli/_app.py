@@ -107,7 +107,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
         >>> parse(["list", "methods"]).args
         ('methods',)
     """
-    app, words = _build_app(), list(arguments)
+    app, words = _build_app(), [_expanded(word) for word in arguments]
     path = app.parse_commands(words)[0]
     known = _commands_below(path)
     try:
@@ -119,6 +119,14 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
         raise InputError(f"{message}\nsee: {' '.join(['longtail', *path, '--help'])}") from None
     line = {"command": shlex.join(["longtail", *words])} if "command" in not_parsed else {}
     return partial(function, *given.args, **given.kwargs, **line)
+
+
+def _expanded(word: str) -> str:
+    """Expand `~` at the start of a word or of the value of an option, where a shell leaves it (`--out=~/runs/a`)."""
+    option, equals, value = word.partition("=")
+    if equals and option.startswith("--"):
+        return f"{option}={os.path.expanduser(value)}"
+    return os.path.expanduser(word)
 
 
 def help_text(arguments: Sequence[str]) -> str:

@@ -86,6 +86,12 @@ class DataOptions:
         val_share: Share of the training images used as a validation split.
         on_bad_image: Stop at an unreadable image, or skip it. Default: fail.
         workers: Processes that read images from disk. Default: one per core.
+        follow_links: Follow symbolic links that lead out of the folder of the data.
+        include: Use only the image files that match a pattern, such as *_rgb.png.
+        exclude: Leave out the files and folders that match a pattern, such as *_mask.png.
+        path_column: Column of a table with the paths. Default: path or a synonym.
+        label_column: Column of a table with the labels. Default: label or a synonym.
+        max_pixels: Largest number of pixels of an image file. Default: that of Pillow, about 179 million.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -94,6 +100,12 @@ class DataOptions:
     val_share: Number = None
     on_bad_image: Literal["fail", "skip"] | None = None
     workers: Integer = None
+    follow_links: bool | None = None
+    include: Annotated[tuple[str, ...] | None, Parameter(metavar="PATTERN")] = None
+    exclude: Annotated[tuple[str, ...] | None, Parameter(metavar="PATTERN")] = None
+    path_column: Name = None
+    label_column: Name = None
+    max_pixels: Integer = None
 
 
 @Parameter(name="*", group="Evaluation")

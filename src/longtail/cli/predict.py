@@ -23,6 +23,7 @@ def main(
     *,
     output: Annotated[Path, Parameter(metavar="FILE")] = Path("predictions.csv"),
     on_bad_image: Literal["fail", "skip"] = "fail",
+    follow_links: bool = False,
     device: Device = "auto",
 ) -> None:
     """Classify images with a trained run.
@@ -34,6 +35,7 @@ def main(
         images: Images, or folders of images.
         output: CSV file to write; an existing one is replaced. Default: predictions.csv.
         on_bad_image: Stop at an unreadable image (fail, the default), or leave it out (skip).
+        follow_links: Follow symbolic links that lead out of the folders of images.
         device: Device: cpu, cuda, cuda:1, ... Default: auto.
 
     Examples:
@@ -42,24 +44,25 @@ def main(
     from longtail._io import write_text
     from longtail._logging import progress_bar
     from longtail.cli._output import console, out, require_writable
-    from longtail.data.files import bad_images, find_images
+    from longtail.data.files import check_all, find_images
+    from longtail.data.scan import Selection
     from longtail.run import Run
     from longtail.run.fit import choose_device
 
     require_writable(output)
     where = choose_device(device)
     finished = Run.load(run)
-    found = find_images(images)
-    bad = {} if on_bad_image == "fail" else bad_images(found)
-    for path, reason in bad.items():
-        console.print(f"left out: {path}: {reason}")
-    paths = [path for path in found if path not in bad]
+    found = find_images(images, Selection(follow_links=follow_links))
+    checked = check_all(found, on_bad_image, how=finished.decoding)
+    for error in checked.bad:
+        console.print(f"left out: {error.path}: {error.reason}")
+    paths = [found[index] for index in checked.readable.tolist()]
     if not paths:
         raise InputError(f"none of the {len(found)} images can be read")
-    with progress_bar("classifying", len(paths)) as bar:
+    with progress_bar("classifying", len(paths), images_per_unit=1) as bar:
         predicted = finished.predict(paths, where, on_batch=bar.advance)
     write_text(output, _table(paths, predicted))
-    unread = f"; {len(bad)} could not be read" if bad else ""
+    unread = f"; {len(checked.bad)} could not be read" if checked.bad else ""
     out.print(f"{len(paths)} images -> {output}{unread}")
 
 

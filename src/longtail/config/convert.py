@@ -26,7 +26,11 @@ def to_mapping(value: Any) -> Any:
     if isinstance(value, Component):
         return value.to_mapping()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        settings = {each.name: to_mapping(getattr(value, each.name)) for each in dataclasses.fields(value)}
+        settings = {
+            each.name: to_mapping(getattr(value, each.name))
+            for each in dataclasses.fields(value)
+            if not (each.metadata.get("omit_default") and getattr(value, each.name) == each.default)
+        }
         return {"name": stage_name(type(value)), **settings} if isinstance(value, Stage) else settings
     if isinstance(value, (list, tuple)):
         return [to_mapping(item) for item in value]

@@ -9,7 +9,7 @@ from longtail.component import Component
 from longtail.config.stage import Stage
 from longtail.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from longtail.errors import InputError
-from longtail.ranges import check_ranges, ranged
+from longtail.ranges import OMIT_DEFAULT, check_ranges, ranged
 
 __all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "ScheduleConfig", "TrainingConfig"]
 
@@ -24,7 +24,8 @@ class DataConfig:
         root: Folder with the files of a named data set. Default: `$LONGTAIL_DATA`, then `~/.cache/longtail`. For a
             table or a list, the folder that its paths are relative to. Default: its own folder.
         imbalance_factor: Images of the most frequent class over those of the least frequent one, in the long tail that
-            is cut from a balanced set. None takes the data as they are.
+            is cut from a balanced set. None takes the data as they are. Rounding the counts changes the factor a
+            little; it refers to the images before the validation split is held out.
         profile: Shape of that long tail.
         image_size: Side of the square image that the model sees, in pixels. None lets the data decide.
         storage: "resident" keeps all images as one tensor on the device, "stream" reads them from disk in every epoch,
@@ -34,6 +35,12 @@ class DataConfig:
         on_bad_image: "fail" stops at an unreadable image, "skip" leaves it out and counts it.
         workers: Processes that read streamed images. None starts one per core, at most 8.
         seed: Seed of the held-out parts. Training does not depend on it.
+        follow_links: Follow symbolic links that lead out of the root.
+        include: Patterns of the image files to use, such as "*_rgb.png". None uses all.
+        exclude: Patterns of the files and folders to leave out, such as "*_mask.png" or "thumbs".
+        path_column: Column of a table with the paths. Default: "path" or a usual synonym.
+        label_column: Column of a table with the labels. Default: "label" or a usual synonym.
+        max_pixels: Largest number of pixels of an image file. None takes the limit of Pillow, about 179 million.
     """
 
     name: str = "digits-lt"
@@ -47,6 +54,13 @@ class DataConfig:
     on_bad_image: Literal["fail", "skip"] = "fail"
     workers: int | None = ranged(None, at_least=0)
     seed: int = ranged(0, at_least=0)
+    # these were added later: a configuration without them keeps its mapping, and so its digest
+    follow_links: bool = field(default=False, metadata=OMIT_DEFAULT)
+    include: tuple[str, ...] | None = field(default=None, metadata=OMIT_DEFAULT)
+    exclude: tuple[str, ...] | None = field(default=None, metadata=OMIT_DEFAULT)
+    path_column: str | None = field(default=None, metadata=OMIT_DEFAULT)
+    label_column: str | None = field(default=None, metadata=OMIT_DEFAULT)
+    max_pixels: int | None = ranged(None, at_least=1, omit_default=True)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -101,11 +101,13 @@ class Dataset:
         val: Validation split, or None if nothing was held out.
         test: Test split, read once at the end.
         split: Identity of the training images.
-        imbalance_factor: Requested imbalance factor, or None if the data are used as they are.
+        imbalance_factor: Requested imbalance factor, before rounding and before the validation split is held out. None
+            if the data are used as they are.
         mean: Mean of each color channel over the training images, in [0, 1].
         std: Standard deviation of each color channel over the training images, in [0, 1].
         load_report: What happened while the data were read.
         val_from_train: Whether `val` was held out from the training images. False if the data came with it.
+        bits: Bits that the gray values of more than 8 bits use. None without such images.
     """
 
     name: str
@@ -119,6 +121,7 @@ class Dataset:
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     load_report: LoadReport = field(default_factory=LoadReport)
     val_from_train: bool = False
+    bits: int | None = None
 
     @cached_property
     def class_counts(self) -> ClassCounts:

@@ -3,28 +3,48 @@
 Pillow reads the files, because torchvision's decoders are deprecated. Gray, palette, transparent, 16-bit, CMYK, rotated
 (EXIF) and animated images all become uint8 RGB.
 
+Gray values of more than 8 bits are scaled from the number of bits that they use to 8 bits, by a shift. The number of
+bits is, in this order: that of the data set (`Decoding.bits`); what the file states (the chunk sBIT of PNG, the tags
+MaxSampleValue and BitsPerSample of TIFF); or the smallest of 8, 10, 12, 14 and 16 that holds the largest value of the
+file. Values that need more bits than stated are never cut off: the larger number of bits applies.
+
 Shapes: H x W = image size, R = uniform random numbers per image.
 """
 
 import contextlib
+import importlib.util
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from longtail.errors import InputError
 
 # an explicit list: one of Pillow's other readers runs Ghostscript on its input
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS: tuple[str, ...] = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 IMAGE_SUFFIXES = frozenset(
     (".bmp", ".gif", ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".webp")
 )
+HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+"""Suffixes of HEIF images, which the optional package `pillow-heif` reads (the extra `heif`)."""
+if features.check("avif"):
+    FORMATS, IMAGE_SUFFIXES = (*FORMATS, "AVIF"), IMAGE_SUFFIXES | {".avif"}
+if importlib.util.find_spec("pillow_heif") is not None:
+    import pillow_heif  # type: ignore[import-not-found, unused-ignore]
+
+    pillow_heif.register_heif_opener()
+    FORMATS, IMAGE_SUFFIXES = (*FORMATS, "HEIF"), IMAGE_SUFFIXES | HEIF_SUFFIXES
+DEPTHS = (8, 10, 12, 14, 16)
+NEARLY_BLACK = 16
+THUMB = (9, 8)
 CROP_UNIFORMS = 4
 SMALL = 64
 
@@ -55,14 +75,46 @@ class BadImage(InputError):  # noqa: N818 (the file is bad, not the program)
         return BadImage, (self.path, self.reason)
 
 
-def decode_image(path: Path) -> Tensor:
-    """Read an image file.
-
-    Transparent pixels are composited on white, 16-bit values keep their high byte, the EXIF orientation is applied, and
-    an animation gives its first frame.
+@dataclass(frozen=True)
+class Decoding:
+    """Settings that all images of a data set are decoded with.
 
     Args:
-        path: Path of a BMP, GIF, JPEG, PNG, PNM, TIFF or WebP file.
+        bits: Bits that the gray values of more than 8 bits use, 8 to 16. None decides for each file.
+        max_pixels: Largest number of pixels of an image. None takes the limit of Pillow, about 179 million.
+    """
+
+    bits: int | None = None
+    max_pixels: int | None = None
+
+
+PLAIN = Decoding()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFacts:
+    """Properties of a decoded image, for the checks of a data set.
+
+    Args:
+        bits: Bits that its gray values use, if the file holds more than 8 bits; else None.
+        is_flat: Whether all pixels have one color, or all are nearly black (below 16).
+        thumb: Gray image of 9 x 8 pixels, uint8, shape (8, 9), to find near-duplicates.
+    """
+
+    bits: int | None
+    is_flat: bool
+    thumb: np.typing.NDArray[np.uint8]
+
+
+def decode_image(path: Path, how: Decoding = PLAIN) -> Tensor:
+    """Read an image file.
+
+    Transparent pixels are composited on white, gray values of more than 8 bits are scaled as stated at the top of this
+    module, 16-bit colors keep their high byte, the EXIF orientation is applied, and an animation gives its first frame.
+
+    Args:
+        path: Path of a BMP, GIF, JPEG, PNG, PNM, TIFF or WebP file, or of an AVIF or HEIF file if Pillow can read it.
+        how: Settings of the data set.
 
     Returns:
         RGB pixels, uint8, shape (3, H, W).
@@ -76,46 +128,81 @@ def decode_image(path: Path) -> Tensor:
         ...
         longtail.data.decode.BadImage: cannot read the image nowhere.png: No such file or directory; ...
     """
-    with _open(path) as image:
-        pixels = np.array(_to_rgb(image))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    with _open(path, how) as image:
+        return _pixels(_to_rgb(image, how)[0])
 
 
-def check_image(path: Path) -> None:
-    """Check that `decode_image` can read a file. A JPEG is decoded at an eighth of its size, which is faster.
+def read_image(path: Path, how: Decoding = PLAIN) -> tuple[Tensor, ImageFacts]:
+    """Read an image file as `decode_image` does, together with its properties.
 
     Args:
         path: Path of the file.
+        how: Settings of the data set.
 
     Raises:
         BadImage: If it cannot be read.
     """
-    with _open(path) as image:
-        image.draft("RGB", (1, 1))
-        _to_rgb(image)
+    with _open(path, how) as image:
+        rgb, bits = _to_rgb(image, how)
+        return _pixels(rgb), _facts(rgb, bits)
 
 
-def image_sides(path: Path) -> tuple[int, int]:
+def check_image(path: Path, how: Decoding = PLAIN) -> ImageFacts:
+    """Check that `decode_image` can read a file.
+
+    A large JPEG is decoded at a reduced size, down to an eighth, which is faster.
+
+    Args:
+        path: Path of the file.
+        how: Settings of the data set.
+
+    Raises:
+        BadImage: If it cannot be read.
+    """
+    with _open(path, how) as image:
+        image.draft("RGB", (8 * THUMB[0], 8 * THUMB[1]))
+        return _facts(*_to_rgb(image, how))
+
+
+def _pixels(rgb: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(rgb)).permute(2, 0, 1)
+
+
+def _facts(rgb: Image.Image, bits: int | None) -> ImageFacts:
+    extrema: Any = rgb.getextrema()
+    is_flat = all(low == high for low, high in extrema) or max(high for _, high in extrema) < NEARLY_BLACK
+    thumb = np.array(rgb.convert("L").resize(THUMB, Image.Resampling.BOX))
+    return ImageFacts(bits, is_flat, thumb)
+
+
+def image_sides(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
     """Read the shorter and the longer side of an image in pixels from the header of the file.
 
     Args:
         path: Path of the file.
+        how: Settings of the data set.
 
     Raises:
         BadImage: If the header cannot be read.
     """
-    with _open(path) as image:
+    with _open(path, how) as image:
         return min(image.size), max(image.size)
 
 
 @contextlib.contextmanager
-def _open(path: Path) -> Iterator[Image.Image]:
+def _open(path: Path, how: Decoding) -> Iterator[Image.Image]:
     """Open an image. An error inside the block becomes a BadImage."""
+    if how.max_pixels is not None and Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, how.max_pixels)
     try:
         data = path.read_bytes()
         if not data:
             raise ValueError("the file is empty")
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if how.max_pixels is not None and image.width * image.height > how.max_pixels:
+                raise ValueError(f"it has {image.width} x {image.height} pixels, more than `max_pixels` allows")
+            if image.format == "PNG" and image.mode.startswith("I"):
+                image.info["significant_bits"] = _significant_bits(data)
             yield image
     except Exception as error:  # decoders raise errors of any type on a damaged file
         raise BadImage(path, _reason(error)) from error
@@ -124,22 +211,26 @@ def _open(path: Path) -> Iterator[Image.Image]:
 def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return f"it is not an image in a supported format ({', '.join(FORMATS)})"
+    if isinstance(error, Image.DecompressionBombError):
+        return "its number of pixels exceeds the limit of Pillow; raise `max_pixels` to accept it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, how: Decoding) -> tuple[Image.Image, int | None]:
+    """Return the image as RGB, and the bits of gray values of more than 8 bits (None for other images)."""
     _apply_orientation(image)
     if image.mode.startswith("I"):
-        return _to_eight_bits(image).convert("RGB")
+        gray, bits = _to_eight_bits(image, how.bits)
+        return gray.convert("RGB"), bits
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits a channel")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(white, rgba).convert("RGB"), None
+    return image.convert("RGB"), None
 
 
 def _apply_orientation(image: Image.Image) -> None:
@@ -148,12 +239,43 @@ def _apply_orientation(image: Image.Image) -> None:
         ImageOps.exif_transpose(image, in_place=True)
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _to_eight_bits(image: Image.Image, bits: int | None) -> tuple[Image.Image, int]:
     values_HW = np.array(image).astype(np.int64)
-    if values_HW.min() < 0 or values_HW.max() > 65535:
+    highest = int(values_HW.max())
+    if values_HW.min() < 0 or highest > 65535:
         raise ValueError("its pixels have more than 16 bits; save it with 8 or 16 bits a channel")
-    # the high byte, as Pillow does for 16-bit color: white stays white, and gray agrees with color
-    return Image.fromarray((values_HW >> 8).astype(np.uint8))
+    needed = next(depth for depth in DEPTHS if highest < 1 << depth)
+    used = max(_stated_bits(image) or needed, highest.bit_length())
+    # for 16 bits the high byte, as Pillow does for 16-bit color: white stays white, and gray agrees with color
+    depth = used if bits is None else max(bits, highest.bit_length())
+    return Image.fromarray((values_HW >> max(0, depth - 8)).astype(np.uint8)), used
+
+
+def _stated_bits(image: Image.Image) -> int | None:
+    """Return the bits that the gray values use according to the file, if it states them and not only its own depth."""
+    if image.format == "PPM":
+        return 16  # Pillow scales the values by the maximum in the header
+    if image.format == "PNG":
+        return image.info.get("significant_bits")
+    tags = getattr(image, "tag_v2", {})  # only TIFF images have tags
+    maximum, depth = _first(tags.get(281)), _first(tags.get(258))
+    if maximum and 255 <= maximum < 65535:
+        return max(8, int(maximum).bit_length())
+    return depth if depth and 8 < depth < 16 else None
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple) and value else value
+
+
+def _significant_bits(png: bytes) -> int | None:
+    """Return the number in the chunk sBIT of a gray PNG file, which Pillow skips."""
+    start = 8
+    while start + 8 <= len(png) and png[start + 4 : start + 8] != b"IDAT":
+        if png[start + 4 : start + 8] == b"sBIT":
+            return max(8, min(16, png[start + 8]))
+        start += 12 + int.from_bytes(png[start : start + 4])
+    return None
 
 
 def fit_image(pixels: Tensor, size: int) -> Tensor:

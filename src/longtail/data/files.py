@@ -3,18 +3,32 @@
 Shapes: N = images, S = side of the square that all images become.
 """
 
+import logging
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from longtail.data.decode import IMAGE_SUFFIXES, SMALL, BadImage, check_image, decode_image, fit_image, image_sides
+from longtail.data.decode import (
+    IMAGE_SUFFIXES,
+    PLAIN,
+    SMALL,
+    BadImage,
+    Decoding,
+    ImageFacts,
+    check_image,
+    fit_image,
+    image_sides,
+    read_image,
+)
+from longtail.data.scan import EVERYTHING, PassedOver, Selection, walk
 from longtail.data.stream import default_workers
 from longtail.errors import InputError, first_ten
 
@@ -40,11 +54,12 @@ def data_root(root: str | None = None) -> Path:
     return Path(root or os.environ.get("LONGTAIL_DATA") or "~/.cache/longtail").expanduser()
 
 
-def find_images(places: Sequence[Path]) -> list[Path]:
-    """List image files without labels.
+def find_images(places: Sequence[Path], selection: Selection = EVERYTHING) -> list[Path]:
+    """List image files without labels, by the rule of `longtail.data.scan`. Log what is passed over.
 
     Args:
-        places: Image files, and folders to search at any depth.
+        places: Image files, which are taken whatever their names, and folders to search at any depth.
+        selection: Choice of the files in the folders.
 
     Returns:
         Image files, in the order of `places`, those of a folder sorted.
@@ -59,45 +74,29 @@ def find_images(places: Sequence[Path]) -> list[Path]:
         longtail.errors.InputError: 1 of 1 files or folders do not exist:
           nowhere.png
     """
+    places = [place.expanduser() for place in places]
     missing = [place for place in places if not place.exists()]
     if missing:
         raise InputError(f"{len(missing)} of {len(places)} files or folders do not exist:\n{first_ten(missing)}")
-    found = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
-    images = [path for path in found if path in places or _has_image_name(path)]
+    passed = PassedOver()
+    images: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            images += sorted(place / name for name in walk(place, "", selection, passed))
+        else:
+            images.append(place)
+    notes = passed.notes()
     if not images:
         raise InputError(
             f"no image in {', '.join(map(str, places))}; known suffixes: {', '.join(sorted(IMAGE_SUFFIXES))}"
+            + "".join(f"\n{note}" for note in notes)
         )
+    for note in notes:
+        logging.getLogger("longtail").warning(note)
     return images
 
 
-def _has_image_name(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def bad_images(paths: Sequence[Path]) -> dict[Path, str]:
-    """Find the files that cannot be read as images.
-
-    Args:
-        paths: Image files.
-
-    Returns:
-        Reason by path.
-
-    Example:
-        >>> list(bad_images([Path("nowhere.png")]).values())
-        ['No such file or directory']
-    """
-    bad = {}
-    for path in paths:
-        try:
-            check_image(path)
-        except BadImage as error:
-            bad[path] = error.reason
-    return bad
-
-
-def natural_size(paths: Sequence[Path]) -> int:
+def natural_size(paths: Sequence[Path], how: Decoding = PLAIN) -> int:
     """Choose the side of the square that suits the images, from the headers of up to 64 files.
 
     If all of them are small (at most 64 pixels), this is the most common shorter side, and the larger one of a tie.
@@ -105,23 +104,45 @@ def natural_size(paths: Sequence[Path]) -> int:
 
     Args:
         paths: N image files.
+        how: Settings to decode with.
 
     Raises:
         BadImage: If none of the headers can be read.
     """
-    picked = torch.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).long().tolist()
     sides, bad = [], []
-    for index in picked:
+    for index in _sample(len(paths)):
         try:
-            sides.append(image_sides(paths[index]))
+            sides.append(image_sides(paths[index], how))
         except BadImage as error:
             bad.append(error)
     if not sides:
+        check_all(paths, "fail", how=how)  # names all files that cannot be read
         raise bad[0]
     if max(longer for _, longer in sides) > SMALL:
         return LARGE
     uses = Counter(shorter for shorter, _ in sides)
     return max(uses, key=lambda side: (uses[side], side))
+
+
+def _sample(count: int) -> list[int]:
+    indices: list[int] = torch.linspace(0, count - 1, min(SAMPLE, count)).long().tolist()
+    return indices
+
+
+def sampled_bits(paths: Sequence[Path], how: Decoding = PLAIN) -> int | None:
+    """Return the bits that the gray values of a data set use, from up to 64 files; None without deep images.
+
+    Args:
+        paths: N image files.
+        how: Settings to decode with.
+    """
+    bits = []
+    for index in _sample(len(paths)):
+        try:
+            bits.append(check_image(paths[index], how).bits)
+        except BadImage:  # reported when the image is needed
+            continue
+    return max((depth for depth in bits if depth is not None), default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,75 +154,129 @@ class DecodedImages:
         bad: Errors of the other images.
         pixels: Images, uint8, shape (N, 3, S, S), undefined for bad images. None if the images were only checked.
         resized: Number of images that were not S x S pixels.
+        bits: Bits that the gray values of more than 8 bits use over all images. None without such images.
+        flat: Indices of the images of a single color.
+        thumbs: Gray images of 9 x 8 pixels, uint8, shape (N, 8, 9), zero for bad images. None if no image was read.
     """
 
     readable: Tensor
     bad: tuple[BadImage, ...]
     pixels: Tensor | None = None
     resized: int = 0
+    bits: int | None = None
+    flat: tuple[int, ...] = ()
+    thumbs: Tensor | None = None
 
 
 def decode_all(
-    paths: Sequence[Path], size: int, on_bad: OnBadImage, on_progress: Progress | None = None
+    paths: Sequence[Path], size: int, on_bad: OnBadImage, on_progress: Progress | None = None, how: Decoding = PLAIN
 ) -> DecodedImages:
     """Decode every image into one tensor, with one thread per core.
 
     Args:
         paths: N image files.
         size: Side of the square in pixels.
-        on_bad: "fail" raises at the first image that cannot be read; "skip" continues without it.
+        on_bad: "fail" raises an error that names the images that cannot be read; "skip" continues without them.
         on_progress: Callback for progress.
+        how: Settings to decode with. Without `bits`, those of all images together apply.
 
     Raises:
-        BadImage: If an image cannot be read and `on_bad` is "fail".
+        BadImage: If one image cannot be read and `on_bad` is "fail".
+        InputError: If several images cannot be read and `on_bad` is "fail".
     """
     pixels = torch.empty(len(paths), 3, size, size, dtype=torch.uint8)
     is_resized_N = torch.zeros(len(paths), dtype=torch.bool)
 
-    def decode(index: int) -> None:
-        image = decode_image(paths[index])
+    def decode(index: int, how: Decoding) -> ImageFacts:
+        image, facts = read_image(paths[index], how)
         is_resized_N[index] = image.shape != pixels.shape[1:]
         pixels[index] = fit_image(image, size)
+        return facts
 
-    readable, bad = _for_each(decode, paths, on_bad, on_progress)
-    return DecodedImages(readable, bad, pixels, int(is_resized_N.sum()))
+    facts, bad = _for_each(lambda index: decode(index, how), paths, on_bad, on_progress)
+    bits = _bits(facts, how)
+    for index, each in facts.items():
+        if each.bits not in (None, bits):  # scale all images of the set alike
+            facts[index] = decode(index, replace(how, bits=bits))
+    return _decoded(len(paths), facts, bad, bits, pixels, int(is_resized_N.sum()))
 
 
-def check_all(paths: Sequence[Path], on_bad: OnBadImage, on_progress: Progress | None = None) -> DecodedImages:
+def check_all(
+    paths: Sequence[Path], on_bad: OnBadImage, on_progress: Progress | None = None, how: Decoding = PLAIN
+) -> DecodedImages:
     """Check that every image can be read, with one thread per core.
 
     Args:
         paths: N image files.
-        on_bad: "fail" raises at the first image that cannot be read; "skip" continues without it.
+        on_bad: "fail" raises an error that names the images that cannot be read; "skip" continues without them.
         on_progress: Callback for progress.
+        how: Settings to decode with.
 
     Raises:
-        BadImage: If an image cannot be read and `on_bad` is "fail".
+        BadImage: If one image cannot be read and `on_bad` is "fail".
+        InputError: If several images cannot be read and `on_bad` is "fail".
     """
-    return DecodedImages(*_for_each(lambda index: check_image(paths[index]), paths, on_bad, on_progress))
+    facts, bad = _for_each(lambda index: check_image(paths[index], how), paths, on_bad, on_progress)
+    return _decoded(len(paths), facts, bad, _bits(facts, how))
+
+
+def _bits(facts: dict[int, ImageFacts], how: Decoding) -> int | None:
+    found = [each.bits for each in facts.values() if each.bits is not None]
+    return (max(found) if how.bits is None else how.bits) if found else None
+
+
+def _decoded(
+    count: int,
+    facts: dict[int, ImageFacts],
+    bad: tuple[BadImage, ...],
+    bits: int | None,
+    pixels: Tensor | None = None,
+    resized: int = 0,
+) -> DecodedImages:
+    thumbs = torch.zeros(count, 8, 9, dtype=torch.uint8)
+    for index, each in facts.items():
+        thumbs[index] = torch.from_numpy(each.thumb)
+    flat = tuple(index for index, each in facts.items() if each.is_flat)
+    return DecodedImages(torch.tensor([*facts], dtype=torch.int64), bad, pixels, resized, bits, flat, thumbs)
 
 
 def _for_each(
-    work: Callable[[int], None], paths: Sequence[Path], on_bad: OnBadImage, on_progress: Progress | None
-) -> tuple[Tensor, tuple[BadImage, ...]]:
-    """Do the work for each index. Return the indices that succeeded and the errors of the others."""
+    work: Callable[[int], ImageFacts], paths: Sequence[Path], on_bad: OnBadImage, on_progress: Progress | None
+) -> tuple[dict[int, ImageFacts], tuple[BadImage, ...]]:
+    """Do the work for each index. Return the results by index, ascending, and the errors of the others."""
 
-    def attempt(index: int) -> BadImage | None:
+    def attempt(index: int) -> ImageFacts | BadImage:
         try:
-            work(index)
+            return work(index)
         except BadImage as bad:
             return bad
-        return None
 
-    outcomes: list[BadImage | None] = []
+    outcomes: list[ImageFacts | BadImage] = []
     with ThreadPoolExecutor(default_workers()) as pool:
         for start in range(0, len(paths), CHUNK):
-            chunk = list(pool.map(attempt, range(start, min(start + CHUNK, len(paths)))))
-            bad = [outcome for outcome in chunk if outcome is not None]
-            if bad and on_bad == "fail":
-                raise bad[0]
-            outcomes += chunk
+            outcomes += pool.map(attempt, range(start, min(start + CHUNK, len(paths))))
             if on_progress is not None:
                 on_progress(len(outcomes), len(paths))
-    readable = torch.tensor([index for index, outcome in enumerate(outcomes) if outcome is None], dtype=torch.int64)
-    return readable, tuple(outcome for outcome in outcomes if outcome is not None)
+    bad = tuple(outcome for outcome in outcomes if isinstance(outcome, BadImage))
+    if bad and on_bad == "fail":
+        raise _unreadable(bad, len(paths))
+    facts = {index: each for index, each in enumerate(outcomes) if not isinstance(each, BadImage)}
+    return facts, bad
+
+
+def _unreadable(bad: Sequence[BadImage], count: int) -> InputError:
+    """Return the error that names the images that cannot be read; of more than ten, a file names all."""
+    if len(bad) == 1:
+        return bad[0]
+    lines = [f"{error.path}: {error.reason}" for error in bad]
+    more = ""
+    if len(bad) > 10:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="longtail-unreadable-", suffix=".txt", delete=False, encoding="utf-8", errors="replace"
+        ) as file:
+            file.write("\n".join(lines) + "\n")
+        more = f"\nall of them: {file.name}"
+    return InputError(
+        f"{len(bad):,} of {count:,} images cannot be read; repair or remove them, "
+        f'or set `on_bad_image` to "skip" to leave unreadable images out:\n{first_ten(lines)}{more}'
+    )

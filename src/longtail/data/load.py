@@ -14,8 +14,8 @@ from longtail._logging import progress_bar
 from longtail.config.recipes import plugin_readers
 from longtail.config.schema import DataConfig
 from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
-from longtail.data.decode import SMALL
-from longtail.data.files import DecodedImages, Progress, check_all, decode_all, natural_size
+from longtail.data.decode import SMALL, Decoding
+from longtail.data.files import DecodedImages, Progress, check_all, decode_all, natural_size, sampled_bits
 from longtail.data.formats.cifar import detect_cifar, load_cifar
 from longtail.data.formats.cifar_files import CIFARS
 from longtail.data.formats.digits import load_digits_lt
@@ -25,8 +25,9 @@ from longtail.data.formats.folder import read_folder
 from longtail.data.formats.listing import SPLIT_NAMES, Listing, check_class_presence
 from longtail.data.formats.lists import BENCHMARKS, read_lists
 from longtail.data.formats.table import TABLE_SUFFIXES, read_table
-from longtail.data.inspect import Matches, equal_files, equal_pixels
+from longtail.data.inspect import Digests, file_digests, label_conflicts, matches, near_duplicates, pixel_digests
 from longtail.data.resident import ResidentImages, channel_statistics
+from longtail.data.scan import Selection
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
 from longtail.data.stream import StreamedImages
 from longtail.errors import InputError, nearest
@@ -69,7 +70,7 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         return load_feature_data(config, device)
     if config.name.removesuffix("-lt") in CIFARS or detect_cifar(path) is not None:
         return load_cifar(config, device)
-    with progress_bar("reading images", 1) as bar:
+    with progress_bar("reading images", 1, images_per_unit=1) as bar:
         return load_files(config, device, bar.moved_to)
 
 
@@ -98,20 +99,23 @@ def find_listing(config: DataConfig) -> Listing:
     """List the image files of `config.name` with the reader for its kind.
 
     Args:
-        config: Settings, of which `name` and `root` are used.
+        config: Settings, of which those that choose files are used.
 
     Raises:
         InputError: If the path is of an unknown kind, or its content is invalid.
     """
     path = Path(config.name).expanduser()
+    selection = Selection(config.include or (), config.exclude or (), config.follow_links)
     if config.name in BENCHMARKS:
-        return read_lists(config.name, config.root)
+        return read_lists(config.name, config.root, selection)
     if path.is_dir():
-        return read_lists(config.name, config.root) if any(path.glob("*_train.txt")) else read_folder(config.name)
+        has_lists = any(path.glob("*_train.txt"))
+        return read_lists(config.name, config.root, selection) if has_lists else read_folder(config.name, selection)
     if path.suffix.lower() in TABLE_SUFFIXES:
-        return read_table(config.name, config.root)
+        columns = {"path_column": config.path_column, "label_column": config.label_column}
+        return read_table(config.name, config.root, selection, **columns)
     if path.suffix.lower() == ".txt":
-        return read_lists(config.name, config.root)
+        return read_lists(config.name, config.root, selection)
     problem = "is not a supported kind of data" if path.exists() else "is not a file or folder"
     raise InputError(
         f"{config.name!r} {problem}; give a folder with one folder per class, a table "
@@ -155,9 +159,9 @@ def dataset_from_listing(
         val_share=config.val_share,
         seed=config.seed,
     )
-    duplicates, duplicate_notes = _find_duplicates(rows, names, paths, decoded.pixels)
+    duplicates, duplicate_notes = _find_duplicates(rows, names, paths, targets_N, listing.class_names, decoded)
     has_val = "val" in listing.parts
-    images = _images(rows, paths, decoded.pixels, size, device, config)
+    images = _images(rows, paths, decoded, size, device, config)
     mean, std = STREAMED_STATISTICS
     if decoded.pixels is not None:
         mean, std = channel_statistics(decoded.pixels[rows["train"]])
@@ -174,19 +178,20 @@ def dataset_from_listing(
         ),
         imbalance_factor=config.imbalance_factor,
         val_from_train=not has_val,
+        bits=decoded.bits,
         mean=mean,
         std=std,
         load_report=LoadReport(
-            notes=(*listing.notes, *_decode_notes(decoded, size, len(paths), listing.root), *notes, *duplicate_notes),
+            notes=(*listing.notes, *_decode_notes(decoded, size, names, listing.root), *notes, *duplicate_notes),
             skipped=len(decoded.bad),
-            duplicates=len(duplicates),
+            duplicates=duplicates,
         ),
     )
 
 
 def _storage(paths: list[Path], config: DataConfig) -> tuple[int, bool]:
     """Return the side of the square in pixels, and whether the images are kept in memory."""
-    size = config.image_size if config.image_size is not None else natural_size(paths)
+    size = config.image_size if config.image_size is not None else natural_size(paths, _decoding(config))
     return size, config.storage == "resident" or (config.storage == "auto" and size <= SMALL)
 
 
@@ -194,21 +199,31 @@ def _read_once(
     paths: list[Path], size: int, resident: bool, config: DataConfig, on_progress: Progress | None
 ) -> DecodedImages:
     """Read every image once if that is affordable, so that errors show before hours of training."""
+    how = _decoding(config)
     if resident:
-        return decode_all(paths, size, config.on_bad_image, on_progress)
+        return decode_all(paths, size, config.on_bad_image, on_progress, how)
     # unreadable images can only be left out after all have been read
     if len(paths) <= CHECK_LIMIT or config.on_bad_image == "skip":
-        return check_all(paths, config.on_bad_image, on_progress)
-    return DecodedImages(torch.arange(len(paths)), ())
+        return check_all(paths, config.on_bad_image, on_progress, how)
+    return DecodedImages(torch.arange(len(paths)), (), bits=sampled_bits(paths, how))
 
 
-def _decode_notes(decoded: DecodedImages, size: int, images: int, root: Path) -> list[str]:
+def _decoding(config: DataConfig, bits: int | None = None) -> Decoding:
+    return Decoding(bits, config.max_pixels)
+
+
+def _decode_notes(decoded: DecodedImages, size: int, names: list[str], root: Path) -> list[str]:
     notes = []
     if decoded.bad:
         reasons = [f"{error.path.relative_to(root).as_posix()} ({error.reason})" for error in decoded.bad]
         notes.append(f"{len(decoded.bad):,} unreadable images were left out: {first_few(reasons)}.")
     if decoded.resized:
-        notes.append(f"{decoded.resized:,} of {images:,} images were not {size} x {size} pixels and were resized.")
+        notes.append(f"{decoded.resized:,} of {len(names):,} images were not {size} x {size} pixels and were resized.")
+    if decoded.bits is not None and decoded.bits != 16:
+        notes.append(f"Gray values of more than 8 bits use {decoded.bits} bits and were scaled from these to 8 bits.")
+    if decoded.flat:
+        flat = first_few([names[index] for index in decoded.flat])
+        notes.append(f"{len(decoded.flat):,} images are of a single color or nearly black; check them: {flat}.")
     return notes
 
 
@@ -232,27 +247,51 @@ def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> Row
 
 
 def _find_duplicates(
-    rows: Rows, names: list[str], paths: list[Path], pixels: Tensor | None
-) -> tuple[Matches, list[str]]:
+    rows: Rows,
+    names: list[str],
+    paths: list[Path],
+    targets_N: Tensor,
+    class_names: tuple[str, ...],
+    decoded: DecodedImages,
+) -> tuple[int, list[str]]:
+    """Return the number of test images that are training images too, and notes on these and other duplicates."""
     train, test = rows["train"].tolist(), rows["test"].tolist()
-    if pixels is not None:
-        found = equal_pixels(pixels, train, test)
+    everything = [index for part in rows.values() for index in part.tolist()]
+    if decoded.pixels is not None:
+        digests: Digests = pixel_digests(decoded.pixels, everything)
     elif len(paths) <= CHECK_LIMIT:
-        found = equal_files(paths, train, test)
+        digests = file_digests(paths, everything)
     else:
-        return [], [f"Duplicates were not searched, because there are more than {CHECK_LIMIT:,} streamed images."]
-    if not found:
-        return [], []
-    named = first_few([f"{names[copy]} = {names[original]}" for copy, original in found])
-    return found, [f"{len(found):,} of {len(test):,} test images are in the training split too: {named}."]
+        return 0, [f"Duplicates were not searched, because there are more than {CHECK_LIMIT:,} streamed images."]
+    notes = []
+    found = matches(digests, train, test)
+    if found:
+        named = first_few([f"{names[copy]} = {names[original]}" for copy, original in found])
+        notes.append(f"{len(found):,} of {len(test):,} test images are in the training split too: {named}.")
+    near = []
+    if decoded.thumbs is not None and len(paths) <= CHECK_LIMIT:
+        near = near_duplicates(decoded.thumbs, train, sorted(set(test) - {copy for copy, _ in found}))
+    if near:
+        named = first_few([f"{names[copy]} ~ {names[original]}" for copy, original in near])
+        notes.append(
+            f"{len(near):,} of {len(test):,} test images look like a training image, as resized or re-encoded copies "
+            f"do: {named}."
+        )
+    conflicts = label_conflicts(digests, targets_N)
+    if conflicts:
+        label = [class_names[target] for target in targets_N.tolist()]
+        named = first_few([f"{names[a]} ({label[a]}) = {names[b]} ({label[b]})" for a, b in conflicts])
+        notes.append(f"{len(conflicts):,} images occur under two labels: {named}.")
+    return len(found), notes
 
 
 def _images(
-    rows: Rows, paths: list[Path], pixels: Tensor | None, size: int, device: torch.device | str, config: DataConfig
+    rows: Rows, paths: list[Path], decoded: DecodedImages, size: int, device: torch.device | str, config: DataConfig
 ) -> dict[str, Images]:
-    if pixels is not None:
-        return {part: ResidentImages(pixels[index], device) for part, index in rows.items()}
-    everything = StreamedImages(paths, size, device=device, workers=config.workers)
+    if decoded.pixels is not None:
+        return {part: ResidentImages(decoded.pixels[index], device) for part, index in rows.items()}
+    how = _decoding(config, decoded.bits)
+    everything = StreamedImages(paths, size, device=device, workers=config.workers, how=how)
     return {part: everything.subset(index) for part, index in rows.items()}
 
 

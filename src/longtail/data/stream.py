@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from longtail.data.decode import CROP_UNIFORMS, BadImage, decode_image, fit_image, random_resized_crop
+from longtail.data.decode import (
+    CROP_UNIFORMS,
+    PLAIN,
+    BadImage,
+    Decoding,
+    decode_image,
+    fit_image,
+    random_resized_crop,
+)
 from longtail.errors import InputError
 
 MAX_DEFAULT_WORKERS = 8
@@ -34,6 +42,7 @@ class StreamedImages:
         size: Side of the square that every image becomes, in pixels.
         device: Device of the training.
         workers: Number of decoding processes. 0 decodes in this process; None uses one per core, at most 8.
+        how: Settings to decode with.
 
     Raises:
         InputError: If `size` or `workers` is out of range.
@@ -50,6 +59,7 @@ class StreamedImages:
         *,
         device: torch.device | str = "cpu",
         workers: int | None = None,
+        how: Decoding = PLAIN,
     ) -> None:
         if size < 1:
             raise InputError(f"`size` of the images must be >= 1 pixel, got {size}")
@@ -58,6 +68,7 @@ class StreamedImages:
         # one block of bytes: reading a list of strings changes reference counts and copies its pages in every worker
         self._names_N = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         self.size = size
+        self.how = how
         self.device = torch.device(device)
         self.workers = default_workers() if workers is None else workers
 
@@ -89,7 +100,7 @@ class StreamedImages:
         crops_SBR = None if uniforms_SBR is None else uniforms_SBR[..., :CROP_UNIFORMS].cpu().contiguous()
         workers = min(self.workers, len(order_SB))
         loader = DataLoader(
-            _Batches(self._names_N, self.size, order_SB, crops_SBR),
+            _Batches(self._names_N, self.size, order_SB, crops_SBR, self.how),
             batch_size=None,
             num_workers=workers,
             prefetch_factor=2 if workers else None,
@@ -106,13 +117,13 @@ class StreamedImages:
 
     def subset(self, indices: Tensor) -> "StreamedImages":
         """Return the images at `indices`, in that order."""
-        chosen = StreamedImages([], self.size, device=self.device, workers=self.workers)
+        chosen = StreamedImages([], self.size, device=self.device, workers=self.workers, how=self.how)
         chosen._names_N = self._names_N[indices.cpu().numpy()]
         return chosen
 
     def thumbnail(self, index: int) -> Tensor:
         """Return the plain view of one image: uint8 (3, size, size) on the CPU."""
-        return fit_image(decode_image(_path(self._names_N, index)), self.size)
+        return fit_image(decode_image(_path(self._names_N, index), self.how), self.size)
 
 
 Message = Tensor | np.ndarray[Any, Any] | BadImage
@@ -127,9 +138,14 @@ class _Batches(Dataset[Message]):
     """
 
     def __init__(
-        self, names_N: np.typing.NDArray[np.bytes_], size: int, order_SB: Tensor, crops_SBR: Tensor | None
+        self,
+        names_N: np.typing.NDArray[np.bytes_],
+        size: int,
+        order_SB: Tensor,
+        crops_SBR: Tensor | None,
+        how: Decoding = PLAIN,
     ) -> None:
-        self.names_N, self.size, self.order_SB, self.crops_SBR = names_N, size, order_SB, crops_SBR
+        self.names_N, self.size, self.order_SB, self.crops_SBR, self.how = names_N, size, order_SB, crops_SBR, how
 
     def __len__(self) -> int:
         return len(self.order_SB)
@@ -142,7 +158,7 @@ class _Batches(Dataset[Message]):
         return pixels if get_worker_info() is None else _to_send(pixels)
 
     def _view(self, step: int, b: int, index: int) -> Tensor:
-        pixels = decode_image(_path(self.names_N, index))
+        pixels = decode_image(_path(self.names_N, index), self.how)
         if self.crops_SBR is None:
             return fit_image(pixels, self.size)
         return random_resized_crop(pixels, self.crops_SBR[step, b], self.size)

@@ -6,7 +6,7 @@ Shapes: N = examples, C = classes, D = embedding dimension.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from longtail._io import atomic_write
+from longtail._tables import MISSING, clean_labels, is_whole_number, normalized, positions, whole_number
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.evaluation.checks import Array, as_tensor, check_lengths, checked_labels, checked_logits
@@ -25,7 +26,6 @@ from longtail.evaluation.reading import (
     HOW_TO_GIVE_COUNTS,
     NamedCounts,
     RawPredictions,
-    is_whole_number,
     read_csv,
     read_npz,
     read_training_counts,
@@ -191,7 +191,7 @@ def read_predictions(path: str | Path, counts: str | Path | Countable | None = N
         >>> found.class_names, found.scores().per_class
         (('cat', 'dog'), (100.0, 0.0))
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         path = path / "predictions.npz"
     if not path.is_file():
@@ -213,12 +213,14 @@ def _matched(raw: RawPredictions, given: NamedCounts | None) -> Predictions:
     names, class_counts = _classes(raw, given)
     num_classes = len(class_counts)
     place = raw.place
-    targets_N = checked_labels(_labels(raw.targets, names, place), num_classes, "targets", place)
+    # the names of a file go with its own numbers; those of `counts` may be another code
+    counts_named = given is not None and given.names is not None and raw.class_names is None
+    targets, labels = _labels(raw, names, counts_named)
+    targets_N = checked_labels(targets, num_classes, "targets", place)
     logits, predicted = raw.logits, None
     if logits is not None:
         logits = checked_logits(logits, len(targets_N), num_classes, place)
-    elif raw.predicted is not None:
-        labels = _labels(raw.predicted, names, place)
+    elif labels is not None:
         predicted = checked_labels(labels, num_classes, "predicted labels", place)
     return Predictions(
         targets_N,
@@ -248,6 +250,7 @@ def _classes(raw: RawPredictions, given: NamedCounts | None) -> tuple[tuple[str,
 
 
 def _reordered(counts: ClassCounts, names: tuple[str, ...], wanted: tuple[str, ...]) -> ClassCounts:
+    names, wanted = tuple(clean_labels(names)), tuple(clean_labels(wanted))
     odd = sorted(set(names) ^ set(wanted))
     if odd:
         raise InputError(f"the training counts and the predictions have different class names:\n{first_ten(odd)}")
@@ -255,26 +258,83 @@ def _reordered(counts: ClassCounts, names: tuple[str, ...], wanted: tuple[str, .
     return ClassCounts([by_name[name] for name in wanted])
 
 
-def _labels(values: npt.NDArray[Any], names: tuple[str, ...] | None, place: Callable[[int], str]) -> Array:
-    """Convert labels that are class names, or digits as text, to integers."""
-    if values.dtype.kind != "U":
-        return values
-    texts = [text.strip() for text in values.ravel().tolist()]
-    label_of = {name: label for label, name in enumerate(names or ())}
-    if names is not None and len(label_of) < len(names):
+def _labels(
+    raw: RawPredictions, names: tuple[str, ...] | None, counts_named: bool
+) -> tuple[npt.NDArray[Any] | Tensor, npt.NDArray[Any] | Tensor | None]:
+    """Convert true and predicted labels to integers, both by one code: names of classes, or numbers from 0."""
+    columns = [_plain(values) for values in (raw.targets, raw.predicted) if values is not None]
+    label_of = {normalized(name): label for label, name in enumerate(names or ())}
+    if names is not None and len(label_of) < len(names) and any(values.dtype.kind == "U" for values in columns):
         raise InputError("two classes have the same name, so labels must be numbers; rename one, or use numbers")
-    if not all(text in label_of for text in texts) and all(map(is_whole_number, texts)):
-        return torch.tensor([int(text) for text in texts], dtype=torch.int64)
-    for index, text in enumerate(texts):
+    # identifiers such as 1, 2, 3 are names, which positions from 0 must not be mixed with
+    are_identifiers = any(map(is_whole_number, label_of)) and positions(list(label_of)) is None
+    if are_identifiers and counts_named:
+        columns = [_identifiers(values, label_of) for values in columns]
+        if raw.logits is not None and raw.class_names is None:
+            raise InputError(
+                f"the scores are in the order of positions 0 to {len(label_of) - 1}, but the classes of the counts are "
+                f"numbers such as {next(iter(label_of))!r}; name the columns of the scores by class, or give the "
+                "counts in the order of the columns without names"
+            )
+    texts = [[normalized(text) for text in values.ravel().tolist()] for values in columns if values.dtype.kind == "U"]
+    known = [all(_is_known(text, label_of) for text in column) for column in texts]
+    if not are_identifiers and not all(known) and all(is_whole_number(text) for column in texts for text in column):
+        label_of = {}  # positions
+    converted = [
+        _converted(values, label_of, names, raw.place) if values.dtype.kind == "U" else values for values in columns
+    ]
+    return converted[0], converted[1] if len(converted) > 1 else None
+
+
+def _plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return bytes as text, and integers stored as floating-point numbers as integers."""
+    if values.dtype.kind == "S":
+        return np.char.decode(values, "utf-8", "replace")
+    if values.dtype.kind == "f" and values.size and np.isfinite(values).all() and (values == np.floor(values)).all():
+        return values.astype(np.int64)
+    return values
+
+
+def _identifiers(values: npt.NDArray[Any], label_of: Mapping[str, int]) -> npt.NDArray[Any]:
+    """Return numbers as text if they can only be identifiers of classes. Raise an error if they can be both."""
+    if values.dtype.kind not in "iu" or not values.size:
+        return values
+    are_names = all(str(value) in label_of for value in np.unique(values).tolist())
+    if are_names and values.min() >= 0 and values.max() < len(label_of):
+        raise InputError(
+            "the labels are numbers that may be class names or positions from 0; store the names in the array "
+            "class_names for positions, or write the labels as text for names"
+        )
+    return values.astype(np.str_) if are_names else values
+
+
+def _is_known(text: str, label_of: Mapping[str, int]) -> bool:
+    return text in label_of or (is_whole_number(text) and str(whole_number(text)) in label_of)
+
+
+def _converted(
+    values: npt.NDArray[Any], label_of: Mapping[str, int], names: tuple[str, ...] | None, place: Callable[[int], str]
+) -> Tensor:
+    """Convert texts to labels; to the numbers that they are if there is no name."""
+    labels = []
+    for index, given in enumerate(values.ravel().tolist()):
+        text = normalized(given)
         if text in label_of:
-            continue
-        if names is None:
+            labels.append(label_of[text])
+        elif _is_known(text, label_of):
+            labels.append(label_of[str(whole_number(text))])
+        elif not label_of and is_whole_number(text):
+            labels.append(whole_number(text))
+        elif text in MISSING:
+            raise InputError(f"{place(index)}: the label {text!r} means a missing value; fill it in or remove the line")
+        elif names is None:
             raise InputError(
                 f"{place(index)}: the label {text!r} is not an integer, and there are no class names; pass `counts` as "
                 "a CSV file with the columns class,count"
             )
-        raise InputError(f"{place(index)}: {unknown_name('class', text, names)}")
-    return torch.tensor([label_of[text] for text in texts], dtype=torch.int64)
+        else:
+            raise InputError(f"{place(index)}: {unknown_name('class', text, names)}")
+    return torch.tensor(labels, dtype=torch.int64)
 
 
 def read_result(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Shapes: N = examples, C = classes, D = embedding dimension.
 """
 
 import csv
+import io
 import json
 import re
 import struct
@@ -23,6 +24,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from longtail._tables import clean_labels, delimiter_of, is_whole_number, normalized, positions, read_text, whole_number
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 from longtail.evaluation.checks import example
@@ -128,7 +130,8 @@ def read_csv(path: Path) -> RawPredictions:
     Raises:
         InputError: If a column is missing or a line cannot be read, naming the columns or the line.
     """
-    header, delimiter = _header(path)
+    content = read_text(path)
+    header, delimiter = _header(path, content)
     score_columns, kind = _score_columns(header)
     target = _pick(path, {name: name for name in header}, TARGETS, "true labels")
     predicted = _pick(path, {name: name for name in header}, PREDICTED, "predicted labels")
@@ -136,7 +139,7 @@ def read_csv(path: Path) -> RawPredictions:
         needed = _NEEDED.format(scores="a column per class (logit_0, logit_1, ... or prob_0, ...)")
         raise InputError(f"{path} has the columns {', '.join(header)}; {needed}")
     texts = [name for name in (target, predicted, "path") if name in header]
-    table = _table(path, header, delimiter, texts, score_columns)
+    table = _table(path, content, header, delimiter, texts, score_columns)
     names, order = _class_order([column.partition("_")[2] for column in score_columns])
     values = [_column(table, score_columns[index]) for index in order]
     scores = np.stack(values, axis=1) if values else None
@@ -155,13 +158,11 @@ def _line(index: int) -> str:
     return f"line {index + 2}"  # the header is line 1
 
 
-def _header(path: Path) -> tuple[list[str], str]:
+def _header(path: Path, content: str) -> tuple[list[str], str]:
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-        delimiter = delimiter_of(first)
-        header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        delimiter = delimiter_of(content.partition("\n")[0])
+        header = [normalized(name) for name in next(csv.reader(io.StringIO(content), delimiter=delimiter), [])]
+    except csv.Error as error:
         raise InputError(f"cannot read {path} as a table: {error}") from error
     if not header:
         raise InputError(f"{path} is empty; it must start with a line of column names")
@@ -169,19 +170,6 @@ def _header(path: Path) -> tuple[list[str], str]:
     if twice:
         raise InputError(f"{path} has two columns named {twice[0]!r}; rename one")
     return header, delimiter
-
-
-def delimiter_of(header: str) -> str:
-    """Return the most frequent of comma, semicolon and tab in the first line of a table.
-
-    Args:
-        header: First line of the table.
-
-    Example:
-        >>> delimiter_of("class;count")
-        ';'
-    """
-    return max(",;\t", key=header.count)
 
 
 def _score_columns(header: Sequence[str]) -> tuple[list[str], str]:
@@ -200,20 +188,31 @@ def _class_order(classes: list[str]) -> tuple[tuple[str, ...] | None, list[int]]
     return None, sorted(range(len(labels)), key=labels.__getitem__)
 
 
-def _table(path: Path, header: list[str], delimiter: str, texts: list[str], numbers: list[str]) -> Any:
+def _table(path: Path, content: str, header: list[str], delimiter: str, texts: list[str], numbers: list[str]) -> Any:
     import pyarrow
     from pyarrow import csv as arrow_csv
 
     types = {**dict.fromkeys(numbers, pyarrow.float32()), **dict.fromkeys(texts, pyarrow.string())}
-    try:
+
+    def read(decimal_point: str) -> Any:
         return arrow_csv.read_csv(
-            path,
+            io.BytesIO(content.encode()),
             # one thread, because errors name the row only then
             read_options=arrow_csv.ReadOptions(use_threads=False, column_names=header, skip_rows=1),
-            parse_options=arrow_csv.ParseOptions(delimiter=delimiter),
-            convert_options=arrow_csv.ConvertOptions(column_types=types, include_columns=[*texts, *numbers]),
+            parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values='"' in content),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=types, include_columns=[*texts, *numbers], decimal_point=decimal_point
+            ),
         )
+
+    try:
+        return read(".")
     except (pyarrow.ArrowException, OSError, ValueError) as error:
+        if delimiter != "," and re.search(r"\d,\d", str(error)):
+            try:
+                return read(",")
+            except (pyarrow.ArrowException, OSError, ValueError):
+                pass  # the first error names the place
         raise InputError(f"cannot read {path} as a table: {_with_names(str(error), header)}") from error
 
 
@@ -293,10 +292,10 @@ def read_training_counts(source: str | Path | Countable) -> NamedCounts:
     """
     if not isinstance(source, str | Path):
         return NamedCounts(ClassCounts(source))
-    path = Path(source)
+    path = Path(source).expanduser()
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except InputError as error:
         raise InputError(f"cannot read the class counts in {path}: {error}; {HOW_TO_GIVE_COUNTS}") from error
     return _counts_from_json(path, text) if path.suffix.lower() == ".json" else _counts_from_table(path, text)
 
@@ -326,21 +325,12 @@ def _counts_from_table(path: Path, text: str) -> NamedCounts:
     for number, row in numbered:
         if not is_whole_number(row[-1]):
             raise InputError(f"{path}, line {number}: a count of training images must be an integer, got {row[-1]!r}")
-    counts = [int(row[-1]) for _, row in numbered]
-    return _named_counts(path, counts, [row[0] for _, row in numbered] if widths == {2} else None)
-
-
-def is_whole_number(text: str) -> bool:
-    """Return whether a text consists of digits only and fits 64 bits, as a count or label does.
-
-    Args:
-        text: The text.
-
-    Example:
-        >>> is_whole_number("12"), is_whole_number("1.5"), is_whole_number("cat")
-        (True, False, False)
-    """
-    return text.isascii() and text.isdigit() and len(text) <= 18
+    counts = [whole_number(row[-1]) for _, row in numbered]
+    names = clean_labels(row[0] for _, row in numbered) if widths == {2} else None
+    missing = next((number for number, row in numbered if widths == {2} and not row[0]), None)
+    if missing is not None:
+        raise InputError(f"{path}, line {missing}: the name of the class is missing")
+    return _named_counts(path, counts, names)
 
 
 def _named_counts(path: Path, counts: list[int], names: list[str] | None) -> NamedCounts:
@@ -348,23 +338,8 @@ def _named_counts(path: Path, counts: list[int], names: list[str] | None) -> Nam
         twice = next(name for place, name in enumerate(names) if name in names[:place])
         raise InputError(f"{path} has class {twice!r} twice; keep one line per class")
     if names is not None and positions(names) is not None:
-        counts, names = [count for _, count in sorted(zip(map(int, names), counts, strict=True))], None
+        counts, names = [count for _, count in sorted(zip(map(whole_number, names), counts, strict=True))], None
     try:
         return NamedCounts(ClassCounts(counts), None if names is None else tuple(names))
     except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for more than 64 bits
         raise InputError(f"{path}: {error}") from error
-
-
-def positions(names: Sequence[Any]) -> list[int] | None:
-    """Return the classes as labels if their names are the numbers 0 to C-1 in any order, otherwise None.
-
-    Args:
-        names: C names.
-
-    Example:
-        >>> positions(["2", "0", "1"]), positions(["1", "2", "3"])
-        ([2, 0, 1], None)
-    """
-    if not all(is_whole_number(name) for name in names) or sorted(map(int, names)) != list(range(len(names))):
-        return None
-    return [int(name) for name in names]

@@ -177,14 +177,15 @@ def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Datase
         model = stages[index].run(model, context)
         context.saved, context.stage = None, index + 1
         known = {"class_names": list(data.class_names), "image_size": data.test.images.size}
+        bits = {} if data.bits is None else {"bits": data.bits}
         weights = {"model": model.state_dict(), "head": model.head_component.to_mapping()}
-        context.store.save({**context.place(), **known, **weights})
+        context.store.save({**context.place(), **known, **bits, **weights})
     return model.eval()
 
 
 def _evaluate(model: Classifier, data: Dataset, config: Config, context: Context, folder: Path, command: str) -> None:
     """Evaluate on the test split, once, and write the predictions and the result."""
-    with progress_bar("testing", len(data.test)) as bar:
+    with progress_bar("testing", len(data.test), images_per_unit=1) as bar:
         logits, _ = predict(model, data.test.images, bar.advance)
     predictions = Predictions(data.test.targets, data.group_counts, logits=logits, class_names=data.class_names)
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)

@@ -4,7 +4,7 @@ Shapes: N = images, C = classes, H x W = image size.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from longtail.config.schema import Config
 from longtail.data.dataset import Images
-from longtail.data.decode import fit_image
+from longtail.data.decode import Decoding, fit_image
 from longtail.data.files import find_images
 from longtail.data.resident import ResidentImages
 from longtail.data.stream import StreamedImages
@@ -63,11 +63,13 @@ class Trained:
         model: Model in evaluation mode.
         class_names: Names of the classes, in the order of the logits.
         image_size: Side of the square images that the model was trained on, in pixels.
+        bits: Bits that the gray values of more than 8 bits used. None without such images.
     """
 
     model: Classifier
     class_names: tuple[str, ...]
     image_size: int
+    bits: int | None = None
 
 
 class Run:
@@ -81,7 +83,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.config: Config = load_config(self.folder)
 
     @classmethod
@@ -129,6 +131,11 @@ class Run:
         if not (self.folder / "predictions.npz").is_file():
             raise not_finished(self.folder)
         return read_predictions(self.folder)
+
+    @property
+    def decoding(self) -> Decoding:
+        """Settings to read new images with, apart from those that only the checkpoint has."""
+        return Decoding(max_pixels=self.config.data.max_pixels)
 
     @cached_property
     def log(self) -> list[dict[str, Any]]:
@@ -179,7 +186,8 @@ class Run:
             images = [images]
         if all(isinstance(image, (str, Path)) for image in images):
             paths = find_images([Path(image).expanduser() for image in images])  # type: ignore[arg-type]
-            source: Images = StreamedImages(paths, trained.image_size, device=device)
+            how = replace(self.decoding, bits=trained.bits)
+            source: Images = StreamedImages(paths, trained.image_size, device=device, how=how)
         else:
             paths = []
             pixels = torch.stack([fit_image(to_pixels(image), trained.image_size) for image in images])
@@ -198,7 +206,7 @@ class Run:
         """
         saved = self.checkpoint()
         model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
-        return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"])
+        return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"], saved.get("bits"))
 
 
 def to_pixels(image: ImageLike) -> Tensor:

@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from longtail._tables import MISSING, clean_labels, is_whole_number, normalized, whole_number
+from longtail.data.scan import is_within
 from longtail.errors import InputError, first_ten, unknown_name
 
 SPLIT_NAMES = ("train", "val", "test")
@@ -28,8 +30,9 @@ SPLIT_ALIASES: Mapping[str, str] = {
     "testing": "test",
 }
 
+DIGITS = 18
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)([.,][0-9]*)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,8 @@ def make_listing(
     class_names: Sequence[str],
     parts: Mapping[str, tuple[Sequence[str], Sequence[int]]],
     notes: Sequence[str] = (),
+    *,
+    follow_links: bool = False,
 ) -> Listing:
     """Check labels and paths, and then that the files exist.
 
@@ -86,6 +91,7 @@ def make_listing(
         class_names: C names, in the order of the labels.
         parts: Paths and labels of each split.
         notes: Sentences for the reader of a result.
+        follow_links: Follow symbolic links that lead out of the root.
 
     Raises:
         InputError: If there is no image, there are fewer than two classes, a label is out of range, a class has no
@@ -98,13 +104,13 @@ def make_listing(
         raise InputError(f"{name!r} has fewer than two classes{only}; a classifier needs at least two")
     for paths, labels in parts.values():
         _check_range(name, paths, labels, len(class_names))
+    targets = {part: torch.tensor(labels, dtype=torch.int64) for part, (_, labels) in parts.items() if len(labels)}
+    paths_by_part = {part: relative_paths(root, parts[part][0]) for part in targets}
+    check_class_presence(name, class_names, targets)
+    located = iter(locate_files(root, [path for paths in paths_by_part.values() for path in paths], follow_links))
     examples = {
-        part: Examples(relative_paths(root, paths), torch.tensor(labels, dtype=torch.int64))
-        for part, (paths, labels) in parts.items()
-        if len(paths)
+        part: Examples(tuple(next(located) for _ in paths), targets[part]) for part, paths in paths_by_part.items()
     }
-    check_class_presence(name, class_names, {part: these.targets for part, these in examples.items()})
-    check_files(root, [path for these in examples.values() for path in these.paths])
     return Listing(name, root, source, tuple(class_names), examples, tuple(notes))
 
 
@@ -167,7 +173,8 @@ def ordered_class_names(names: Iterable[str]) -> tuple[str, ...]:
 def numbered_labels(name: str, labels: Sequence[str]) -> tuple[tuple[str, ...], list[int]]:
     """Convert a label column to class names and integer labels.
 
-    Integers are labels, counted from 0 (or all from 1), and name their classes. Other texts are class names.
+    Integers without gaps are labels, counted from 0 (or all from 1), and name their classes. Other integers and other
+    texts are class names. Names are compared in the Unicode form NFC.
 
     Args:
         name: Name of the data, for messages.
@@ -177,41 +184,88 @@ def numbered_labels(name: str, labels: Sequence[str]) -> tuple[tuple[str, ...], 
         C class names, and N labels in [0, C).
 
     Raises:
-        InputError: If the labels are numbers that are fractional, negative or have gaps.
+        InputError: If a label is a text that other tools write for a missing value, or the labels are numbers of which
+            one is fractional or negative.
 
     Example:
         >>> numbered_labels("t.csv", ["dog", "cat", "dog"])
         (('cat', 'dog'), [1, 0, 1])
-        >>> numbered_labels("t.csv", ["0", "2", "1"])
-        (('0', '1', '2'), [0, 2, 1])
+        >>> numbered_labels("t.csv", ["7", "3.0", "12"])
+        (('3', '7', '12'), [1, 0, 2])
     """
-    distinct = set(labels)
-    if not distinct or not all(_NUMBER.fullmatch(label) for label in distinct):
-        class_names = ordered_class_names(distinct)
-        label_of = {class_name: label for label, class_name in enumerate(class_names)}
-        return class_names, [label_of[label] for label in labels]
-    value_of = {label: _to_integer(name, label) for label in distinct}
-    lowest, highest = min(value_of.values()), max(value_of.values())
-    first = 1 if lowest == 1 else 0
-    if lowest < 0 or highest - first >= len(labels):
+    texts = clean_labels(labels)
+    distinct = set(texts)
+    missing = sorted(distinct & MISSING)
+    if missing:
+        rows = [row for row, text in enumerate(texts, 1) if text in MISSING]
         raise InputError(
-            f"label {lowest if lowest < 0 else highest} in {name!r} is out of range: integer labels must be 0 to the "
-            "number of classes minus one, each with training images; use names if these are not labels"
+            f"{len(rows):,} of {len(texts):,} rows of {name!r} have the label {missing[0]!r}, first in row "
+            f"{rows[0]:,}, which means a missing value; fill in the labels, remove the rows, or rename the class"
         )
-    absent = sorted(set(range(first, highest + 1)) - set(value_of.values()))
-    if absent:
-        raise InputError(
-            f"{len(absent):,} of {highest + 1 - first:,} classes of {name!r} have no training image: integer labels "
-            f"must have no gaps; use names if these are not labels, such as 'c{highest}':\n{first_ten(absent)}"
-        )
-    return tuple(map(str, range(first, highest + 1))), [value_of[label] - first for label in labels]
+    if distinct and all(_NUMBER.fullmatch(text) and len(text) <= DIGITS for text in distinct):
+        _check_integers(name, distinct)
+        distinct = {str(whole_number(text)) for text in distinct}
+        texts = [str(whole_number(text)) for text in texts]
+    class_names = ordered_class_names(distinct)
+    label_of = {class_name: label for label, class_name in enumerate(class_names)}
+    return class_names, [label_of[text] for text in texts]
 
 
-def _to_integer(name: str, label: str) -> int:
-    whole, _, fraction = label.partition(".")
-    if fraction.strip("0"):
-        raise InputError(f"label {label} in {name!r} is not an integer; use integers from 0, or class names")
-    return int(whole)
+def _check_integers(name: str, labels: Iterable[str]) -> None:
+    for label in sorted(labels):
+        if label.startswith("-") and label.strip("-0.,"):
+            raise InputError(
+                f"label {label} in {name!r} is out of range: integer labels must be >= 0; remove the rows, or use "
+                "names if these are not labels"
+            )
+        if not is_whole_number(label):
+            raise InputError(f"label {label} in {name!r} is not an integer; use integers from 0, or class names")
+
+
+def label_notes(class_names: Sequence[str]) -> list[str]:
+    """Return notes on class names that may be misread: integers with gaps, and several names in one.
+
+    Args:
+        class_names: C names, in the order of the labels.
+
+    Example:
+        >>> label_notes(["cat", "cat;dog"])
+        ["1 class names contain a separator and are one class each, not several labels: 'cat;dog'."]
+    """
+    notes = []
+    if class_names and all(_INTEGER.fullmatch(name) for name in class_names):
+        first, last = int(class_names[0]), int(class_names[-1])
+        if first > 1 or last - first + 1 > len(class_names):
+            notes.append(
+                f"The integer labels have gaps and are used as class names: {len(class_names):,} classes from {first} "
+                f"to {last}."
+            )
+    known = set(class_names)
+    joined = [
+        name
+        for name in class_names
+        if re.search(r"[^;|]+[;|][^;|]+", name) or any(part.strip() in known for part in name.split(",")[1:])
+    ]
+    if joined:
+        shown = ", ".join(map(repr, joined[:5])) + (", ..." if len(joined) > 5 else "")
+        notes.append(
+            f"{len(joined):,} class names contain a separator and are one class each, not several labels: {shown}."
+        )
+    return notes
+
+
+def split_files(train: Path) -> dict[str, Path]:
+    """Return the validation and test files next to a training file, whose names differ in the word "train" only.
+
+    Args:
+        train: Training file, such as `train.csv` or `Places_LT_train.txt`.
+    """
+    found = re.fullmatch(r"(|.*[_.-])train(?:ing)?(|[_.-].*)", train.stem, re.IGNORECASE)
+    if found is None or not train.parent.is_dir():
+        return {}
+    wanted = {f"{found[1]}{word}{found[2]}{train.suffix}".lower(): part for word, part in SPLIT_ALIASES.items()}
+    siblings = sorted(entry for entry in train.parent.iterdir() if entry.name.lower() in wanted and entry != train)
+    return {part: entry for entry in siblings if (part := wanted[entry.name.lower()]) != "train"}
 
 
 def split_from_name(name: str) -> str:
@@ -256,7 +310,7 @@ def relative_paths(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
         if new.startswith(("/", "../")) or new in ("..", ".") or os.path.splitdrive(new)[0]
     ]
     if outside:
-        raise _leaves_root(root, outside)
+        raise leaves_root(root, outside)
     return tuple(clean)
 
 
@@ -271,7 +325,7 @@ def _strip_home(path: str, homes: Sequence[str]) -> str:
     return path
 
 
-def check_files(root: Path, paths: Sequence[str]) -> None:
+def locate_files(root: Path, paths: Sequence[str], follow_links: bool = False) -> tuple[str, ...]:
     """Check that every file exists and that no symbolic link leads out of the root.
 
     Each folder is read once, which takes seconds for half a million images; a check per file would take minutes.
@@ -279,6 +333,10 @@ def check_files(root: Path, paths: Sequence[str]) -> None:
     Args:
         root: Folder of the data.
         paths: Paths as returned by `relative_paths`.
+        follow_links: Follow symbolic links that lead out of the root.
+
+    Returns:
+        The paths as the files are spelled on disk, which may be in another Unicode form.
 
     Raises:
         InputError: If files are missing or outside the root. The message has their number and the first ten.
@@ -292,22 +350,44 @@ def check_files(root: Path, paths: Sequence[str]) -> None:
     home = os.path.realpath(root)
     missing: list[str] = []
     outside: list[str] = []
+    spelled: dict[str, str] = {}
     for folder, names in names_by_folder.items():
-        is_link = _links_by_file(root / folder)
-        leaves = bool(is_link) and not _is_within(home, os.path.realpath(root / folder))
-        for name in names:
-            path = f"{folder}/{name}" if folder else name
+        place = _spelled(root, folder)
+        is_link = _links_by_file(root / place)
+        leaves = bool(is_link) and not is_within(home, os.path.realpath(root / place))
+        twins: dict[str, str] | None = None
+        for given in names:
+            path, name = (f"{folder}/{given}" if folder else given), given
+            if name not in is_link:
+                twins = {normalized(entry): entry for entry in is_link} if twins is None else twins
+                name = twins.get(normalized(given), given)
             if name not in is_link:
                 missing.append(path)
-            elif leaves or (is_link[name] and not _is_within(home, os.path.realpath(root / path))):
+            elif leaves or (is_link[name] and not is_within(home, os.path.realpath(root / place / name))):
                 outside.append(path)
+            if (place, name) != (folder, given):
+                spelled[path] = f"{place}/{name}" if place else name
     if missing:
         raise InputError(
             f"{len(missing):,} of {len(paths):,} image files are missing in {str(root)!r}; add them, or set `root` to "
             f"the folder to which the paths are relative:\n{first_ten(missing)}"
         )
-    if outside:
-        raise _leaves_root(root, outside)
+    if outside and not follow_links:
+        raise leaves_root(root, outside)
+    return tuple(spelled.get(path, path) for path in paths) if spelled else tuple(paths)
+
+
+def _spelled(root: Path, folder: str) -> str:
+    """Return a folder as it is spelled on disk if only its Unicode form differs."""
+    if not folder or folder.isascii() or (root / folder).is_dir():
+        return folder
+    place = ""
+    for part in folder.split("/"):
+        here = root / place
+        names = os.listdir(here) if here.is_dir() else []
+        actual = part if part in names else next((name for name in names if normalized(name) == normalized(part)), part)
+        place = f"{place}/{actual}" if place else actual
+    return place
 
 
 def _links_by_file(folder: Path) -> dict[str, bool]:
@@ -319,12 +399,16 @@ def _links_by_file(folder: Path) -> dict[str, bool]:
         return {}
 
 
-def _is_within(home: str, path: str) -> bool:
-    return path == home or path.startswith(home.rstrip(os.sep) + os.sep)
+def leaves_root(root: Path, paths: Sequence[str], *, is_folder: bool = False) -> InputError:
+    """Return the error for paths that lead out of the root.
 
-
-def _leaves_root(root: Path, paths: list[str]) -> InputError:
+    Args:
+        root: Folder of the data.
+        paths: The paths.
+        is_folder: Whether the data are a folder, which has no other root.
+    """
+    remedy = "" if is_folder else ", or set `root` to a folder that holds them all"
     return InputError(
-        f"{len(paths):,} path{'s lead' if len(paths) > 1 else ' leads'} out of the data root {str(root)!r}; copy the "
-        f"files into it, or set `root` to a folder that holds them all:\n{first_ten(paths)}"
+        f"{len(paths):,} path{'s lead' if len(paths) > 1 else ' leads'} out of the data root {str(root)!r}; set "
+        f"`follow_links` to follow symbolic links, copy the files into it{remedy}:\n{first_ten(paths)}"
     )

@@ -10,8 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from longtail._tables import read_text, whole_number
 from longtail.data.files import data_root
-from longtail.data.formats.listing import Listing, make_listing
+from longtail.data.formats.listing import Listing, label_notes, make_listing, split_files
+from longtail.data.scan import EVERYTHING, Selection
 from longtail.errors import InputError, first_ten
 
 
@@ -59,7 +61,7 @@ INAT_NOTE = (
 )
 
 
-def read_lists(name_or_path: Path | str, root: Path | str | None = None) -> Listing:
+def read_lists(name_or_path: Path | str, root: Path | str | None = None, selection: Selection = EVERYTHING) -> Listing:
     """List the images of `path label` text lists.
 
     The folder of the lists may hold `classnames.txt` (a line per class with its identifier and its name) or
@@ -70,6 +72,7 @@ def read_lists(name_or_path: Path | str, root: Path | str | None = None) -> List
             lists `..._val.txt` and `..._test.txt` in the same folder are read too.
         root: For a path, the folder to which the paths in the lists are relative (default: that of the lists). For a
             name, the folder of all data sets, see `data_root`.
+        selection: Choice of files.
 
     Raises:
         InputError: If lists or images are missing, a line cannot be read, or a check of `make_listing` fails.
@@ -84,13 +87,14 @@ def read_lists(name_or_path: Path | str, root: Path | str | None = None) -> List
         get the lists from ...
     """
     if str(name_or_path) in BENCHMARKS:
-        return _read_benchmark(str(name_or_path), data_root(str(root) if root is not None else None))
+        return _read_benchmark(str(name_or_path), data_root(str(root) if root is not None else None), selection)
     path = Path(name_or_path).expanduser()
     train = _train_list(path)
-    return _read(str(name_or_path), train, Path(root).expanduser() if root is not None else train.parent)
+    home = Path(root).expanduser() if root is not None else train.parent
+    return _read(str(name_or_path), train, home, selection)
 
 
-def _read_benchmark(name: str, root: Path) -> Listing:
+def _read_benchmark(name: str, root: Path, selection: Selection) -> Listing:
     known = BENCHMARKS[name]
     folders = [root / "lists" / known.lists, root / known.lists]
     lists = next((folder for folder in folders if (folder / f"{known.lists}_train.txt").is_file()), None)
@@ -104,7 +108,7 @@ def _read_benchmark(name: str, root: Path) -> Listing:
     if images is None:
         tried = first_ten(home / example for home in homes)
         raise InputError(f"no images of {name}: the first one is at none of:\n{tried}\nget {known.source}")
-    return _read(name, train, images)
+    return _read(name, train, images, selection)
 
 
 def _train_list(path: Path) -> Path:
@@ -119,20 +123,33 @@ def _train_list(path: Path) -> Path:
     return lists[0]
 
 
-def _read(name: str, train: Path, root: Path) -> Listing:
-    parts = {"train": parse_list(train)}
-    stem = train.name.removesuffix("_train.txt")
-    if stem != train.name:
-        siblings = {part: train.with_name(f"{stem}_{part}.txt") for part in ("val", "test")}
-        parts |= {part: parse_list(file) for part, file in siblings.items() if file.is_file()}
+def _read(name: str, train: Path, root: Path, selection: Selection) -> Listing:
+    parts = {"train": _selected(train, selection)}
     notes = []
-    if stem == "iNaturalist18" and "test" not in parts and "val" in parts:
+    is_published = train.name.endswith("_train.txt")
+    for part, file in split_files(train).items():
+        try:
+            parts[part] = _selected(file, selection)
+        except InputError as error:
+            if is_published:
+                raise
+            notes.append(f"{file.name} next to {train.name} is not used as the {part} split: {error}.")
+        else:
+            if not is_published:
+                notes.append(f"{file.name} next to {train.name} is used as the {part} split.")
+    if train.name == "iNaturalist18_train.txt" and "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
-        notes = [INAT_NOTE]
+        notes.append(INAT_NOTE)
     class_names = _class_names(train.parent)
     if class_names is None:
-        class_names = _numbers(name, [label for _, labels in parts.values() for label in labels])
-    return make_listing(name, root, "list", class_names, parts, notes)
+        class_names, parts = _numbers(name, parts)
+        notes += label_notes(class_names)
+    return make_listing(name, root, "list", class_names, parts, notes, follow_links=selection.follow_links)
+
+
+def _selected(path: Path, selection: Selection) -> tuple[list[str], list[int]]:
+    pairs = [pair for pair in zip(*parse_list(path), strict=True) if selection.takes(pair[0])]
+    return [image for image, _ in pairs], [label for _, label in pairs]
 
 
 def parse_list(path: Path) -> tuple[list[str], list[int]]:
@@ -144,10 +161,10 @@ def parse_list(path: Path) -> tuple[list[str], list[int]]:
     Raises:
         InputError: If the file cannot be read, or a line has no path or no integer label.
     """
-    lines = _read_text(path).split("\n")
+    lines = read_text(path).split("\n")
     pairs = [line.strip().rsplit(None, 1) for line in lines if line and not line.isspace()]
     try:
-        return [image for image, _ in pairs], [int(label) for _, label in pairs]
+        return [image for image, _ in pairs], [whole_number(label) for _, label in pairs]
     except ValueError as error:
         number, line = next((k, line) for k, line in enumerate(lines, 1) if not _is_valid(line))
         raise InputError(
@@ -158,33 +175,29 @@ def parse_list(path: Path) -> tuple[list[str], list[int]]:
 def _is_valid(line: str) -> bool:
     pair = line.strip().rsplit(None, 1)
     try:
-        return not pair or (len(pair) == 2 and int(pair[1]) is not None)
+        return not pair or (len(pair) == 2 and whole_number(pair[1]) is not None)
     except ValueError:
         return False
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {str(path)!r} as text: {error}") from error
-
-
-def _numbers(name: str, labels: list[int]) -> list[str]:
-    """Return the labels as class names."""
-    lowest, highest = min(labels, default=0), max(labels, default=-1)
-    if lowest < 0 or highest >= len(labels):
+def _numbers(
+    name: str, parts: dict[str, tuple[list[str], list[int]]]
+) -> tuple[list[str], dict[str, tuple[list[str], list[int]]]]:
+    """Return the distinct labels as class names, and the parts with the positions of the labels among them."""
+    distinct = sorted({label for _, labels in parts.values() for label in labels})
+    if distinct and distinct[0] < 0:
         raise InputError(
-            f"label {lowest if lowest < 0 else highest} in {name!r} is out of range: labels must be 0 to the number of "
-            "classes minus one, each with training images"
+            f"label {distinct[0]} in {name!r} is out of range: labels must be integers >= 0; remove these lines"
         )
-    return [str(label) for label in range(highest + 1)]
+    position = {label: index for index, label in enumerate(distinct)}
+    moved = {part: (paths, [position[label] for label in labels]) for part, (paths, labels) in parts.items()}
+    return [str(label) for label in distinct], moved
 
 
 def _class_names(folder: Path) -> list[str] | None:
     """Read the class names from the folder of the lists, if it has them."""
     if (folder / "classnames.txt").is_file():
-        lines = _read_text(folder / "classnames.txt").split("\n")
+        lines = read_text(folder / "classnames.txt").split("\n")
         pairs = [line.split(None, 1) for line in lines if line.strip()]
         return _unique([(pair[0], pair[-1].strip()) for pair in pairs])
     if (folder / "categories.json").is_file():
@@ -194,7 +207,7 @@ def _class_names(folder: Path) -> list[str] | None:
 
 def _from_categories(path: Path) -> list[str]:
     try:
-        entries = sorted((int(entry["id"]), str(entry["name"])) for entry in json.loads(_read_text(path)))
+        entries = sorted((int(entry["id"]), str(entry["name"])) for entry in json.loads(read_text(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f'{str(path)!r} must be a JSON list of mappings with "id" and "name": {error}') from error
     if [label for label, _ in entries] != list(range(len(entries))):
