@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from longtail import losses, samplers
+from longtail._logging import progress_bar
 from longtail.component import Component, find_class
 from longtail.config.stage import PreparedStage, Stage
 from longtail.data.counts import ClassCounts
@@ -86,7 +87,8 @@ class Scorer:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return top-1 and balanced accuracy in percent."""
         assert isinstance(model, Classifier)
-        logits, _ = predict(model, self.part.images)
+        with progress_bar("evaluating", len(self.part), images_per_unit=1) as bar:
+            logits, _ = predict(model, self.part.images, bar.advance)
         return _accuracies(logits, self.part.targets, self.counts)
 
 
