@@ -165,6 +165,14 @@ def test_under_autocast_the_differences_keep_their_digits():
     torch.testing.assert_close(value, loss(embeddings @ weight.T, targets, weight), rtol=0.05, atol=0.05)
 
 
+def test_a_common_offset_of_the_weights_does_not_change_the_spread():
+    loss = learned(beta=1.0)
+    shifted = batch()[0] + 100
+    expected = copy.deepcopy(loss).double()._spread(shifted.double())
+    assert expected.min() > -1e-12
+    torch.testing.assert_close(loss._spread(shifted).double(), expected, rtol=1e-4, atol=1e-3)
+
+
 def test_a_class_without_features_has_statistics_of_zero():
     means, covariances = class_statistics(Features(torch.ones(2, 3), torch.tensor([2, 2])), 3)
     assert means.tolist() == [[0, 0, 0], [0, 0, 0], [1, 1, 1]]

@@ -205,6 +205,7 @@ class RISDALoss(Loss):
 
     def _spread(self, weight_CD: Tensor) -> Tensor:
         """Return the quadratic form, expanded, so that no difference of two class vectors is stored."""
+        weight_CD = weight_CD - weight_CD.mean(dim=0)  # a common offset would cancel in float32
         squares_CDD = weight_CD[:, :, None] * weight_CD[:, None, :]
         quadratic_CC = self.covariances_CDD.flatten(1) @ squares_CDD.flatten(1).T
         own_CD = torch.bmm(self.covariances_CDD, weight_CD[:, :, None]).squeeze(2)
