@@ -4,6 +4,7 @@ import io
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -210,6 +211,7 @@ def test_interrupts_end_with_130(capsys, monkeypatch):
 def test_parsing_and_help_import_no_heavy_module():
     code = f"""
 import sys
+from pathlib import Path
 from longtail.cli import help_text, parse
 for path in {[*PATHS, ()]!r}:
     help_text(path)
@@ -224,3 +226,14 @@ def test_the_module_runs_and_a_closed_pipe_is_no_error():
     command = f"{sys.executable} -m longtail list | head -n 1"
     ended = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "methods\n", "")
+
+
+def test_a_tilde_expands_in_every_path_of_a_command_line(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    call_of = parse(["train", "~/photos", "--out=~/runs/a", "--config=~/a.yaml", "--root=~/data"])
+    assert call_of.args == ("/home/me/photos",)
+    run = call_of.keywords["run"]
+    assert (call_of.keywords["out"], run.config, run.image.root) == (
+        Path("/home/me/runs/a"), (Path("/home/me/a.yaml"),), "/home/me/data",
+    )  # fmt: skip
+    assert parse(["compare", "~/a", "~/b.csv", "--counts=~/c.csv"]).keywords["counts"] == "/home/me/c.csv"

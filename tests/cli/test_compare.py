@@ -54,3 +54,13 @@ def test_what_can_not_be_compared_ends_with_a_message(tmp_path: Path, capsys: py
     assert "a comparison takes 2 to 8 runs or prediction files" in capsys.readouterr().err
     assert call("compare", run, tmp_path / "none.csv") == 2
     assert "no predictions at" in capsys.readouterr().err
+
+
+def test_runs_are_named_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write_run(tmp_path / name, predictions(lean)) for name, lean in (("ce", 0.6), ("balms", -0.2))]
+    page = tmp_path / "page.html"
+    assert call("compare", *runs, "--names", "plain", "[balanced]", "--output", page) == 0
+    assert "[balanced] against plain: largest gains and losses" in capsys.readouterr().out
+    assert "[balanced]" in page.read_text("utf-8")
+    assert call("compare", *runs, "--names", "plain", "--output", page) == 2
+    assert "`names` must be 2 distinct names, one per side, got plain" in capsys.readouterr().err

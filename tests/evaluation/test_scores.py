@@ -64,7 +64,7 @@ def test_known_values() -> None:
 def test_labels_alone_give_the_same_scores_without_calibration(long_tail: Example) -> None:
     full = evaluate_logits(long_tail.logits, long_tail.targets, long_tail.counts)
     labels_only = evaluate_predictions(long_tail.predicted, long_tail.targets, long_tail.counts)
-    without = dict.fromkeys(("ece", "ece_many", "ece_medium", "ece_few"))
+    without = dict.fromkeys(("ece", "ece_many", "ece_medium", "ece_few", "top5"))
     assert labels_only == dataclasses.replace(full, **without)
 
 
@@ -346,3 +346,17 @@ def test_prior_adjusting_refuses() -> None:
         adjust_to_prior(torch.zeros(1, 2), [1.0], [0.5, 0.5])
     with pytest.raises(InputError, match=r"shape \(N, C\), got torch\.int64 \(2,\)"):
         adjust_to_prior(torch.zeros(2, dtype=torch.int64), [0.5, 0.5], [0.5, 0.5])
+
+
+def test_top5_agrees_with_scikit_learn_and_is_absent_without_logits_or_classes(long_tail: Example) -> None:
+    scores = evaluate_logits(long_tail.logits, long_tail.targets, long_tail.counts)
+    logits, targets = long_tail.logits.numpy(), long_tail.targets.numpy()
+    expected = reference.top_k_accuracy_score(targets, logits, k=5, labels=range(logits.shape[1]))
+    assert scores.top5 == pytest.approx(100 * expected)
+    assert evaluate_predictions(long_tail.predicted, long_tail.targets, long_tail.counts).top5 is None
+    assert evaluate_logits(torch.eye(5), torch.arange(5), [9] * 5).top5 is None
+    assert evaluate_logits(torch.zeros(6, 6), torch.arange(6), [9] * 6).top5 == pytest.approx(100 * 5 / 6)
+    weighted = evaluate_logits(torch.zeros(6, 6), torch.arange(6), [9] * 6, prior=[1, 1, 1, 1, 1, 5])
+    assert weighted.top5 == pytest.approx(50)
+    older = {name: value for name, value in scores.to_dict().items() if name != "top5"}
+    assert Scores.from_dict(older) == dataclasses.replace(scores, top5=None)

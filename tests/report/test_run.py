@@ -306,6 +306,7 @@ def test_the_cards_are_the_scores() -> None:
         "Worst class": f"{scores.worst:.1f} %",
         "MCC": f"{scores.mcc:.1f}",
         "NMI": f"{scores.nmi:.1f}",
+        "Top-5 accuracy": f"{scores.top5:.1f} %",
         "Macro F1": f"{scores.macro_f1:.1f} %",
         "G-mean": f"{scores.g_mean:.1f} %",
         "ECE": f"{scores.ece:.2f} %",

@@ -137,3 +137,9 @@ def test_the_terminal_shows_title_marks_and_notes_as_text() -> None:
     assert "caption & more" in text
     assert "70.0*" in text
     assert "* note [red]" in text
+
+
+def test_top5_is_shown_where_there_are_many_classes() -> None:
+    for classes, shown in ((19, False), (20, True)):
+        scores = {"top1": 50, "top5": 80, "per_class": [50.0] * classes}
+        assert ("top 5" in printed(scores_table({"ce": scores}))) == shown

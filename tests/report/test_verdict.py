@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from longtail.evaluation import Predictions
-from longtail.report.verdict import verdict
+from longtail.report.verdict import _rounded, verdict
 
 from .made_up import EVIL, report_data, sample
 
@@ -63,7 +63,8 @@ def test_enough_test_images_need_no_caution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("few_right", "words"), [(48, "about as much as"), (50, "about as much as"), (20, "60 points below"), (90, None)]
+    ("few_right", "words"),
+    [(48, "within 5 points of"), (50, "within 5 points of"), (20, "60 points below"), (90, None)],
 )
 def test_the_comparison_follows_the_numbers(few_right: int, words: str | None) -> None:
     many_right = 40 if few_right == 90 else 50
@@ -111,3 +112,16 @@ def test_names_are_escaped() -> None:
     text = verdict(report_data(sample((300, 50, 5, 4), names=EVIL)))
     assert "<script" not in text
     assert "</svg>" not in text
+
+
+def test_no_correct_prediction_is_not_called_calibrated() -> None:
+    logits = torch.tensor([[0.1, 0.0, 0.0, 0.0]] * 40)
+    predictions = Predictions(torch.tensor([1] * 40), [500, 5, 5, 5], logits=logits)
+    text = told(predictions)
+    assert "No prediction there is correct; the mean confidence is 27 %." in text
+    assert "calibrated" not in text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0, "0"), (0.3, "0.3"), (42.4, "42"), (99.6, "99.6"), (100, "100")])
+def test_only_an_exact_0_or_100_reads_so(value: float, text: str) -> None:
+    assert _rounded(value).replace("\N{NARROW NO-BREAK SPACE}", " ") == f"{text} %"

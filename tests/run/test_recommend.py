@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from longtail.config import recipes
+from longtail.config.schema import DataConfig
 from longtail.data.dataset import Dataset, Part, Split
+from longtail.data.formats.digits import load_digits_lt
+from longtail.data.inspect import inspect_data
 from longtail.data.resident import ResidentImages
 from longtail.run.recommend import recommend, without_weights
-from longtail.run.resolve import resolve_names, same_but_method
+from longtail.run.resolve import _compose, resolve_names, same_but_method
 
 CPU = torch.device("cpu")
 
@@ -51,6 +54,14 @@ def test_the_model_follows_the_size_of_the_images_and_the_device(size, device, r
     assert config.model.backbone.name == net
 
 
+def test_the_counts_are_those_before_the_validation_split_is_held_out():
+    digits = load_digits_lt(DataConfig(val_share=0.1))
+    found = inspect_data(digits)
+    assert (found.images, found.held_out, max(found.counts), min(found.counts)) == (417, 41, 124, 6)
+    assert "21 times the images of the least frequent one (124 and 6)" in recommend(digits, CPU).reasons[0]
+    assert found.imbalance_factor == digits.group_counts.imbalance_factor
+
+
 def test_a_small_data_set_is_trained_for_at_least_a_thousand_steps():
     advice = recommend(data(8, [40, 20]), CPU)
     assert advice.changes["training"]["epochs"] == 1000  # one step an epoch
@@ -85,3 +96,14 @@ def test_the_other_methods_head_is_the_methods_own():
 def test_the_other_method_gets_the_training_recipes_settings_for_each_of_its_stages():
     base = recipes.compose("digits-lt", "ce", changes=[{"training": {"epochs": 3}}])
     assert same_but_method(base, "crt") == recipes.compose("digits-lt", "crt", changes=[{"training": {"epochs": 3}}])
+
+
+def test_a_backbone_without_weights_is_trained_from_scratch_unless_weights_are_requested():
+    chosen = {"model": {"backbone": "small_net"}}
+    toy = {"data": {"name": "toy"}}
+    requested, _ = _compose("own-large", "ce", None, [toy, {"model": {"pretrained": True}}, chosen])
+    assert requested.model.pretrained  # refused when the model is built
+    found = _compose("own-large", "ce", None, [toy, chosen])
+    assert not found[0].model.pretrained
+    assert found[1] == ("small_net from scratch: the recipe's ImageNet weights exist for torchvision networks only",)
+    assert _compose("own-large", "ce", None, [toy])[1] == ()

@@ -50,3 +50,16 @@ def test_a_logger_that_is_not_installed_is_refused_with_the_command(monkeypatch)
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(InputError, match=r"pip install 'longtail\[wandb\]'"):
         check_loggers(["wandb"])
+
+
+def test_a_sink_that_fails_is_dropped_and_the_training_continues(tmp_path, monkeypatch, caplog):
+    def fail(numbers, step):
+        raise ConnectionError("no network")
+
+    fake = types.SimpleNamespace(init=lambda **settings: types.SimpleNamespace(log=fail))
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    log = RunLog(tmp_path / "log.jsonl", loggers=["wandb"])
+    log.write(row(0, 0))
+    log.write(row(0, 1))
+    assert [record.getMessage() for record in caplog.records] == ["WandB is no longer written: no network"]
+    assert len(read_rows(tmp_path / "log.jsonl")) == 2

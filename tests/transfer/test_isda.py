@@ -138,3 +138,15 @@ def test_bad_input_is_refused() -> None:
             ISDA([9] * CLASSES, DIMENSION).adjust(torch.zeros(12, CLASSES), embeddings, targets, other)
     with pytest.raises(InputError, match="Train without mixing"):
         ISDA([9] * CLASSES, DIMENSION).adjust(torch.zeros(12, 4), embeddings, torch.ones(12, 4), head)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_a_common_offset_of_the_weights_does_not_change_the_spread(diagonal):
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.randn(CLASSES, DIMENSION, generator=generator)
+    factors = torch.randn(CLASSES, DIMENSION, DIMENSION, generator=generator)
+    covariances = factors @ factors.transpose(1, 2)
+    covariances = covariances.diagonal(dim1=1, dim2=2) if diagonal else covariances
+    shifted = weights + 100
+    expected = spread(shifted.double(), shifted.double(), covariances.double())
+    torch.testing.assert_close(spread(shifted, shifted, covariances).double(), expected, rtol=1e-4, atol=1e-3)

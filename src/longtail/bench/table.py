@@ -22,7 +22,15 @@ from longtail.evaluation import Difference, paired_bootstrap
 from longtail.evaluation.bootstrap import LEVEL
 from longtail.papers.published import Published, difference_in_sd, published
 
-HEADINGS = {"top1": "all", "mcc": "MCC", "nmi": "NMI", "ece": "ECE", "macro_f1": "macro F1", "g_mean": "G-mean"}
+HEADINGS = {
+    "top1": "all",
+    "top5": "top 5",
+    "mcc": "MCC",
+    "nmi": "NMI",
+    "ece": "ECE",
+    "macro_f1": "macro F1",
+    "g_mean": "G-mean",
+}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ def main(
     /,
     *,
     counts: Annotated[str | None, Parameter(metavar="FILE")] = None,
+    names: Annotated[tuple[str, ...], Parameter(metavar="NAME")] = (),
     output: File = None,
     table: File = None,
     groups: GroupOptions = GroupOptions(),
@@ -22,6 +23,7 @@ def main(
     Args:
         runs: 2 to 8 folders of finished runs, or CSV or NPZ files of predictions. The first one is the reference.
         counts: File with the training images per class, if the predictions lack them.
+        names: Name of each run on the page, in their order. Default: their methods.
         output: HTML file to write. Default: comparison.html.
         table: CSV file of the scores of every class.
         groups: Options of the groups of classes.
@@ -29,14 +31,14 @@ def main(
     Examples:
         longtail compare runs/ce runs/balms
         longtail compare runs/ce runs/balms runs/elm --output three.html --table classes.csv
-        longtail compare runs/first other_tool.csv
+        longtail compare runs/first other_tool.csv --names ours theirs
     """
     from longtail.cli._output import console, out
     from longtail.report.comparison import Comparison, changes_table, overview_table, write_table
     from longtail.report.comparison_page import write_comparison
     from longtail.report.images import load_thumbnails
 
-    found = Comparison.of(runs, counts, given_of(groups))  # fails before the images are read
+    found = Comparison.of(runs, counts, given_of(groups), names=names)  # fails before the images are read
     thumbnails, reason = load_thumbnails([side.run for side in found.sides if side.run])
     if reason:
         console.print(f"note: no example images: {reason}")

@@ -66,7 +66,7 @@ def main(
         seed=seed or 0,
     )
     require_writable(wanted.output)
-    with progress_bar("embedding", 1) as bar:
+    with progress_bar("embedding", 1, images_per_unit=1) as bar:
         rows, dimensions = export_features(
             target,
             data,

@@ -51,7 +51,7 @@ def main(
     heading, rest = _lines(config.name, loaded.class_names, inspection)
     for line in heading:
         out.print(line)
-    out.print(groups_table(Classes.grouped(loaded.class_names, loaded.class_counts.counts)))
+    out.print(groups_table(Classes.grouped(loaded.class_names, loaded.group_counts.counts)))
     for line in rest:
         out.print(line)
     for reason in advice.reasons[: 1 if config.name in recipes.names("data") else None]:
@@ -67,8 +67,9 @@ def _lines(name: str, class_names: Sequence[str], found: Any) -> tuple[list[str]
         class_names: Names of the classes.
         found: `longtail.data.inspect.Inspection` of the data set.
     """
+    held_out = f", {found.held_out:,} of them held out for validation" if found.held_out else ""
     heading = [
-        f"{name}: {found.images:,} training images of {found.classes:,} classes",
+        f"{name}: {found.images:,} training images of {found.classes:,} classes{held_out}",
         f"imbalance factor {found.imbalance_factor:.1f}, Gini {found.gini:.2f}; "
         f"most frequent class {max(found.counts):,}, least frequent class {min(found.counts):,}",
     ]

@@ -59,7 +59,7 @@ def main(
     paths = [found[index] for index in checked.readable.tolist()]
     if not paths:
         raise InputError(f"none of the {len(found)} images can be read")
-    with progress_bar("classifying", len(paths)) as bar:
+    with progress_bar("classifying", len(paths), images_per_unit=1) as bar:
         predicted = finished.predict(paths, where, on_batch=bar.advance)
     write_text(output, _table(paths, predicted))
     unread = f"; {len(checked.bad)} could not be read" if checked.bad else ""

@@ -24,7 +24,8 @@ class DataConfig:
         root: Folder with the files of a named data set. Default: `$LONGTAIL_DATA`, then `~/.cache/longtail`. For a
             table or a list, the folder that its paths are relative to. Default: its own folder.
         imbalance_factor: Images of the most frequent class over those of the least frequent one, in the long tail that
-            is cut from a balanced set. None takes the data as they are.
+            is cut from a balanced set. None takes the data as they are. Rounding the counts changes the factor a
+            little; it refers to the images before the validation split is held out.
         profile: Shape of that long tail.
         image_size: Side of the square image that the model sees, in pixels. None lets the data decide.
         storage: "resident" keeps all images as one tensor on the device, "stream" reads them from disk in every epoch,

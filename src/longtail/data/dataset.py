@@ -101,7 +101,8 @@ class Dataset:
         val: Validation split, or None if nothing was held out.
         test: Test split, read once at the end.
         split: Identity of the training images.
-        imbalance_factor: Requested imbalance factor, or None if the data are used as they are.
+        imbalance_factor: Requested imbalance factor, before rounding and before the validation split is held out. None
+            if the data are used as they are.
         mean: Mean of each color channel over the training images, in [0, 1].
         std: Standard deviation of each color channel over the training images, in [0, 1].
         load_report: What happened while the data were read.

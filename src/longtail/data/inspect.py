@@ -32,9 +32,11 @@ class Inspection:
     """Size and balance of a data set.
 
     Args:
-        images: Number of training images.
+        images: Number of training images, before a validation split is held out.
+        held_out: Number of these images that are held out for validation.
         classes: C, including the classes without a training image.
-        counts: Training images of each class, in the order of the labels.
+        counts: Training images of each class before the hold-out, in the order of the labels. The shot groups, the
+            imbalance factor and the recommended method refer to these counts.
         imbalance_factor: Largest count divided by the smallest count, over the classes that have images.
         gini: Gini coefficient of the counts.
         many: Number of classes with more than 100 training images.
@@ -51,6 +53,7 @@ class Inspection:
     """
 
     images: int
+    held_out: int
     classes: int
     counts: tuple[int, ...]
     imbalance_factor: float
@@ -82,12 +85,13 @@ def inspect_data(dataset: Dataset) -> Inspection:
         >>> summary.imbalance_factor, summary.one_shot, summary.test_balanced
         (3.0, ('dog',), True)
     """
-    counts = dataset.class_counts
+    counts = dataset.group_counts
     groups = counts.groups()
     test_C = torch.bincount(dataset.test.targets, minlength=len(counts))
     per_class = tuple(counts.counts.tolist())
     return Inspection(
         images=counts.total,
+        held_out=counts.total - dataset.class_counts.total,
         classes=len(counts),
         counts=per_class,
         imbalance_factor=counts.imbalance_factor,

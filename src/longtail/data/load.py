@@ -70,7 +70,7 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         return load_feature_data(config, device)
     if config.name.removesuffix("-lt") in CIFARS or detect_cifar(path) is not None:
         return load_cifar(config, device)
-    with progress_bar("reading images", 1) as bar:
+    with progress_bar("reading images", 1, images_per_unit=1) as bar:
         return load_files(config, device, bar.moved_to)
 
 

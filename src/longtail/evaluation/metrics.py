@@ -82,6 +82,50 @@ def top1_accuracy(counts: Tally) -> float:
     return 100 * float(counts.hits.sum() / counts.actual.sum())
 
 
+def within_top_k(logits_NC: Tensor, targets_N: Tensor, k: int) -> Tensor:
+    """Return whether the true class is among the k largest logits.
+
+    Of equal logits the smaller label comes first, so that k = 1 agrees with `argmax`.
+
+    Args:
+        logits_NC: Logits, shape (N, C).
+        targets_N: Labels in [0, C), shape (N,).
+        k: Number of classes that count as a hit, >= 1.
+
+    Returns:
+        Hits, bool, shape (N,), on the device of the labels.
+
+    Example:
+        >>> within_top_k(torch.tensor([[3.0, 1.0, 2.0], [0.0, 0.0, 0.0]]), torch.tensor([2, 2]), 2)
+        tensor([ True, False])
+    """
+    labels_C = torch.arange(logits_NC.shape[1], device=logits_NC.device)
+    hits = []
+    # in parts, because the comparisons need three times the memory of a mask of all logits
+    parts = zip(torch.split(logits_NC, 4096), torch.split(targets_N.to(logits_NC.device), 4096), strict=True)
+    for part_BC, targets_B in parts:
+        own_B1 = part_BC.gather(1, targets_B[:, None])
+        ahead_BC = (part_BC > own_B1) | ((part_BC == own_B1) & (labels_C < targets_B[:, None]))
+        hits.append(ahead_BC.sum(1) < k)
+    return torch.cat(hits).to(targets_N.device)
+
+
+def weighted_share(hits_N: Tensor, weights_N: Tensor | None = None) -> float:
+    """Compute the weighted share of hits, in percent.
+
+    Args:
+        hits_N: Hits, bool, shape (N,).
+        weights_N: Example weights, shape (N,). None (default) weights all examples equally.
+
+    Example:
+        >>> weighted_share(torch.tensor([True, False]), torch.tensor([3.0, 1.0]))
+        75.0
+    """
+    if weights_N is None:
+        return 100 * float(hits_N.double().mean())
+    return 100 * float((hits_N * weights_N).sum() / weights_N.sum())
+
+
 def mean_accuracy(per_class_C: Tensor, members_C: Tensor | None = None) -> float | None:
     """Compute the mean per-class accuracy: balanced accuracy, or the accuracy of a group of classes.
 

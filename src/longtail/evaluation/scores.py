@@ -29,7 +29,7 @@ from longtail.evaluation.metrics import Groups
 Direction = Literal["forward", "backward"]
 Prior = ClassCounts | Array | Sequence[float]
 
-_OPTIONAL = ("many", "medium", "few", "ece", "ece_many", "ece_medium", "ece_few")
+_OPTIONAL = ("many", "medium", "few", "ece", "ece_many", "ece_medium", "ece_few", "top5")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Scores:
         ece_many: Expected calibration error on the test images of the classes with many training images.
         ece_medium: Expected calibration error on the test images of the classes between.
         ece_few: Expected calibration error on the test images of the classes with few training images.
+        top5: Share of the examples whose class is among the five largest logits; None without logits, and for fewer
+            than six classes.
         per_class: Accuracy of each class, in the order of the labels; None for a class without a test image.
     """
 
@@ -68,6 +70,7 @@ class Scores:
     ece_many: float | None
     ece_medium: float | None
     ece_few: float | None
+    top5: float | None
     per_class: tuple[float | None, ...]
 
     def summary(self) -> dict[str, float | None]:
@@ -161,9 +164,11 @@ def evaluate_logits(
         return evaluate_predictions(given, targets, class_counts, many=many, few=few, groups=groups, prior=prior)
     counts = ClassCounts(class_counts)
     targets_N = checked_labels(targets, len(counts), "targets")
-    confidence_N, predicted_N = confidences(checked_logits(given, len(targets_N), len(counts)))
+    logits_NC = checked_logits(given, len(targets_N), len(counts))
+    confidence_N, predicted_N = confidences(logits_NC)
     masks = metrics.shot_groups(counts, many, few, groups)
-    return _scores(predicted_N, confidence_N, targets_N, masks, prior)
+    within_5_N = metrics.within_top_k(logits_NC, targets_N, 5) if len(counts) > 5 else None
+    return _scores(predicted_N, confidence_N, within_5_N, targets_N, masks, prior)
 
 
 def evaluate_predictions(
@@ -200,12 +205,13 @@ def evaluate_predictions(
     predicted_N = checked_labels(predicted, len(counts), "predicted labels")
     check_lengths(predicted_N, targets_N)
     masks = metrics.shot_groups(counts, many, few, groups)
-    return _scores(predicted_N, None, targets_N, masks, prior)
+    return _scores(predicted_N, None, None, targets_N, masks, prior)
 
 
 def _scores(
     predicted_N: Tensor,
     confidence_N: Tensor | None,
+    within_5_N: Tensor | None,
     targets_N: Tensor,
     groups: Mapping[str, Tensor],
     prior: Prior | None,
@@ -237,6 +243,7 @@ def _scores(
         ece_many=ece["many"],
         ece_medium=ece["medium"],
         ece_few=ece["few"],
+        top5=None if within_5_N is None else metrics.weighted_share(within_5_N, weights_N),
         per_class=tuple(None if math.isnan(value) else value for value in per_class_C.tolist()),
     )
 

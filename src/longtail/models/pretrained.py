@@ -18,6 +18,9 @@ from longtail.models.base import Backbone
 PREFIX = "timm/"
 """Prefix of timm networks where one name may refer to several libraries, e.g. "timm/resnet18.a1_in1k"."""
 
+UNTRAINED = ", or set `pretrained` to false, which starts from random weights"
+"""Second remedy for weights that cannot be loaded, which does not apply where this is already decided."""
+
 
 class TorchvisionBackbone(Backbone):
     """A torchvision classification network without its last linear layer: (B, 3, H, W) -> (B, D).
@@ -80,8 +83,8 @@ def _pretrained(name: str) -> nn.Module:
     except (URLError, OSError, RuntimeError) as error:  # no network, a full disk, a damaged download
         url = torchvision.models.get_model_weights(name).DEFAULT.url
         raise InputError(
-            f"cannot load the pretrained weights of {name}: {error}; download {url} to {_weights_file(name)} on a "
-            "machine with a network, or train from scratch with `pretrained` = false"
+            f"cannot load the pretrained weights of {name}: {error}; download {url} on a machine with a network and "
+            f"copy it to {_weights_file(name)}{UNTRAINED}"
         ) from error
     return net
 

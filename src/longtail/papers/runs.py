@@ -115,7 +115,7 @@ def outputs_of(run: Run, part: PartName) -> Outputs:
             "whose data are unchanged"
         )
     images = data.test if part == "test" else data.train
-    with progress_bar(f"{run.folder.name}: {part} images", len(images)) as bar:
+    with progress_bar(f"{run.folder.name}: {part} images", len(images), images_per_unit=1) as bar:
         logits, embeddings = predict(run.model(device), images.images, bar.advance)
     return Outputs(logits, embeddings, images.targets)
 

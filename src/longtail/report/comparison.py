@@ -48,9 +48,10 @@ class Comparison:
         counts: str | None = None,
         groups: Mapping[str, Any] | None = None,
         thumbnails: Thumbnails | None = None,
+        names: Sequence[str] = (),
     ) -> "Comparison":
         """Read all sides. Arguments and errors are those of `read_sides`."""
-        sides, options = read_sides(places, counts, groups)
+        sides, options = read_sides(places, counts, groups, names)
         named = max(sides, key=lambda side: side.predictions.class_names[0] != "0").predictions
         return cls(tuple(sides), Classes.grouped(named.class_names, named.class_counts, **options), thumbnails)
 

@@ -275,6 +275,8 @@ def _cards(data: ReportData) -> Iterator[_Card]:
     yield _Card("Worst class", percent(scores.worst), f"{never} at zero", "all")
     yield _Card("MCC", number(scores.mcc), "scale \N{MINUS SIGN}100 to 100")
     yield _Card("NMI", number(scores.nmi), "scale 0 to 100")
+    if scores.top5 is not None:
+        yield _Card("Top-5 accuracy", percent(scores.top5), "class among the five most probable")
     yield _Card("Macro F1", percent(scores.macro_f1), "mean over classes")
     yield _Card("G-mean", percent(scores.g_mean), "geometric, over classes")
     rare = next(name for name in reversed(list(classes.masks)) if getattr(scores, name) is not None)
@@ -299,7 +301,9 @@ def _subtitle(data: ReportData) -> Iterator[str]:
     if "recipe" in result:
         yield f"recipe {result['recipe']}"
     yield several(len(data.classes), "class", "classes")
-    yield several(int(counts.sum()), "training image")
+    total, trained_on = int(counts.sum()), data.about("split").get("images")
+    held_out = total - trained_on if isinstance(trained_on, int) else 0
+    yield several(total, "training image") + (f", {held_out:,} of them held out for validation" if held_out > 0 else "")
     yield f"imbalance {int(counts.max()) / max(1, int(counts[counts > 0].min())):,.0f} to 1"
     if "seed" in result:
         yield f"seed {result['seed']}"

@@ -48,7 +48,10 @@ class Side:
 
 
 def read_sides(
-    places: Sequence[Path], counts: str | None = None, groups: Mapping[str, Any] | None = None
+    places: Sequence[Path],
+    counts: str | None = None,
+    groups: Mapping[str, Any] | None = None,
+    names: Sequence[str] = (),
 ) -> tuple[list[Side], dict[str, Any]]:
     """Read runs and prediction files and check that they can be compared.
 
@@ -56,13 +59,14 @@ def read_sides(
         places: Folders of finished runs, or files as `read_predictions` takes them; 2 to 8, the reference first.
         counts: Training images per class, for files without them.
         groups: Options of `evaluate_logits` that replace those of the reference.
+        names: Name of each side, in their order. Empty names them by their methods.
 
     Returns:
         The sides, and the options by which their classes are grouped.
 
     Raises:
-        InputError: If there are fewer than 2 or more than 8, one cannot be read, or they differ in split, test images
-            or classes.
+        InputError: If there are fewer than 2 or more than 8, one cannot be read, they differ in split, test images or
+            classes, or there is not one distinct name per side.
 
     Example:
         >>> read_sides([Path("runs/a")])
@@ -74,6 +78,8 @@ def read_sides(
         raise InputError(
             f"a comparison takes 2 to {MAX_SIDES} runs or prediction files, the reference first, got {len(places)}"
         )
+    if names and (len(names) != len(places) or len(set(names)) < len(names) or not all(map(str.strip, names))):
+        raise InputError(f"`names` must be {len(places)} distinct names, one per side, got {', '.join(names)}")
     runs = [Run.load(place) if place.is_dir() else None for place in places]
     results = [run.result if run else {} for run in runs]
     read = [
@@ -82,7 +88,7 @@ def read_sides(
     for place, result, predictions in zip(places[1:], results[1:], read[1:], strict=True):
         _require_same_task((places[0], results[0], read[0]), (place, result, predictions))
     options = {**(runs[0].groups if runs[0] else {}), **(groups or {})}
-    parts = zip(_labels(places, results), places, read, runs, results, strict=True)
+    parts = zip(names or _labels(places, results), places, read, runs, results, strict=True)
     sides = [
         Side(label, place, found, found.scores(**options), run, result) for label, place, found, run, result in parts
     ]

@@ -237,6 +237,7 @@ def _markdown_cell(cell: Cell) -> str:
 # field of Scores, heading, digits
 _SCORES = (
     ("top1", "all", 1),
+    ("top5", "top 5", 1),
     ("balanced", "balanced", 1),
     ("many", "many", 1),
     ("medium", "medium", 1),
@@ -245,6 +246,7 @@ _SCORES = (
     ("ece", "ECE", 2),
 )
 _LOWER_IS_BETTER = frozenset({"ece"})
+_MANY_CLASSES = 20  # with fewer, nearly every top-5 accuracy is close to 100 %
 
 
 def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
@@ -252,7 +254,7 @@ def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
 
     Args:
         rows: Scores by the name to show: `Scores`, or the "test" mapping of a `result.json`. A value that is None or
-            missing is shown as a dash.
+            missing is shown as a dash. Top-5 accuracy is shown for 20 classes or more.
 
     Example:
         >>> from rich.console import Console
@@ -267,12 +269,14 @@ def scores_table(rows: Mapping[str, Scores | Mapping[str, Any]]) -> Table:
         <BLANKLINE>
          * best of its column
     """
+    top5 = any(_value(scores, "top5") is not None and _classes(scores) >= _MANY_CLASSES for scores in rows.values())
+    shown = [each for each in _SCORES if each[0] != "top5" or top5]
     columns = [
         _score_cells([_value(scores, key) for scores in rows.values()], digits, key in _LOWER_IS_BETTER)
-        for key, _, digits in _SCORES
+        for key, _, digits in shown
     ]
     starred = any(cell.star for cells in columns for cell in cells)
-    heads = [Column(""), *(Column(heading, "right") for _, heading, _ in _SCORES)]
+    heads = [Column(""), *(Column(heading, "right") for _, heading, _ in shown)]
     body = [[Cell(name), *(cells[index] for cells in columns)] for index, name in enumerate(rows)]
     return Table(heads, body, notes=("* best of its column",) if starred else ())
 
@@ -304,6 +308,10 @@ def groups_table(classes: Classes) -> Table:
         rows.append([name, classes.limits[name], *numbers])
     numeric = [Column(heading, "right") for heading in ("classes", "images", "share (%)")]
     return Table(["group", "images per class", *numeric], rows)
+
+
+def _classes(scores: Scores | Mapping[str, Any]) -> int:
+    return len(scores.get("per_class") or () if isinstance(scores, Mapping) else scores.per_class)
 
 
 def _value(scores: Scores | Mapping[str, Any], key: str) -> float | None:

@@ -10,6 +10,7 @@ from longtail.report.wording import GROUP_WORDS, percent, several
 
 _SMALL_TEST = 100  # below, chance alone changes an accuracy by several points
 _TINY_TEST = 30  # below, the weight of one image is more informative
+_ALIKE = 5.0  # largest difference of two groups, in points, that is not called below or above
 _CALIBRATED = 5.0  # largest difference of confidence and accuracy, in points, that counts as calibrated
 
 
@@ -55,7 +56,7 @@ def _groups(data: ReportData) -> Iterator[Markup]:
         accuracy, other = getattr(data.scores, rare), getattr(data.scores, full)
         rival = f"{GROUP_WORDS[full]} ({limits[full]}), which reach {percent(other)}."
         gap = f"{abs(other - accuracy):.0f} points {'below' if other > accuracy else 'above'}"
-        comparison = gap if abs(other - accuracy) > 5 else "about as much as"
+        comparison = gap if abs(other - accuracy) > _ALIKE else f"within {_ALIKE:.0f} points of"
         start = f"{GROUP_WORDS[rare].capitalize()} ({limits[rare]}) reach "
         yield Markup("{}{}, {} {}").format(start, strong(percent(accuracy)), comparison, rival)
     yield from _chance(data, rare)
@@ -105,10 +106,19 @@ def _confidence(data: ReportData) -> Iterator[Markup]:
     total = found.count.sum()
     confidence = float((found.confidence.nan_to_num() * found.count).sum() / total)
     accuracy = float((found.accuracy.nan_to_num() * found.count).sum() / total)
-    numbers = f"mean confidence {percent(confidence, 0)}, share of correct predictions {percent(accuracy, 0)}"
-    kind = "well calibrated" if abs(confidence - accuracy) <= _CALIBRATED else None
-    kind = kind or ("over-confident" if confidence > accuracy else "under-confident")
+    if accuracy == 0:
+        yield escape(f"No prediction there is correct; the mean confidence is {_rounded(confidence)}.")
+        return
+    numbers = f"mean confidence {_rounded(confidence)}, share of correct predictions {_rounded(accuracy)}"
+    kind = "over-confident" if confidence > accuracy else "under-confident"
+    if abs(confidence - accuracy) <= _CALIBRATED:
+        kind = f"calibrated to within {_CALIBRATED:.0f} points"
     yield escape(f"The model is {kind} there: {numbers}.")
+
+
+def _rounded(value: float) -> str:
+    """Format a percentage without decimals, unless it would read as an exact 0 or 100."""
+    return percent(value, 0 if value in (0, 100) or 0.5 < value < 99.5 else 1)
 
 
 def _weakest(data: ReportData) -> Markup:
@@ -122,4 +132,4 @@ def _weakest(data: ReportData) -> Markup:
         return escape("No class has an error.")
     name, training = named(data.classes.names[weakest[0]]), several(int(counts[weakest[0]]), "training image")
     text = Markup("The weakest class is {} ({}): accuracy {}.")
-    return text.format(name, training, percent(per_class[weakest[0]], 0))
+    return text.format(name, training, _rounded(per_class[weakest[0]] or 0.0))

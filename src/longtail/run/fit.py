@@ -185,7 +185,7 @@ def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Datase
 
 def _evaluate(model: Classifier, data: Dataset, config: Config, context: Context, folder: Path, command: str) -> None:
     """Evaluate on the test split, once, and write the predictions and the result."""
-    with progress_bar("testing", len(data.test)) as bar:
+    with progress_bar("testing", len(data.test), images_per_unit=1) as bar:
         logits, _ = predict(model, data.test.images, bar.advance)
     predictions = Predictions(data.test.targets, data.group_counts, logits=logits, class_names=data.class_names)
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)

@@ -54,7 +54,7 @@ def recommend(data: Dataset, device: torch.device) -> Recommendation:
 
 
 def _method(data: Dataset) -> tuple[str, str]:
-    counts = data.class_counts
+    counts = data.group_counts  # before the hold-out, as in the shot groups and the report
     factor = counts.imbalance_factor
     if factor < BALANCED_BELOW:
         return (

@@ -13,7 +13,7 @@ from longtail.config.schema import Config, DataConfig, ModelConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.models.pretrained import TorchvisionBackbone
+from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvision_names
 from longtail.run.recommend import recommend, without_weights
 
 DATA_OPTIONS = (
@@ -134,23 +134,44 @@ def resolve_names(
     if method is None and any("stages" in change for change in changes):
         method = "ce"  # the stages are given, so only the model is left to recommend
     if named and method is not None:
-        return ResolvedRun(recipes.compose(data_name, method, recipe, changes), None)
+        config, reasons = _compose(data_name, method, recipe, changes)
+        return ResolvedRun(config, None, reasons)
     device = device or _device_of(changes)
     data = load_data(_data_config(data_name, named, changes), device)
     advice = recommend(data, device)
     if named:
-        config = recipes.compose(data_name, advice.method, recipe, changes)
-        return ResolvedRun(config, data, advice.reasons[:1])
+        config, scratch_reasons = _compose(data_name, advice.method, recipe, changes)
+        return ResolvedRun(config, data, advice.reasons[:1] + scratch_reasons)
     own = {"data": _absolute(data_name, changes)}
-    config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [advice.changes, *changes, own])
+    merged = [advice.changes, *changes, own]
+    config, scratch_reasons = _compose(advice.data_recipe, method or advice.method, recipe, merged)
     reasons = advice.reasons[0 if method is None else 1 :]
     if any("model" in change for change in changes):  # the user has chosen the model
-        return ResolvedRun(config, data, reasons[:-1])
+        return ResolvedRun(config, data, reasons[:-1] + scratch_reasons)
     if fetch and config.model.pretrained and (missing := _missing_weights(config.model.backbone.name)):
         scratch = without_weights(advice.changes)
         config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [scratch, *changes, own])
         reasons = (*reasons, f"from scratch, longer, which costs accuracy: {missing}")
     return ResolvedRun(config, data, reasons)
+
+
+def _compose(
+    data: str, method: str, recipe: str | None, changes: Sequence[Mapping[str, Any]]
+) -> tuple[Config, tuple[str, ...]]:
+    """Compose a configuration, without the recipe's pretrained weights if the chosen backbone has none."""
+    config = recipes.compose(data, method, recipe, changes)
+    name = config.model.backbone.name
+    if not config.model.pretrained or name in torchvision_names() or _sets_pretrained(changes):
+        return config, ()
+    config = recipes.compose(data, method, recipe, [*changes, {"model": {"pretrained": False}}])
+    return config, (f"{name} from scratch: the recipe's ImageNet weights exist for torchvision networks only",)
+
+
+def _sets_pretrained(changes: Sequence[Mapping[str, Any]]) -> bool:
+    return any(
+        "pretrained" in change.get("model", {}) or any(path == "model.pretrained" for path, _ in change.get("set", ()))
+        for change in changes
+    )
 
 
 def same_but_method(config: Config, method: str) -> Config:
@@ -196,5 +217,5 @@ def _missing_weights(backbone: str) -> str:
     try:
         TorchvisionBackbone(backbone, pretrained=True)
     except InputError as error:
-        return str(error)
+        return str(error).removesuffix(UNTRAINED)  # the run starts from random weights anyway
     return ""

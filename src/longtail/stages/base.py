@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from longtail import losses, samplers
+from longtail._logging import progress_bar
 from longtail.component import Component, find_class
 from longtail.config.stage import PreparedStage, Stage
 from longtail.data.counts import ClassCounts
@@ -89,8 +90,8 @@ def refuse_head(loss: Component, head: Component) -> None:
     Raises:
         InputError: If the loss expects cosines and the head is not a `CosineHead` of scale 1.
     """
-    wanted = Component("CosineHead", {"scale": 1.0})
-    if getattr(find_class(loss.name, losses), "expects_cosines", False) and head != wanted:
+    fits = head.name == "CosineHead" and head.options.get("scale") == 1
+    if getattr(find_class(loss.name, losses), "expects_cosines", False) and not fits:
         given = f"{head.name} {dict(head.options) or ''}".strip()
         raise InputError(
             f"{loss.name} expects cosine similarities and scales them itself, but the model has a {given}; use a "
@@ -113,7 +114,8 @@ class Scorer:
     def __call__(self, model: nn.Module) -> dict[str, float]:
         """Return top-1 and balanced accuracy in percent."""
         assert isinstance(model, Classifier)
-        logits, _ = predict(model, self.part.images)
+        with progress_bar("evaluating", len(self.part), images_per_unit=1) as bar:
+            logits, _ = predict(model, self.part.images, bar.advance)
         return _accuracies(logits, self.part.targets, self.counts)
 
 

@@ -111,5 +111,5 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def _compute(model: Classifier, part: Part, name: PartName, device: torch.device) -> Features:
-    with progress_bar(f"embedding the {name} images", len(part)) as bar:
+    with progress_bar(f"embedding the {name} images", len(part), images_per_unit=1) as bar:
         return Features(embed(model, part.images, bar.advance, device), part.targets)

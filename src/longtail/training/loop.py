@@ -74,7 +74,9 @@ def run_epochs(feed: Feed, state: TrainState, score: Score | None = None) -> Non
     """
     settings, context, steps = state.settings, state.context, feed.steps
     lr = settings.optimizer.lr
-    with progress_bar("training", settings.epochs * steps, state.epoch * steps + state.step) as bar:
+    total, done = settings.epochs * steps, state.epoch * steps + state.step
+    with progress_bar("training", total, done, images_per_unit=feed.batch_size, unit="step") as bar:
+        bar.note(f"epoch {state.epoch + 1}/{settings.epochs}")
         for epoch in range(state.epoch, settings.epochs):
             state.task.set_progress(epoch / settings.epochs)
             started, first = time.perf_counter(), state.step

@@ -97,6 +97,8 @@ def spread(weight_CD: Tensor, own_GD: Tensor, covariances_GDD: Tensor) -> Tensor
         >>> spread(torch.eye(2), torch.tensor([[1.0, 0.0]]), torch.tensor([[[2.0, 1.0], [1.0, 3.0]]]))
         tensor([[0., 3.]])
     """
+    center_D = weight_CD.mean(dim=0)  # the differences do not change, but a common offset would cancel in float32
+    weight_CD, own_GD = weight_CD - center_D, own_GD - center_D
     if covariances_GDD.ndim == 2:
         shared_GD = own_GD * covariances_GDD
         squares_GC, products_GC = covariances_GDD @ weight_CD.T.square(), shared_GD @ weight_CD.T
