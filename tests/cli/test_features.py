@@ -98,7 +98,7 @@ def test_a_head_is_trained_on_the_file(run, tmp_path, capsys):
     assert "Only a head is trained, on features of small_net on digits-lt (64 dimensions)." in results[0]["notes"]
     for page in (tmp_path / "a" / "report.html", tmp_path / "b" / "page.html"):
         page.exists() or call("report", tmp_path / "b", "--output", page)
-        assert "No images were at hand" in page.read_text()
+        assert "no images were available" in page.read_text()
     assert call("inspect", tmp_path / "f.npz") == 0
     assert "417 training images of 10 classes, 41 of them held out for validation" in capsys.readouterr().out
     image = tmp_path / "digits"

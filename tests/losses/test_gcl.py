@@ -97,3 +97,26 @@ def test_bad_options_are_refused() -> None:
     for options in ({"noise": -0.1}, {"scale": 0.0}, {"noise": float("nan")}):
         with pytest.raises(InputError, match=r"`(noise|scale)` must be >"):
             GCLLoss(COUNTS, **options)
+
+
+def test_second_stage_equals_the_authors_formula() -> None:
+    """`where(index, cosine - m, cosine)`, then `(1 - p) ** gamma * cross_entropy(s * output)`."""
+    logits, targets = examples(scale=0.3)
+    loss = GCLLoss(COUNTS, margin=0.1, scale=20.0, gamma=1.0, reduction="none").eval()
+    each = F.cross_entropy(20 * (logits - 0.1 * F.one_hot(targets, len(COUNTS))), targets, reduction="none")
+    expected = (1 - (-each).exp()) * each
+    torch.testing.assert_close(loss(logits, targets), expected)
+    torch.testing.assert_close(loss(logits, F.one_hot(targets, len(COUNTS)).double()), expected)
+
+
+def test_the_focal_factor_has_no_gradient() -> None:
+    logits = torch.tensor([[0.2, 0.1]], requires_grad=True)
+    GCLLoss([5, 5], gamma=1.0)(logits, torch.tensor([0])).backward()
+    p = torch.softmax(30 * logits.detach(), dim=1)[0]
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad[0, 1], (1 - p[0]) * 30 * p[1])
+
+
+def test_invalid_options_of_the_second_stage_are_refused() -> None:
+    with pytest.raises(InputError, match="`margin` must be >= 0"):
+        GCLLoss(COUNTS, margin=-0.1)

@@ -98,3 +98,21 @@ def test_bad_input_is_refused() -> None:
     for embeddings in (torch.ones(3), torch.ones(2, 4)):
         with pytest.raises(InputError, match=r"embeddings must have shape \(3, D\) .*, got"):
             InfluenceBalancedLoss([5, 5])(torch.zeros(3, 2), torch.tensor([0, 1, 0]), embeddings)
+
+
+def test_it_is_cross_entropy_until_the_share_of_the_training() -> None:
+    loss, logits, targets = (
+        InfluenceBalancedLoss([5, 1], balance_from=0.5),
+        torch.tensor([[0.3, 0.1]]),
+        torch.tensor([1]),
+    )
+    embeddings, switched = torch.ones(1, 4), []
+    for epoch in range(200):
+        loss.set_progress(epoch / 200)
+        value = loss(logits, targets, embeddings)
+        switched.append(not torch.equal(value, torch.nn.functional.cross_entropy(logits, targets)))
+    assert switched.index(True) == 100
+    assert all(switched[100:])
+    torch.testing.assert_close(value, InfluenceBalancedLoss([5, 1])(logits, targets, embeddings))
+    with pytest.raises(InputError, match="`balance_from` must be >= 0 and <= 1"):
+        InfluenceBalancedLoss([5, 1], balance_from=2)

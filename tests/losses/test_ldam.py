@@ -90,3 +90,18 @@ def test_deferred_reweighting_begins_at_its_share_of_the_training() -> None:
 def test_a_share_outside_0_to_1_is_refused() -> None:
     with pytest.raises(InputError, match=r"`reweight_from` must be >= 0 and <= 1 \(a share of the training\), got 160"):
         LDAMLoss(COUNTS, reweight_from=160)
+
+
+def test_normalized_by_the_batch_it_is_the_weighted_mean_of_the_authors_and_starts_with_the_weights() -> None:
+    """`F.cross_entropy(s * output, target, weight=...)` divides by the sum of the weights of the batch."""
+    counts, logits, targets = [500, 50, 5], torch.tensor([[0.5, 0.1, -0.2], [0.3, 0.2, 0.4]]), torch.tensor([0, 2])
+    loss = LDAMLoss(counts, reweight_beta=0.9999, reweight_from=0.8, normalize="batch")
+    moved = 30 * (logits - F.one_hot(targets, 3) * loss.margins_C)
+    torch.testing.assert_close(loss(logits, targets), F.cross_entropy(moved, targets, loss.weights_C))
+    loss.set_progress(0.0)
+    torch.testing.assert_close(loss(logits, targets), F.cross_entropy(moved, targets))
+
+
+def test_class_balanced_batches_of_cifar_100_have_weights_of_5() -> None:
+    counts = [int(500 * 0.01 ** (label / 99)) for label in range(100)]
+    assert float(LDAMLoss(counts, reweight_beta=0.9999).weights_C.mean()) == pytest.approx(4.93, abs=0.01)

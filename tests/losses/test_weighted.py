@@ -7,7 +7,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from longtail.errors import InputError
-from longtail.losses import WeightedCrossEntropy
+from longtail.losses import ClassBalancedLoss, WeightedCrossEntropy
 from longtail.losses.weighted import mean_one_over_images
 from tests.conformance import COUNTS
 from tests.losses.reference import TOTAL, assert_equals_reference, own_gradient, softmax
@@ -68,3 +68,39 @@ def test_the_generalised_weights_of_disalign_go_with_a_power_of_the_counts() -> 
 def test_a_negative_power_is_refused() -> None:
     with pytest.raises(InputError, match="`power` must be >= 0"):
         WeightedCrossEntropy([2, 1], power=-1.0)
+
+
+def _weighted_losses(**options):
+    return [
+        WeightedCrossEntropy([90, 9, 1], normalize="batch", **options),
+        ClassBalancedLoss([90, 9, 1], beta=0.99, normalize="batch", **options),
+    ]
+
+
+def test_weights_normalized_by_the_batch_give_the_weighted_mean_of_pytorch():
+    logits, targets = torch.randn(7, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 2, 1, 0, 9, 2])
+    for loss in _weighted_losses(ignore_index=9):
+        expected = F.cross_entropy(logits, targets, loss.weights_C, ignore_index=9)
+        torch.testing.assert_close(loss(logits, targets), expected)
+    plain = WeightedCrossEntropy([90, 9, 1], ignore_index=9)
+    each = WeightedCrossEntropy([90, 9, 1], normalize="batch", reduction="none", ignore_index=9)
+    torch.testing.assert_close(each(logits, targets).sum() / 6, _weighted_losses(ignore_index=9)[0](logits, targets))
+    assert plain.normalize == "data"
+
+
+def test_hard_and_soft_labels_are_normalized_alike():
+    logits, targets = torch.randn(5, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 2, 2, 1, 0])
+    for loss in _weighted_losses():
+        torch.testing.assert_close(loss(logits, F.one_hot(targets, 3).float()), loss(logits, targets))
+
+
+def test_a_batch_without_a_weight_has_loss_0():
+    absent = WeightedCrossEntropy([5, 5, 0], normalize="batch", absent="mask")
+    assert absent(torch.zeros(2, 3), torch.tensor([-100, 2])) == 0
+    assert absent(torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]])) == 0
+    torch.testing.assert_close(absent(torch.zeros(2, 3), torch.tensor([0, 2])), torch.tensor(2.0).log())
+
+
+def test_an_unknown_normalization_is_refused():
+    with pytest.raises(InputError, match="normalization of class weights 'bacth'; did you mean batch"):
+        WeightedCrossEntropy([5, 5], normalize="bacth")

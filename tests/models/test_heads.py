@@ -156,3 +156,15 @@ def test_linear_head_of_weights_copies_them():
     weight.zero_()
     assert head.weight.abs().sum() > 0
     assert torch.equal(head.bias, bias)
+
+
+def test_class_vectors_of_unit_start_have_length_1_and_the_same_directions():
+    torch.manual_seed(0)
+    plain, after_plain = CosineHead(64, 100), torch.rand(1)
+    torch.manual_seed(0)
+    unit, after_unit = CosineHead(64, 100, unit_start=True), torch.rand(1)
+    assert plain.weight.detach().norm(dim=1).mean().item() == pytest.approx(0.577, abs=0.01)
+    torch.testing.assert_close(unit.weight.detach().norm(dim=1), torch.ones(100))
+    assert torch.equal(after_unit, after_plain)
+    images = torch.randn(3, 64)
+    torch.testing.assert_close(unit(images), plain(images))

@@ -56,3 +56,17 @@ def test_a_class_without_a_mean_is_refused(world):
         NearestClassMean().fit(world.features, world.targets, class_counts=[60, 60, 60, 0])
     with pytest.raises(InputError, match="no metric of the nearest class mean 'cosin'; did you mean cosine"):
         NearestClassMean(metric="cosin")
+
+
+def test_cl2n_is_that_of_the_authors(world):
+    """Features minus their mean, scaled to length 1; class means of these; negative squared distance."""
+    fitted = NearestClassMean(metric="cl2n").fit(world.features, world.targets)
+    center = world.features.mean(dim=0)
+    normed = (world.features - center) / (world.features - center).norm(dim=1, keepdim=True)
+    means = class_means(normed, world.targets, 3)
+    queries = 3 * torch.randn(50, 3, generator=torch.Generator().manual_seed(3)) - center
+    moved = (queries - center) / (queries - center).norm(dim=1, keepdim=True)
+    distances = torch.cdist(moved, means).square()
+    logits = fitted.predict_logits(queries)
+    torch.testing.assert_close(logits - logits[:, :1], distances[:, :1] - distances, atol=1e-5, rtol=1e-5)
+    assert fitted.component == Component("CenteredHead")

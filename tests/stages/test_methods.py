@@ -1,6 +1,7 @@
 """Every method recipe trains on the digits, and runs of one or two stages resume bit-identically from any step."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from longtail.run.run import Run
 from longtail.stages import Filter, Train
 from longtail.training.context import Interrupted
 from longtail.training.predict import predict
+from longtail.training.schedule import learning_rate_factor
 from longtail.training.state import TrainState
 
 METHODS = recipes.names("methods")
@@ -137,6 +139,7 @@ UPDATE = (("stages.1.batch_norm", "update"), ("stages.1.training.augment", "crop
         ("weight-balancing", UPDATE),
         ("tau-norm", ()),
         ("ldam-drw", ()),
+        ("gcl", ()),
         ("dlsa", ()),
         ("elm", (("stages.0.embedding_loss", {"name": "PullLoss", "pairs": "memory"}),)),
         ("elm-balanced", ()),
@@ -183,3 +186,46 @@ def test_impossible_stages_are_refused_before_the_first_one_runs(tmp_path):
         fit(cosine, tmp_path / "lws", report=False)
     assert not (tmp_path / "tau" / "log.jsonl").exists()
     assert not (tmp_path / "lws" / "log.jsonl").exists()
+
+
+def rates(training, steps_per_epoch=1):
+    """Return the learning rate of each epoch."""
+    schedule, epochs = training.schedule, training.in_epochs(steps_per_epoch).epochs
+    factors = (learning_rate_factor(schedule, epoch, 0, epochs, steps_per_epoch) for epoch in range(epochs))
+    return [training.optimizer.lr * factor for factor in factors]
+
+
+def test_influence_balanced_keeps_the_published_schedule():
+    (stage,) = recipes.compose("cifar100-lt", "influence-balanced").stages
+    assert stage.loss.options == {"balance_from": 0.5}
+    lrs = rates(stage.training)
+    assert len(lrs) == 200
+    assert [lrs[e] for e in (0, 5, 99, 100, 159, 160, 179, 180, 199)] == pytest.approx(
+        [0.02, 0.1, 0.1, 1e-3, 1e-3, 1e-5, 1e-5, 1e-7, 1e-7]
+    )
+
+
+def test_gcl_keeps_the_published_pipeline():
+    config = recipes.compose("cifar100-lt", "gcl")
+    first, second = config.stages
+    assert config.model.head.options == {"scale": 1.0, "unit_start": True}
+    assert (first.mixing.name, second.mixing.name) == ("Mixup", "Mixup")
+    assert (first.training.batch_size, second.training.batch_size) == (64, 64)
+    assert (first.training.augment, second.training.augment) == ("crop-flip", "crop-flip")
+    assert [rates(first.training)[e] for e in (4, 159, 160, 180)] == pytest.approx([0.1, 0.1, 0.01, 0.001])
+    assert second.loss.options == {"margin": 0.1, "scale": 20.0, "gamma": 1.0}
+    assert (second.sampler.name, second.initialize, second.batch_norm) == ("ClassBalancedSampler", "keep", "freeze")
+    lrs = rates(second.training)
+    assert lrs == pytest.approx([0.1 * 0.1 * 0.1 * (1 + math.cos(epoch / 30 * math.pi)) for epoch in range(30)])
+
+
+def test_ldam_and_gcl_start_with_class_vectors_of_length_1():
+    for method in ("ldam", "ldam-drw", "gcl"):
+        assert recipes.compose("cifar100-lt", method).model.head.options["unit_start"] is True
+
+
+def test_the_second_stage_of_balms_steps_its_scheduler_before_each_epoch():
+    """The authors' `CosineAnnealingLR` of 91 epochs is at epoch 1 of 91 in the first and at 0 in the last epoch."""
+    for data, method in (("cifar100-lt", "balms"), ("cifar100-lt", "bs-decoupled")):
+        lrs = rates(recipes.compose(data, method, "balms").stages[1].training, 22)
+        assert lrs == pytest.approx([0.05 * (1 + math.cos(math.pi * epoch / 91)) for epoch in range(1, 92)])

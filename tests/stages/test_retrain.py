@@ -167,3 +167,15 @@ def test_a_head_that_cannot_be_kept_is_refused(data, model):
         InputError, match="a LWSHead can start only from the weights of a LinearHead, not from those of a CosineHead"
     ):
         stage.prepare(model, data, Component("CosineHead"))
+
+
+def test_mixing_trains_the_head_on_mixed_images_and_leaves_the_backbone(data, model, context):
+    before, twin = [tensor.clone() for tensor in backbone_state(model)], copy.deepcopy(model)
+    mixed = Retrain(training=PLAIN, mixing=Component("Mixup"))
+    assert mixed.image_settings() == {"mixing": "mixes images"}
+    mixed(model, data, context)
+    Retrain(training=PLAIN)(twin, data, context)
+    assert all(map(torch.equal, backbone_state(model), before))
+    assert not torch.equal(model.head.weight, twin.head.weight)
+    with pytest.raises(InputError, match="Mixupp"):
+        Retrain(mixing=Component("Mixupp"))

@@ -19,6 +19,7 @@ from longtail.losses.class_balanced import effective_number_weights
 from longtail.models.classifier import LINEAR
 from longtail.stages.risda import RetrainRISDA, RISDALoss, class_statistics, confusion_shares, most_frequent
 from longtail.training.features import Features, features_of
+from longtail.training.schedule import learning_rate_factor
 
 COUNTS = [40, 9, 1, 3]
 IS_FREQUENT = torch.tensor([True, False, False, False])
@@ -220,6 +221,10 @@ def test_the_recipe_keeps_the_published_settings():
     assert (stage.alpha, stage.beta, stage.head_share) == (1.0, 0.5, 0.2)
     assert (stage.training.epochs, stage.training.batch_size) == (40, 100)
     assert stage.training.optimizer == OptimizerConfig(lr=1e-3, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    schedule = stage.training.schedule
+    # the authors' rate in epochs 160 to 199: `adjust_learning_rate(optimizer, epoch + 1)`, x 0.01 where >= 180
+    expected = [1e-3 * 0.01 ** (epoch + 1 >= 180) for epoch in range(160, 200)]
+    assert [1e-3 * learning_rate_factor(schedule, e, 0, 40, 9) for e in range(40)] == pytest.approx(expected)
     loss = RISDALoss([2, 1])
     loss.set_progress(0.5)  # epoch 180 of 200
     assert loss.strength == pytest.approx(180 / 200)

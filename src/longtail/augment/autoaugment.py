@@ -133,8 +133,8 @@ class AutoAugmentCIFAR(nn.Module):
 
     BALMS trains with the Pillow code of https://github.com/DeepVoltaire/AutoAugment, from which the gray fill is taken.
     All other details follow torchvision. It reads the nearest pixel in a shear (there: bicubic), translates by whole
-    pixels, rotates in both directions (there: one), solarizes from 255 down (there: 256), and equalizes the second time
-    with probability 0.6 in the 17th pair (there: 0.8).
+    pixels, rotates in both directions (there: one), and solarizes from 255 down (there: 256). The probabilities of the
+    pairs are equal.
 
     Args:
         fill: Gray level of the area that a warp brings in from outside the image, 0 to 255. Default: 128. The default

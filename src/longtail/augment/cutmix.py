@@ -24,8 +24,8 @@ class CutMix(Mixing):
     """CutMix: a box of another image of the batch pasted over each image, with the label shared by area.
 
     Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers", ICCV 2019,
-    https://arxiv.org/abs/1905.04899, Sec. 3.1. As in the code of CMO, the label is shared by the area that the box
-    covers. The authors' code shares it by the lambda drawn, even if a part of the box is outside the image.
+    https://arxiv.org/abs/1905.04899, Sec. 3.1. As in the authors' code, the label is shared by the area that the box
+    covers within the image: the code replaces the lambda drawn by the exact ratio of pixels.
 
     Args:
         class_counts: Training images per class, shape (C,); only the number of classes is used.

@@ -43,7 +43,8 @@ class ScheduleConfig:
         milestones: Shares of the stage at which "multistep" multiplies the learning rate by `gamma`.
         gamma: Factor at each milestone.
         per: "epoch" keeps the learning rate constant within an epoch (as the authors' schedulers do), "step" updates
-            it in every step.
+            it in every step. "next-epoch" is "epoch" one epoch ahead, for code that steps its scheduler before the
+            first epoch: a cosine then trains its last epoch at learning rate 0.
     """
 
     kind: Literal["constant", "multistep", "cosine"] = "cosine"
@@ -51,7 +52,7 @@ class ScheduleConfig:
     warmup_start: float = ranged(0.0, at_least=0, at_most=1)
     milestones: tuple[float, ...] = ranged((), at_least=0, at_most=1)
     gamma: float = ranged(0.1, above=0)
-    per: Literal["step", "epoch"] = "step"
+    per: Literal["step", "epoch", "next-epoch"] = "step"
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -9,7 +9,7 @@ initialize the bias of the last layer of the sigmoid forms to -log(C - 1) and ex
 Shapes: B = batch, C = classes.
 """
 
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from longtail.data.counts import Countable
 from longtail.errors import unknown_name
-from longtail.losses.base import Absent, Loss, Reduction, pick
+from longtail.losses.base import Absent, Reduction, pick
+from longtail.losses.weighted import Normalize, WeightedLoss
 from longtail.ranges import check_number
 
 Kind = Literal["softmax", "sigmoid", "focal"]
@@ -46,7 +47,7 @@ def effective_number_weights(counts_C: Tensor, beta: float) -> Tensor:
     return weights_C * ((counts_C > 0).sum() / weights_C.sum())
 
 
-class ClassBalancedLoss(Loss):
+class ClassBalancedLoss(WeightedLoss):
     """Softmax, sigmoid or focal loss with classes weighted by the inverse of their effective number of images.
 
     The sigmoid forms sum a binary cross-entropy over all classes; each term has the weight of the *true* class. With
@@ -58,6 +59,8 @@ class ClassBalancedLoss(Loss):
             Default: 0.9999.
         kind: Form of the loss: "softmax" (default), "sigmoid" or "focal" (sigmoid).
         gamma: Focusing exponent of the focal form; unused by the others. The authors try 0.5, 1 (default) and 2.
+        normalize: Normalization of the class weights: "data" (default) has mean 1 over the classes, as in the authors'
+            code, "batch" over each batch, see `WeightedLoss`.
         reduction: Reduction over the batch, see `Loss`.
         ignore_index: Label of the rows to ignore, see `Loss`.
         absent: Treatment of classes without training images, see `Loss`.
@@ -71,9 +74,6 @@ class ClassBalancedLoss(Loss):
         tensor(0.8318)
     """
 
-    balances: ClassVar[bool] = True
-    weights_C: Tensor
-
     def __init__(
         self,
         class_counts: Countable,
@@ -81,11 +81,14 @@ class ClassBalancedLoss(Loss):
         beta: float = 0.9999,
         kind: Kind = "softmax",
         gamma: float = 1.0,
+        normalize: Normalize = "data",
         reduction: Reduction = "mean",
         ignore_index: int = -100,
         absent: Absent = "error",
     ) -> None:
-        super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
+        super().__init__(
+            class_counts, normalize=normalize, reduction=reduction, ignore_index=ignore_index, absent=absent
+        )
         if kind not in get_args(Kind):
             raise unknown_name("kind of class-balanced loss", kind, get_args(Kind))
         check_number("gamma", gamma, "the authors try 0.5, 1 and 2", at_least=0)

@@ -5,7 +5,9 @@ where e is normally distributed. A scaled softmax follows.
 
 From the authors' code (`Keke921/GCLLoss`): e has a standard deviation of 1/3 and is clipped at 1, the cloud sizes are
 divided by the largest one, and the defaults of `noise` and `scale` are those for CIFAR. With equal counts their code
-gives NaN; here the clouds then have size 0. Their second stage retrains the classifier with another sampler.
+gives NaN; here the clouds then have size 0. Their second stage trains the classifier on class-balanced sampling with a
+margin of 0.1, a scale of 20 and a focal factor (recipe `gcl`). With mixup, their code draws e for each of the two
+labels of an image; here both share one draw.
 Shapes: B = batch, C = classes.
 """
 
@@ -13,9 +15,10 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from longtail.data.counts import Countable
-from longtail.losses.base import Absent, Loss, Reduction, cross_entropy
+from longtail.losses.base import Absent, Loss, Reduction, cross_entropy, logsumexp_of_others, pick, rival_cross_entropy
 from longtail.ranges import check_number
 
 
@@ -42,12 +45,17 @@ class GCLLoss(Loss):
         noise: Largest reduction of a cosine of the rarest class. Default: 0.5; 0 is plain cross-entropy of the scaled
             cosines.
         scale: Factor of the cosines. Default: 30.
+        margin: Reduction of the cosine of the true class, >= 0, also in eval mode. Default: 0; the authors use 0.1 in
+            the second stage.
+        gamma: Exponent, >= 0, of the focal factor 1 - p of the true class, which has no gradient. Default: 0; the
+            authors use 1 in the second stage.
         reduction: Reduction over the batch, see `Loss`.
         ignore_index: Label of the rows to ignore, see `Loss`.
         absent: Treatment of classes without training images, see `Loss`.
 
     Raises:
-        InputError: If a class has no training image (see `absent`), `noise` is negative or `scale` is not positive.
+        InputError: If a class has no training image (see `absent`), `noise`, `margin` or `gamma` is negative, or
+            `scale` is not positive.
 
     Example:
         >>> import torch
@@ -66,6 +74,8 @@ class GCLLoss(Loss):
         *,
         noise: float = 0.5,
         scale: float = 30.0,
+        margin: float = 0.0,
+        gamma: float = 0.0,
         reduction: Reduction = "mean",
         ignore_index: int = -100,
         absent: Absent = "error",
@@ -73,7 +83,9 @@ class GCLLoss(Loss):
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         check_number("noise", noise, "0.5 on CIFAR", at_least=0)
         check_number("scale", scale, "30 on CIFAR", above=0)
-        self.noise, self.scale = noise, scale
+        check_number("margin", margin, "0.1 in the second stage", at_least=0)
+        check_number("gamma", gamma, "1 in the second stage", at_least=0)
+        self.noise, self.scale, self.margin, self.gamma = noise, scale, margin, gamma
         self.register_buffer("sizes_C", cloud_sizes(self.counts_C).float(), persistent=False)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
@@ -81,4 +93,12 @@ class GCLLoss(Loss):
         if self.training:
             draws_BC = (torch.randn_like(logits_BC) / 3).abs().clamp(max=1)
             logits_BC = logits_BC - self.noise * self.sizes_C * draws_BC
-        return cross_entropy(self.scale * logits_BC, targets)
+        if self.margin == 0 and self.gamma == 0:
+            return cross_entropy(self.scale * logits_BC, targets)
+        own_BC, rival_BC = self.scale * (logits_BC - self.margin), self.scale * logits_BC
+        if targets.ndim == 1:
+            return self._focal(rival_cross_entropy(own_BC, rival_BC, targets))
+        return pick(self._focal(-F.logsigmoid(own_BC - logsumexp_of_others(rival_BC))), targets)
+
+    def _focal(self, losses: Tensor) -> Tensor:
+        return losses * (-torch.expm1(-losses.detach())) ** self.gamma

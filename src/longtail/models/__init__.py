@@ -4,19 +4,20 @@ from typing import TYPE_CHECKING, Any
 
 from longtail.models.base import Backbone, FeatureBackbone
 from longtail.models.cifar import resnet20, resnet32, small_net
-from longtail.models.heads import CosineHead, DisAlignHead, LinearHead, LWSHead, MaxNormHead
+from longtail.models.heads import CenteredHead, CosineHead, DisAlignHead, LinearHead, LWSHead, MaxNormHead
 from longtail.models.pretrained import TimmBackbone
 
 if TYPE_CHECKING:
     from longtail.posthoc.dlsa import DLSAHead
 
 BACKBONES = ("FeatureBackbone", "TimmBackbone", "resnet20", "resnet32", "small_net")
-HEADS = ("CosineHead", "DLSAHead", "DisAlignHead", "LWSHead", "LinearHead", "MaxNormHead")
+HEADS = ("CenteredHead", "CosineHead", "DLSAHead", "DisAlignHead", "LWSHead", "LinearHead", "MaxNormHead")
 
 __all__ = [
     "BACKBONES",
     "HEADS",
     "Backbone",
+    "CenteredHead",
     "CosineHead",
     "DLSAHead",
     "DisAlignHead",

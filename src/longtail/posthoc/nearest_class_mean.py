@@ -1,7 +1,8 @@
 """Nearest class mean classifier (Kang et al., "Decoupling Representation and Classifier", ICLR 2020).
 
 https://arxiv.org/abs/1910.09217, section 4.1: predict the class whose mean embedding is nearest, by cosine or Euclidean
-distance. Class counts do not enter, so predictions are not biased towards frequent classes.
+distance. Class counts do not enter, so predictions are not biased towards frequent classes. (They enter "cl2n" through
+the center, the mean of all training embeddings.)
 
 Shapes: N = examples, B = batch, D = embedding dimension, C = classes.
 """
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 from longtail.component import Component
 from longtail.data.counts import Countable
 from longtail.errors import InputError, first_ten, unknown_name
-from longtail.models.heads import CosineHead, linear_head
+from longtail.models.heads import CenteredHead, CosineHead, linear_head
 from longtail.posthoc.base import PostHoc
 
-Metric = Literal["cosine", "l2"]
+Metric = Literal["cosine", "l2", "cl2n"]
 SCALE = 16.0
 
 
@@ -46,10 +47,13 @@ class NearestClassMean(PostHoc):
     the negative squared distance. They are not calibrated: do not use their softmax as probabilities.
 
     Args:
-        metric: "cosine" (default) or "l2"; the paper evaluates both.
+        metric: "cosine" (default): cosine between the embedding and the mean of the unnormalized embeddings. "l2":
+            distance between unnormalized embeddings, the type "un" of the authors' code
+            (`facebookresearch/classifier-balancing`). "cl2n": distance between embeddings that are centered by the mean
+            of the training embeddings and then scaled to length 1, the default of that code.
 
     Raises:
-        InputError: If `metric` is neither of these.
+        InputError: If `metric` is none of these.
 
     Example:
         >>> features, targets = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.2, 1.0]]), torch.tensor([0, 1, 1])
@@ -65,6 +69,8 @@ class NearestClassMean(PostHoc):
         self.metric = metric
         if metric == "cosine":
             self.component = Component("CosineHead", {"scale": SCALE})
+        elif metric == "cl2n":
+            self.component = Component("CenteredHead")
 
     @property
     def needs_holdout(self) -> bool:
@@ -95,7 +101,11 @@ class NearestClassMean(PostHoc):
         missing = torch.nonzero(torch.bincount(targets_N.cpu(), minlength=num_classes) == 0).flatten().tolist()
         if missing:
             raise InputError(f"{len(missing)} classes have no example, so they have no mean:\n{first_ten(missing)}")
-        means_CD = class_means(features_ND.float(), targets_N, num_classes)
+        features_ND = features_ND.float()
+        if self.metric == "cl2n":
+            self.head = _centered(features_ND, targets_N, num_classes)
+            return self
+        means_CD = class_means(features_ND, targets_N, num_classes)
         if self.metric == "cosine":
             cosine = CosineHead(means_CD.shape[1], num_classes, scale=SCALE).to(means_CD.device)
             cosine.weight.copy_(means_CD)
@@ -103,3 +113,13 @@ class NearestClassMean(PostHoc):
         else:
             self.head = linear_head(2 * means_CD, -means_CD.square().sum(dim=1))
         return self
+
+
+def _centered(features_ND: Tensor, targets_N: Tensor, num_classes: int) -> CenteredHead:
+    """Return the nearest class mean on centered embeddings of length 1. The means are not scaled to length 1."""
+    head = CenteredHead(features_ND.shape[1], num_classes).to(features_ND.device)
+    head.center_D.copy_(features_ND.mean(dim=0))
+    means_CD = class_means(head.normalize(features_ND), targets_N, num_classes)
+    head.linear.weight.copy_(2 * means_CD)
+    head.linear.bias.copy_(-means_CD.square().sum(dim=1))
+    return head

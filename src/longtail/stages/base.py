@@ -63,8 +63,8 @@ def refuse_head(loss: Component, head: Component) -> None:
     Raises:
         InputError: If the loss expects cosines and the head is not a `CosineHead` of scale 1.
     """
-    wanted = Component("CosineHead", {"scale": 1.0})
-    if getattr(find_class(loss.name, losses), "expects_cosines", False) and head != wanted:
+    fits = head.name == "CosineHead" and head.options.get("scale") == 1
+    if getattr(find_class(loss.name, losses), "expects_cosines", False) and not fits:
         given = f"{head.name} {dict(head.options) or ''}".strip()
         raise InputError(
             f"{loss.name} expects cosine similarities and scales them itself, but the model has a {given}; use a "

@@ -12,6 +12,7 @@ from typing import Literal
 
 from torch import nn
 
+import longtail.augment as mixings
 import longtail.losses as losses
 import longtail.samplers as samplers
 from longtail.component import Component
@@ -38,8 +39,8 @@ from longtail.training.step import Step
 class Retrain(Stage):
     """Training of the head alone.
 
-    If nothing can change the output of the backbone (no augmentation, batch norm frozen), its features are computed
-    once, and the stage takes seconds.
+    If nothing can change the output of the backbone (no augmentation or mixing, batch norm frozen), its features are
+    computed once, and the stage takes seconds.
 
     Args:
         loss: Class of `longtail.losses`, built with the class counts.
@@ -49,6 +50,7 @@ class Retrain(Stage):
         initialize: "new" starts from random weights, "keep" from the weights of the present head.
         batch_norm: "update" lets the running statistics of the backbone follow the sampler's images, as published code
             does. "freeze" keeps them.
+        mixing: Class of `longtail.augment` that mixes images, built with the class counts. None mixes no images.
         allow_double_balancing: Suppress the warning about combining a balanced loss with a balanced sampler.
 
     Raises:
@@ -61,11 +63,14 @@ class Retrain(Stage):
     head: Component | None = None
     initialize: Literal["new", "keep"] = "new"
     batch_norm: Literal["update", "freeze"] = "freeze"
+    mixing: Component | None = None
     allow_double_balancing: bool = False
 
     def __post_init__(self) -> None:
         self.loss.check(losses)
         self.sampler.check(samplers)
+        if self.mixing is not None:
+            self.mixing.check(mixings)
         if self.head is not None:
             head_class(self.head)
         if self.initialize == "new" and self.head is not None and self.head.name in ("DisAlignHead", "LWSHead"):
@@ -77,6 +82,10 @@ class Retrain(Stage):
     def training_settings(self) -> TrainingConfig:
         """Return the training settings."""
         return self.training
+
+    def image_settings(self) -> dict[str, str]:
+        """Return the settings in use that need images rather than features, each with the reason."""
+        return {} if self.mixing is None else {"mixing": "mixes images"}
 
     def warnings(self) -> list[str]:
         """Return a warning if loss and sampler both compensate for the class counts."""
@@ -91,17 +100,19 @@ class Retrain(Stage):
         after = self._head_after(head)
         loss = self.loss.build(losses, data.class_counts)
         sampler = self.sampler.build(samplers, data.train.targets)
+        mixing = None if self.mixing is None else self.mixing.build(mixings, data.class_counts)
+        cached = self.training.augment == "none" and self.batch_norm == "freeze" and mixing is None
 
         def run(model: Classifier, context: Context) -> Classifier:
             if context.saved is None:  # otherwise the checkpoint has brought the head
                 self._place_head(model, len(data.class_names), context)
             with frozen(model.backbone):
-                if self.training.augment == "none" and self.batch_norm == "freeze":
+                if cached:
                     step, part = Step(model, loss, "skip"), features_of(model, data, "train", context).part()
                     train(step, part, sampler, self.training, context, feature_scorer(model, data, context))
                 else:
                     step = Step(model, loss, "train" if self.batch_norm == "update" else "freeze")
-                    train(step, data.train, sampler, self.training, context, scorer(data, context))
+                    train(step, data.train, sampler, self.training, context, scorer(data, context), mixing)
             if isinstance(model.head, FoldingHead):
                 model.replace_head(LINEAR, model.head.folded())
             return model

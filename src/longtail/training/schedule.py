@@ -22,6 +22,8 @@ def learning_rate_factor(schedule: ScheduleConfig, epoch: int, step: int, epochs
     """
     if schedule.per == "epoch":
         unit, units = epoch, epochs
+    elif schedule.per == "next-epoch":
+        unit, units = epoch + 1, epochs
     else:
         unit, units = epoch * steps_per_epoch + step, epochs * steps_per_epoch
     warm_units = schedule.warmup * units

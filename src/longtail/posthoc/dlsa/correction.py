@@ -17,6 +17,7 @@ Shapes: N = examples, Q = remaining examples, T = examples of a group, B = batch
 M = levels, K = clusters.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self, cast
@@ -249,7 +250,8 @@ class _Task:
 def threshold(density_Q: Tensor, share: float) -> Tensor:
     """Compute the log-density that a given share of the examples exceeds, a scalar.
 
-    At least one example is on either side, unless all densities are equal.
+    The number of examples is rounded up, as in the authors' code. At least one example is on either side, unless all
+    densities are equal.
 
     Args:
         density_Q: Log-density log p(x) of the remaining examples, at least two, shape (Q,).
@@ -257,9 +259,10 @@ def threshold(density_Q: Tensor, share: float) -> Tensor:
 
     Example:
         >>> threshold(torch.tensor([1.0, 4.0, 2.0, 3.0]), 0.3)
-        tensor(3.5000)
+        tensor(2.5000)
     """
-    taken = min(max(round(share * len(density_Q)), 1), len(density_Q) - 1)
+    # tolerance: 0.3 of 90 is 27.000000000000004 for some roundings of the share
+    taken = min(max(math.ceil(share * len(density_Q) - 1e-6), 1), len(density_Q) - 1)
     falling_Q = density_Q.sort(descending=True).values
     return (falling_Q[taken - 1] + falling_Q[taken]) / 2
 
