@@ -145,7 +145,7 @@ def _sync_folder(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     r"""Write a text file atomically, as UTF-8 and with the line ends of `text`.
 
-    A part of a file name that is not UTF-8 is written as an escape such as `\udce4`, which JSON and YAML read back.
+    A part of a file name that is not UTF-8 is written as an escape such as `\udce4`, which a JSON reader decodes.
 
     Raises:
         WriteError: If the file cannot be written.
