@@ -110,8 +110,8 @@ def train(
 ) -> Run:
     """Train on a data set, evaluate once on its test split, and write a run folder with a report.
 
-    Every argument that is None takes the value of the recipes, or one that is chosen by looking at the data. Reasons for
-    these choices, notes and warnings are logged to `logging.getLogger("longtail")`; `run.config` and
+    Every argument that is None takes the value of the recipes, or one that is chosen by looking at the data. Reasons
+    for these choices, notes and warnings are logged to `logging.getLogger("longtail")`; `run.config` and
     `run.result["notes"]` keep them. On the command line, `start`, `settings` and `loggers` are `--from`, `--set` and
     `--log`.
 
