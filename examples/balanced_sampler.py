@@ -15,7 +15,9 @@ def main() -> None:
     print("images of each class:", torch.bincount(targets).tolist())
     print("drawn in an epoch:   ", torch.bincount(drawn, minlength=3).tolist())
 
+    sampler.set_epoch(1)
     complete = list(sampler)
+    sampler.set_epoch(1)
     iterator = iter(sampler)
     first = [next(iterator) for _ in range(300)]
     resumed = lt.samplers.SquareRootSampler(targets, seed=0)

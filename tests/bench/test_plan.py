@@ -89,7 +89,7 @@ def test_a_part_of_a_plan_under_other_settings():
         ({"seeds": True}, ">= 1 or a list"),
         ({"seeds": [1, 1]}, "lists the seed 1 twice"),
         ({"reference": "lws"}, "no reference row 'lws'"),
-        ({"columns": ["top2"]}, "no score 'top2'; did you mean top1"),
+        ({"columns": ["top2"]}, "no score 'top2'; did you mean top"),
         ({"columns": []}, "has no columns"),
         ({"data": {"cifar100-lt": [100]}}, "must be a mapping, such as"),
         ({"data": {"cifar100-lt": {"val_shar": 0.1}}}, "val_share"),

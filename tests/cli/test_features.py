@@ -119,7 +119,7 @@ def test_a_head_is_trained_on_the_file(run, tmp_path, capsys):
         ),
         (["small_net", "--pretrained", "false", "--parts", "tset"], "did you mean test"),
         (["small_net", "--pretrained", "false", "--parts", "val", "--val-share", "0"], "there is no val part"),
-        (["small_net", "--pretrained", "false", "--parts", "test", "--augment", "1"], "and train among the parts"),
+        (["small_net", "--pretrained", "false", "--parts", "test", "--augment", "1"], "the parts must include train"),
         (
             ["small_net", "--pretrained", "false", "--augment", "1", "--policy", "none"],
             "`policy` must change the images, got 'none'",

@@ -23,7 +23,7 @@ def test_without_a_method_the_choice_is_explained_and_runs_are_numbered(tmp_path
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
         assert call("train", "digits-lt", "--epochs", 1) == 0
-    assert "chosen: balanced-softmax: the fullest class has 22 times" in capsys.readouterr().err
+    assert "chosen: balanced-softmax: the most frequent class has 21 times" in capsys.readouterr().err
     assert {path.name for path in Path("runs").iterdir()} == {
         "digits-lt-balanced-softmax-seed0",
         "digits-lt-balanced-softmax-seed0-2",

@@ -86,4 +86,4 @@ def indivisible(rank: int) -> str:
 
 
 def test_a_batch_that_can_not_be_divided_is_refused(pool: Pool) -> None:
-    assert all("a multiple of the 2 ranks, not batch_size=15" in words for words in pool.run(indivisible))
+    assert all("a multiple of the 2 ranks, got batch_size=15" in words for words in pool.run(indivisible))

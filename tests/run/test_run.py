@@ -102,7 +102,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path):
         ("elm", {"set": [("stages.0.embedding_loss.pairs", "memry")]}, "memry"),
         ("elm", {"set": [("stages.0.embedding_loss.weight", -1.0)]}, "-1.0"),
         ("smart", {"set": [("stages.0.transfer.covariance", "heads")]}, "heads"),
-        ("ldam", {"set": [("stages.0.loss.max_margin", "wide")]}, "cannot build LDAMLoss"),
+        ("ldam", {"set": [("stages.0.loss.max_margin", "wide")]}, "`max_margin` must be a number"),
     ],
 )
 def test_a_refused_run_leaves_nothing_behind(tmp_path, method, change, words):

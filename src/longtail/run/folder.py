@@ -31,7 +31,7 @@ def load_config(folder: Path) -> Config:
     if not folder.exists():
         near = nearest(folder.name, [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else [])
         hint = f"did you mean {folder.parent / near[0]}?" if near else "give the folder that `longtail train` wrote"
-        raise InputError(f"there is no folder {folder}; {hint}")
+        raise InputError(f"{folder} holds no run: there is no such folder; {hint}")
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder} holds no run (no config.yaml); give the folder that `longtail train` wrote")
     return recipes.typed(recipes.read_file(folder / "config.yaml"))
