@@ -93,7 +93,9 @@ def subject_of(folder: Path, before: Path | None, device: torch.device) -> Subje
     settings = config.stages[-1]
     model = Run(folder).trained(device).model
     if not isinstance(settings, DLSASettings) or not isinstance(model.head, DLSAHead):
-        raise InputError(f"the last stage of {folder} is {type(config.stages[-1]).__name__}, not Filter; pass a run of dlsa")
+        raise InputError(
+            f"the last stage of {folder} is {type(config.stages[-1]).__name__}, not Filter; pass a run of dlsa"
+        )
     data = load_data(config.data, device)
     _, train_ND = predict(model, data.train.images)
     _, test_ND = predict(model, data.test.images)

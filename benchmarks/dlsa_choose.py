@@ -73,7 +73,9 @@ def read(folder: Path, before: Path | None, device: str) -> tuple[DLSASettings, 
     config, where = load_config(folder), choose_device(device)
     settings, model = config.stages[-1], Run(folder).trained(where).model
     if not isinstance(settings, DLSASettings) or not isinstance(model.head, DLSAHead):
-        raise InputError(f"the last stage of {folder} is {type(config.stages[-1]).__name__}, not Filter; pass a run of dlsa")
+        raise InputError(
+            f"the last stage of {folder} is {type(config.stages[-1]).__name__}, not Filter; pass a run of dlsa"
+        )
     data = load_data(config.data, where)
     if data.val is None:
         raise InputError(f"{folder} has no validation split to choose on; train it with --val-share 0.1")
