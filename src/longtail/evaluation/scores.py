@@ -73,6 +73,15 @@ class Scores:
     top5: float | None
     per_class: tuple[float | None, ...]
 
+    def __str__(self) -> str:
+        """Return the eight scores that most tables show, with one decimal.
+
+        Example:
+            >>> print(evaluate_predictions(torch.tensor([0, 1]), torch.tensor([0, 0]), [500, 5]))
+            top1 50.0, balanced 50.0, many 50.0, mcc 0.0, nmi 0.0
+        """
+        return ", ".join(f"{name} {value:.1f}" for name, value in self.summary().items() if value is not None)
+
     def summary(self) -> dict[str, float | None]:
         """Return the eight scores that most tables show, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)[:8]}
@@ -163,6 +172,12 @@ def evaluate_logits(
     if given.ndim == 1 and not given.is_floating_point():
         return evaluate_predictions(given, targets, class_counts, many=many, few=few, groups=groups, prior=prior)
     counts = ClassCounts(class_counts)
+    if given.ndim == 2 and given.shape[1] != len(counts):
+        wanted = (len(given), len(counts))
+        raise InputError(
+            f"logits must have the shape {wanted}, one row per target and one column per class count, got "
+            f"{tuple(given.shape)}"
+        )
     targets_N = checked_labels(targets, len(counts), "targets")
     logits_NC = checked_logits(given, len(targets_N), len(counts))
     confidence_N, predicted_N = confidences(logits_NC)
