@@ -171,9 +171,10 @@ def _difference_cell(pair: Pair, key: str) -> Cell:
 
 def changes_table(pair: Pair) -> Table:
     """List the classes with the largest gains and losses, for the terminal."""
-    title = f"{pair.other.label} against {pair.reference.label}: largest gains and losses (* more than chance)"
     numbers = (Column(name, "right") for name in ("training images", "before", "after", "change"))
     labels = [label for best in (True, False) for label in pair.ranked(best=best)[:_CHANGES]]
+    found = "largest gains and losses (* more than chance)" if labels else "no class changed"
+    title = f"{pair.other.label} against {pair.reference.label}: {found}"
     return Table(
         [Column("class"), *numbers, Column("predicted as, in images")],
         [_change(pair, label) for label in labels],
