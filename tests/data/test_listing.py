@@ -6,13 +6,12 @@ import torch
 
 from longtail.data.formats.listing import (
     check_class_presence,
-    locate_files,
     make_listing,
     numbered_labels,
     ordered_class_names,
-    relative_paths,
     split_from_name,
 )
+from longtail.data.formats.paths import locate_files, relative_paths
 from longtail.errors import InputError
 
 
