@@ -200,16 +200,21 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"cannot read the folder {str(folder)!r}: {error.strerror}") from error
 
 
-def note_hidden_folders(root: Path, folder: str, passed: PassedOver) -> None:
-    """Record the hidden folders in a folder.
+def visible_noting_hidden(root: Path, folder: str, passed: PassedOver) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder that are not hidden, and record its hidden folders.
 
     Args:
         root: Folder of the data.
         folder: Path relative to the root; empty for the root itself.
         passed: Record of what is passed over.
+
+    Raises:
+        InputError: If the folder cannot be read.
     """
-    found = (entry.name for entry in _entries(root / folder) if is_hidden(entry.name) and entry.is_dir())
+    entries = _entries(root / folder)
+    found = (entry.name for entry in entries if is_hidden(entry.name) and entry.is_dir())
     passed.hidden += [f"{folder}/{name}" if folder else name for name in sorted(found)]
+    return [entry for entry in entries if not is_hidden(entry.name)]
 
 
 def walk(
@@ -240,9 +245,8 @@ def walk(
         if _leaves(root, folder, selection):
             passed.outside.append(folder)
             return
-    note_hidden_folders(root, folder, passed)
     stems: dict[str, str] = {}
-    for entry in sorted(visible(root / folder), key=lambda entry: entry.name):
+    for entry in sorted(visible_noting_hidden(root, folder, passed), key=lambda entry: entry.name):
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_dir():
             yield from walk(root, path, selection, passed, linked)

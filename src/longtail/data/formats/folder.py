@@ -6,15 +6,16 @@ from pathlib import Path
 
 from longtail._tables import normalized
 from longtail.data.decode import IMAGE_SUFFIXES
-from longtail.data.formats.listing import SPLIT_ALIASES, Listing, leaves_root, make_listing, ordered_class_names
+from longtail.data.formats.listing import SPLIT_ALIASES, Listing, make_listing, ordered_class_names
+from longtail.data.formats.paths import leaves_root
 from longtail.data.scan import (
     EVERYTHING,
     PassedOver,
     Selection,
     folder_names,
     is_image,
-    note_hidden_folders,
     visible,
+    visible_noting_hidden,
     walk,
 )
 from longtail.errors import InputError, first_ten
@@ -49,7 +50,7 @@ def read_folder(path: Path | str, selection: Selection = EVERYTHING) -> Listing:
     tops, notes = _split_folders(root)
     passed = PassedOver()
     if any(tops.values()):
-        note_hidden_folders(root, "", passed)
+        visible_noting_hidden(root, "", passed)
     found = {part: _images_by_class(root, top, selection, passed) for part, top in tops.items()}
     if passed.outside:
         raise leaves_root(root, passed.outside, is_folder=True)
@@ -96,15 +97,15 @@ def _split_folders(root: Path) -> tuple[dict[str, str], list[str]]:
 def _images_by_class(root: Path, top: str, selection: Selection, passed: PassedOver) -> dict[str, list[str]]:
     """Return the paths of the images of each class, relative to the root."""
     prefix = f"{top}/" if top else ""
-    note_hidden_folders(root, top, passed)
+    entries = visible_noting_hidden(root, top, passed)
     classes = {}
-    for name in folder_names(root / top):
+    for name in sorted(entry.name for entry in entries if entry.is_dir()):
         excluded = passed.excluded
         images = list(walk(root, f"{prefix}{name}", selection, passed))
         if images or passed.excluded == excluded:  # a class without any chosen image is left out too
             classes[name] = images
     if not classes:
-        tables = sorted(entry.name for entry in visible(root / top) if entry.name.lower().endswith(TABLES))
+        tables = sorted(entry.name for entry in entries if entry.name.lower().endswith(TABLES))
         advice = f", or give the table {str(root / top / tables[0])!r}" if tables else ""
         raise InputError(f"{str(root / top)!r} holds no folders; put the images into one folder per class{advice}")
     return classes
