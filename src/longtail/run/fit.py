@@ -17,7 +17,7 @@ from longtail.data.dataset import Dataset
 from longtail.data.formats.feature_dataset import thumbnails_of
 from longtail.data.load import load_data
 from longtail.errors import InputError
-from longtail.evaluation import Predictions, save_predictions
+from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.run.folder import refuse_other_data, run_lock, starting_checkpoint
 from longtail.run.recommend import check_features
@@ -89,10 +89,12 @@ def fit(
         context = _context(config, folder, data, device, saved, loggers)
         with stopping_on_signals(context.stop):
             model = _run_stages(stages, model, data, context)
-        _evaluate(model, data, config, context, folder, command)
+        scores = _evaluate(model, data, config, context, folder, command)
+        run = Run(folder)
+        run.scores = scores  # spares reading and scoring the predictions again
         if report:
-            _write_report(folder, data)
-    return Run(folder)
+            _write_report(run, data)
+    return run
 
 
 def prepare_stages(config: Config, data: Dataset, model: Classifier) -> list[PreparedStage]:
@@ -132,14 +134,14 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _write_report(folder: Path, data: Dataset) -> None:
+def _write_report(run: Run, data: Dataset) -> None:
     """Write the report. The run is complete without it, so an error is logged."""
     try:
         from longtail.report import write_report  # matplotlib takes a second to import
 
-        write_report(folder, thumbnails_of(data.test.images))
+        write_report(run, thumbnails_of(data.test.images))
     except Exception as error:
-        logger.error("the report is not written: %s; write it with: longtail report %s", error, folder)
+        logger.error("the report is not written: %s; write it with: longtail report %s", error, run.folder)
         logger.debug("report", exc_info=True)
 
 
@@ -183,11 +185,12 @@ def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Datase
     return model.eval()
 
 
-def _evaluate(model: Classifier, data: Dataset, config: Config, context: Context, folder: Path, command: str) -> None:
-    """Evaluate on the test split, once, and write the predictions and the result."""
+def _evaluate(model: Classifier, data: Dataset, config: Config, context: Context, folder: Path, command: str) -> Scores:
+    """Evaluate on the test split, once, write the predictions and the result, and return the scores."""
     with progress_bar("testing", len(data.test), images_per_unit=1) as bar:
         logits, _ = predict(model, data.test.images, bar.advance)
     predictions = Predictions(data.test.targets, data.group_counts, logits=logits, class_names=data.class_names)
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)
     save_predictions(folder / "predictions.npz", predictions)
     write_json(folder / "result.json", describe_run(model, data, config, context, scores, command))
+    return scores
