@@ -1,7 +1,6 @@
 """What stages share: checks of how components fit together, and scoring during training."""
 
 import types
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -10,19 +9,18 @@ from longtail._logging import progress_bar
 from longtail.component import Component, find_class
 from longtail.config.stage import PreparedStage, Stage
 from longtail.data.counts import ClassCounts
-from longtail.data.dataset import Dataset, Part
+from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.evaluation import evaluate_logits
 from longtail.models.classifier import Classifier
 from longtail.samplers import Sampler
 from longtail.training.context import Context
-from longtail.training.features import Features, features_of
+from longtail.training.features import PartName, features_of
+from longtail.training.loop import Score
 from longtail.training.predict import predict
 
 __all__ = [
-    "FeatureScorer",
     "PreparedStage",
-    "Scorer",
     "Stage",
     "build_loss",
     "build_sampler",
@@ -99,58 +97,33 @@ def refuse_head(loss: Component, head: Component) -> None:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Scorer:
-    """Score of a model on the images of a part of the data.
-
-    Args:
-        part: Images and labels.
-        counts: Training images per class.
-    """
-
-    part: Part
-    counts: ClassCounts
-
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return top-1 and balanced accuracy in percent."""
-        assert isinstance(model, Classifier)
-        with progress_bar("evaluating", len(self.part), images_per_unit=1) as bar:
-            logits, _ = predict(model, self.part.images, bar.advance)
-        return _accuracies(logits, self.part.targets, self.counts)
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureScorer:
-    """Score of the head of a model on the features of a part of the data.
-
-    Args:
-        features: Embeddings and labels.
-        counts: Training images per class.
-    """
-
-    features: Features
-    counts: ClassCounts
-
-    def __call__(self, model: nn.Module) -> dict[str, float]:
-        """Return top-1 and balanced accuracy in percent."""
-        assert isinstance(model, Classifier)
-        logits = model.head(self.features.embeddings_ND).detach()
-        return _accuracies(logits, self.features.targets_N, self.counts)
-
-
-def scorer(data: Dataset, context: Context) -> Scorer | None:
-    """Return the scorer of the watched part, or None if no part is watched."""
+def scorer(data: Dataset, context: Context) -> Score | None:
+    """Return the score of a model on the images of the watched part, or None if no part is watched."""
     part = {"val": data.val, "test": data.test}.get(context.watch or "")
-    return None if part is None else Scorer(part, data.class_counts)
+    if part is None:
+        return None
+
+    def score(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, Classifier)
+        with progress_bar("evaluating", len(part), images_per_unit=1) as bar:
+            logits, _ = predict(model, part.images, bar.advance)
+        return _accuracies(logits, part.targets, data.class_counts)
+
+    return score
 
 
-def feature_scorer(model: Classifier, data: Dataset, context: Context) -> FeatureScorer | None:
-    """Return the scorer of the watched part for a stage that trains on features, or None."""
-    if context.watch == "val" and data.val is not None:
-        return FeatureScorer(features_of(model, data, "val", context), data.class_counts)
-    if context.watch == "test":
-        return FeatureScorer(features_of(model, data, "test", context), data.class_counts)
-    return None
+def feature_scorer(model: Classifier, data: Dataset, context: Context) -> Score | None:
+    """Return the score of the head of a model on the features of the watched part, or None."""
+    part: PartName = "test" if context.watch == "test" else "val"
+    if context.watch != part or (part == "val" and data.val is None):
+        return None
+    features = features_of(model, data, part, context)
+
+    def score(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, Classifier)
+        return _accuracies(model.head(features.embeddings_ND).detach(), features.targets_N, data.class_counts)
+
+    return score
 
 
 def _accuracies(logits_NC: Tensor, targets_N: Tensor, counts: ClassCounts) -> dict[str, float]:

@@ -21,9 +21,7 @@ from longtail.models.classifier import Classifier, fresh_head
 from longtail.ranges import check_ranges, ranged
 from longtail.samplers.meta import MetaSampler
 from longtail.stages.base import (
-    FeatureScorer,
     PreparedStage,
-    Scorer,
     Stage,
     build_loss,
     feature_scorer,
@@ -34,6 +32,7 @@ from longtail.stages.retrain import frozen
 from longtail.training.balms.bilevel import train_bilevel
 from longtail.training.context import Context
 from longtail.training.features import features_of
+from longtail.training.loop import Score
 from longtail.training.step import Step
 
 
@@ -121,7 +120,7 @@ class RetrainMeta(Stage):
 
     def _task(
         self, model: Classifier, loss: nn.Module, data: Dataset, context: Context
-    ) -> tuple[Step, Part, Scorer | FeatureScorer | None]:
+    ) -> tuple[Step, Part, Score | None]:
         """Return the step, its data and the scorer."""
         if self.training.augment == "none" and self.batch_norm == "freeze":
             part = features_of(model, data, "train", context).part()
