@@ -72,11 +72,6 @@ class NearestClassMean(PostHoc):
         elif metric == "cl2n":
             self.component = Component("CenteredHead")
 
-    @property
-    def needs_holdout(self) -> bool:
-        """False: nothing is chosen."""
-        return False
-
     @torch.no_grad()
     def fit(
         self,

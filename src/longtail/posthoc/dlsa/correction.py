@@ -87,11 +87,6 @@ class DLSA(PostHoc):
         self.settings, self.seed = settings or DLSASettings(), seed
         self.component = Component("DLSAHead", self.settings.head_options)
 
-    @property
-    def needs_holdout(self) -> bool:
-        """False: nothing is chosen."""
-        return False
-
     def fit(
         self,
         features_ND: Tensor,
