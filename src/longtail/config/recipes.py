@@ -117,7 +117,7 @@ def compose(data: str, method: str, recipe: str | None = None, changes: Sequence
     method_recipe = read("methods", method)
     merged = merge(merged, {**method_recipe, "stages": _with_defaults(merged["recipe"], method_recipe["stages"])})
     for change in changes:
-        merged = apply(merged, {key: value for key, value in change.items() if key != "recipe"})
+        merged = _apply(merged, {key: value for key, value in change.items() if key != "recipe"})
     return typed(merged)
 
 
@@ -153,7 +153,11 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
         >>> apply({"stages": [{"name": "Train"}]}, {"training": {"epochs": 3}, "set": [("stages.0.deep", 1)]})
         {'stages': [{'name': 'Train', 'training': {'epochs': 3, 'iterations': None}, 'deep': 1}]}
     """
-    change = _checked(change)
+    return _apply(merged, _checked(change))
+
+
+def _apply(merged: Mapping[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Merge a checked change over a configuration."""
     training, loss, settings = change.pop("training", {}), change.pop("loss", None), change.pop("set", ())
     result = merge(merged, change)
     if "stages" in change:  # custom stages take the defaults of the recipe, as those of a method do

@@ -42,6 +42,11 @@ def not_finished(folder: Path) -> InputError:
     return InputError(f"the run in {folder} is not finished; resume it with: longtail train --resume --out {folder}")
 
 
+def already_taken(folder: Path) -> InputError:
+    """Return the error for a folder that holds another run."""
+    return InputError(f"{folder} already holds a run; set `resume` to continue it, or choose another folder")
+
+
 def is_taken(folder: Path) -> bool:
     """Return whether a run in this folder has written a checkpoint."""
     return (folder / "config.yaml").exists() and any((folder / "checkpoint").glob("*.pt"))
@@ -68,7 +73,7 @@ def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path 
     """
     if is_taken(folder):
         if not resume:
-            raise InputError(f"{folder} already holds a run; set `resume` to continue it, or choose another folder")
+            raise already_taken(folder)
         _refuse(_differences(to_mapping(load_config(folder)), to_mapping(config), FREE), folder, "resume it with the")
         return CheckpointStore(folder / "checkpoint").load()
     return None if start is None else _end_of(start, config)
@@ -128,7 +133,7 @@ def run_lock(folder: Path, config: Config, resume: bool = False) -> Iterator[Non
     """
     with folder_lock(folder, "training into"):
         if is_taken(folder) and not resume:  # another process has trained into it since the first check
-            raise InputError(f"{folder} already holds a run; set `resume` to continue it, or choose another folder")
+            raise already_taken(folder)
         try:
             write_text(folder / "config.yaml", recipes.to_yaml(config))
         except OSError as error:
