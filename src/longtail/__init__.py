@@ -168,11 +168,27 @@ def train(
     if resume and out is None:
         raise InputError("`resume` requires `out`, the folder of the run to resume")
     options = {
-        **{"seed": seed, "epochs": epochs, "batch_size": batch_size, "lr": lr, "precision": precision},
-        **{"augment": augment, "loss": loss, "backbone": backbone, "pretrained": pretrained, "image_size": image_size},
-        **{"imbalance_factor": imbalance_factor, "val_share": val_share, "root": None if root is None else str(root)},
-        **{"workers": workers, "on_bad_image": on_bad_image, "protocol": protocol, "many": many, "few": few},
-        **{"groups": groups, "device": device, "set": list((settings or {}).items())},
+        "seed": seed,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "precision": precision,
+        "augment": augment,
+        "loss": loss,
+        "backbone": backbone,
+        "pretrained": pretrained,
+        "image_size": image_size,
+        "imbalance_factor": imbalance_factor,
+        "val_share": val_share,
+        "root": None if root is None else str(root),
+        "workers": workers,
+        "on_bad_image": on_bad_image,
+        "protocol": protocol,
+        "many": many,
+        "few": few,
+        "groups": groups,
+        "device": device,
+        "set": list((settings or {}).items()),
     }
     folder = None if out is None else Path(out).expanduser()
     resolved = resolve(

@@ -137,7 +137,7 @@ def test_the_image_in_the_confusion_figure_shows_the_shares() -> None:
     assert picture.shape[0] == picture.shape[1] >= 1000
     cell = picture.shape[0] // 4
     opacity = picture[cell // 2 :: cell, cell // 2 :: cell, 3] / 255
-    # order cat, dog, fox, eel; dog is right once and taken for eel once; eel has no image
+    # order cat, dog, fox, eel; dog is right once and predicted as eel once; eel has no image
     expected = np.sqrt([[1, 0, 0, 0], [0, 0.5, 0, 0.5], [0, 0, 1, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(opacity, expected, atol=0.01)
 

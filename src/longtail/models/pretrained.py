@@ -63,15 +63,6 @@ def torchvision_names() -> list[str]:
     return names
 
 
-def weights_at_hand(name: str) -> bool:
-    """Return whether torchvision's pretrained weights are in the local cache, so that no network is needed.
-
-    Args:
-        name: Name of a torchvision network.
-    """
-    return _weights_file(name).exists()
-
-
 def _weights_file(name: str) -> Path:
     url: str = torchvision.models.get_model_weights(name).DEFAULT.url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]

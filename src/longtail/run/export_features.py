@@ -28,7 +28,7 @@ from longtail.training.features import fingerprint
 from longtail.training.predict import feature_blocks, feature_rows, views_of
 from longtail.version import __version__
 
-LOGGER = logging.getLogger("longtail")
+logger = logging.getLogger("longtail")
 PARTS = ("train", "val", "test")
 
 
@@ -163,7 +163,7 @@ def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device
     loaded = load_data(wanted, device)
     same_classes = trained.class_names == loaded.class_names
     if not same_classes:
-        LOGGER.info("note: no logits are written, because the classes of the data set are not those of the run")
+        logger.info("note: no logits are written, because the classes of the data set are not those of the run")
     checkpoint = CheckpointStore(folder / "checkpoint").last
     about = {
         "run": str(folder),
