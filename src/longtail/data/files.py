@@ -19,17 +19,16 @@ from torch import Tensor
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
     PLAIN,
-    SMALL,
     BadImage,
     Decoding,
     ImageFacts,
     check_image,
-    fit_image,
     image_sides,
     read_image,
 )
 from longtail.data.scan import EVERYTHING, PassedOver, Selection, walk
 from longtail.data.stream import default_workers
+from longtail.data.views import SMALL, fit_image
 from longtail.errors import InputError, first_ten
 
 OnBadImage = Literal["fail", "skip"]

@@ -14,7 +14,7 @@ from longtail._logging import progress_bar
 from longtail.config.recipes import plugin_readers
 from longtail.config.schema import DataConfig
 from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
-from longtail.data.decode import SMALL, Decoding
+from longtail.data.decode import Decoding
 from longtail.data.files import DecodedImages, Progress, check_all, decode_all, natural_size, sampled_bits
 from longtail.data.formats.cifar import detect_cifar, load_cifar
 from longtail.data.formats.cifar_files import CIFARS
@@ -30,6 +30,7 @@ from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.scan import Selection
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
 from longtail.data.stream import StreamedImages
+from longtail.data.views import SMALL
 from longtail.errors import InputError, nearest
 
 NAMES = ("digits-lt", "cifar10-lt", "cifar100-lt", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inat18")

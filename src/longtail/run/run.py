@@ -16,10 +16,11 @@ from torch import Tensor
 
 from longtail.config.schema import Config
 from longtail.data.dataset import Images
-from longtail.data.decode import Decoding, fit_image
+from longtail.data.decode import Decoding
 from longtail.data.files import find_images
 from longtail.data.resident import ResidentImages
 from longtail.data.stream import StreamedImages
+from longtail.data.views import fit_image
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.models.classifier import Classifier, restore_classifier
