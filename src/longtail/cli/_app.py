@@ -5,6 +5,7 @@ internal error (with a traceback).
 """
 
 import codecs
+import errno
 import io
 import os
 import shlex
@@ -60,6 +61,9 @@ SYNTAX = Parameter(
 
 ASCII = {"–": "-", "−": "-", "…": "...", "×": "x", "→": "->", "†": "+"}  # noqa: RUF001
 """Replacements of characters that a terminal cannot show; "?" for all others."""
+
+OUTSIDE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EROFS)
+"""Errors of the system whose cause is a file or folder of the user, wherever the program touches it."""
 
 HELP = ("--help", "-h")
 
@@ -205,3 +209,7 @@ def _run(words: list[str]) -> None:
             raise stream.worker_death(error) from error
         except InputError as error:
             raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error
+        except OSError as error:
+            if error.errno not in OUTSIDE or error.filename is None:
+                raise
+            raise InputError(f"cannot access {os.fsdecode(error.filename)}: {error.strerror}") from error

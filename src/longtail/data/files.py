@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from longtail._io import is_stream
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
     PLAIN,
@@ -81,6 +82,8 @@ def find_images(places: Sequence[Path], selection: Selection = EVERYTHING) -> li
     passed = PassedOver()
     images: list[Path] = []
     for place in places:
+        if is_stream(place):
+            raise InputError(f"{place} is a pipe or device; give a file, which can be read twice")
         if place.is_dir():
             images += sorted(place / name for name in walk(place, "", selection, passed))
         else:

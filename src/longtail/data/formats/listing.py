@@ -14,7 +14,7 @@ from torch import Tensor
 
 from longtail._tables import MISSING, clean_labels, is_whole_number, whole_number
 from longtail.data.formats.paths import locate_files, relative_paths
-from longtail.errors import InputError, first_ten, unknown_name
+from longtail.errors import InputError, first_ten, naming, unknown_name
 
 SPLIT_NAMES = ("train", "val", "test")
 SPLIT_ALIASES: Mapping[str, str] = {
@@ -102,9 +102,10 @@ def make_listing(
     for paths, labels in parts.values():
         _check_range(name, paths, labels, len(class_names))
     targets = {part: torch.tensor(labels, dtype=torch.int64) for part, (_, labels) in parts.items() if len(labels)}
-    paths_by_part = {part: relative_paths(root, parts[part][0]) for part in targets}
     check_class_presence(name, class_names, targets)
-    located = iter(locate_files(root, [path for paths in paths_by_part.values() for path in paths], follow_links))
+    with naming(name):
+        paths_by_part = {part: relative_paths(root, parts[part][0]) for part in targets}
+        located = iter(locate_files(root, [path for paths in paths_by_part.values() for path in paths], follow_links))
     examples = {
         part: Examples(tuple(next(located) for _ in paths), targets[part]) for part, paths in paths_by_part.items()
     }
