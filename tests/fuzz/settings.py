@@ -83,7 +83,9 @@ def configuration(rng: Random, base: Base, box: Path) -> Case:
     (box / path).write_bytes(damaged_yaml(rng, config))
     command = rng.choice((("show", "--config", path), ("train", "--config", path, "--out", "out/run")))
     # an option of a component is checked with the data, under its path in the configuration
-    return Case("configurations", command, ("odd.yaml", "stages.", "`model", "out/run"))
+    return Case(
+        "configurations", command, ("odd.yaml", "stages.", "`model", "`device`", "out/run", "there is no ", "diverged")
+    )
 
 
 def plan(rng: Random, base: Base, box: Path) -> Case:
@@ -123,7 +125,7 @@ def _run_file(rng: Random, box: Path, name: str, content: bytes, reader: str) ->
         for file in ("result.json", "predictions.npz") if name != "result.json" else ("predictions.npz",):
             (box / "out/run" / file).unlink()
         (box / "out/run/checkpoint/previous.pt").replace(box / "out/run/checkpoint/last.pt")
-        names = (name, "out/run", "stages.", "there is no head", "there is no backbone")
+        names = (name, "out/run", "stages.", "there is no head", "there is no backbone", "`device`")
         return Case(reader, ("train", "--resume", "--out", "out/run"), names)
     shutil.copytree(box / run, box / "data/other")
     command = rng.choice(
@@ -140,7 +142,7 @@ def _run_file(rng: Random, box: Path, name: str, content: bytes, reader: str) ->
             ("bench", "quick", "--table-only", "--adopt", run, "--out", "out/bench"),
         )
     )
-    return Case(reader, command, (name, run, "quick", "`loss`", "there is no head", "there is no backbone"))
+    return Case(reader, command, (name, run, "quick", "`loss`", "there is no head", "there is no backbone", "`device`"))
 
 
 def bench_cell(rng: Random, base: Base, box: Path) -> Case:

@@ -65,6 +65,9 @@ ASCII = {"–": "-", "−": "-", "…": "...", "×": "x", "→": "->", "†": "+
 OUTSIDE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EROFS)
 """Errors of the system whose cause is a file or folder of the user, wherever the program touches it."""
 
+LONGEST = 5000
+"""Largest number of characters of a message."""
+
 HELP = ("--help", "-h")
 
 
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         _run(words)
     except InputError as error:
-        sys.stderr.write(f"longtail: {error}\n")
+        sys.stderr.write(f"longtail: {_shortened(str(error))}\n")
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader of stdout is gone, as in `longtail list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,6 +99,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.write("longtail: stopped, the state is saved; resume with --resume and the same --out\n")
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def _shortened(message: str) -> str:
+    """Cut a message that quotes a huge value of the user."""
+    if len(message) <= LONGEST:
+        return message
+    return f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]} ({len(message):,} characters)"
 
 
 def parse(arguments: Sequence[str]) -> Callable[[], None]:

@@ -376,6 +376,10 @@ def group_options(groups: Any) -> dict[str, Any]:
     """
     groups = groups or {}
     try:
+        if groups and groups["kind"] not in ("fixed", "quantile"):
+            raise ValueError(groups["kind"])
         return {"many": int(groups["many"]), "few": int(groups["few"]), "groups": groups["kind"]} if groups else {}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'"class_groups" of a result must have kind, many and few, got {groups!r}') from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f'"class_groups" of a result must have kind (fixed or quantile), many and few, got {groups!r}'
+        ) from error
