@@ -111,6 +111,7 @@ def train(
     few: int | None = None,
     groups: Literal["fixed", "quantile"] | None = None,
     device: str | None = None,
+    threads: int | None = None,
     settings: Mapping[str, Any] | None = None,
     start: str | Path | None = None,
     loggers: Sequence[str] = (),
@@ -158,6 +159,7 @@ def train(
         few: A class with fewer training images is few-shot.
         groups: "quantile" groups the classes by thirds instead.
         device: Device name. Default: an accelerator if there is one.
+        threads: Threads for computing, from now on in this process (`torch.set_num_threads`). None changes nothing.
         settings: Any other settings by their dotted path, such as `{"stages.0.training.clip_norm": 1.0}`.
         start: Finished run whose stages are the first ones of this run. They are not repeated.
         loggers: Additional loggers, "tensorboard" or "wandb".
@@ -179,10 +181,13 @@ def train(
     options = {name: str(value) if name in ("root", "test") and value else value for name, value in locals().items()}
     from pathlib import Path
 
+    from longtail._threads import prepare
     from longtail.run.fit import fit
     from longtail.run.folder import new_folder
     from longtail.run.resolve import changes_from, resolve
 
+    if threads is not None:
+        prepare(threads)
     if resume and out is None:
         raise InputError("`resume` requires `out`, the folder of the run to resume")
     options = {**options, "set": list((settings or {}).items())}
