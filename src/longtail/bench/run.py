@@ -5,12 +5,13 @@ from pathlib import Path
 
 from longtail._io import write_text
 from longtail.bench.board import LiveProgress
+from longtail.bench.budget import Budget
 from longtail.bench.cells import Cell, cells_of, jobs_for
 from longtail.bench.formats import FILES, csv_table, latex, markdown
 from longtail.bench.page import page
 from longtail.bench.plan import MethodEntry, Plan
 from longtail.bench.results import Row, finished_run, older_cells
-from longtail.bench.runner import Budget, Runner
+from longtail.bench.runner import Runner
 from longtail.bench.table import Table, tables_of
 from longtail.errors import InputError, naming, unknown_name
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
+from longtail._threads import prepare
 from longtail.cli._errors import usage_error, with_flags
 from longtail.cli._help import command_help, overview
 from longtail.errors import InputError
@@ -207,6 +208,7 @@ def _run(words: list[str]) -> None:
         sys.stdout.write(help_text(words))
     else:
         command = parse(words)
+        prepare()  # before the command imports torch
         from longtail._logging import log_to_stderr  # rich takes a tenth of a second to import
 
         try:

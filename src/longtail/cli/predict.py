@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from longtail.cli._options import Device
+from longtail._threads import prepare
+from longtail.cli._options import Device, Threads
 from longtail.errors import InputError, first_ten
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def main(
     on_bad_image: Literal["fail", "skip"] = "fail",
     follow_links: bool = False,
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Classify images with a trained run.
 
@@ -37,6 +39,7 @@ def main(
         on_bad_image: Stop at an unreadable image (fail, the default), or leave it out (skip).
         follow_links: Follow symbolic links that lead out of the folders of images.
         device: Device: cpu, cuda, cuda:1, ... Default: auto.
+        threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
 
     Examples:
         longtail predict runs/first new_photos/ --output answers.csv
@@ -49,6 +52,7 @@ def main(
     from longtail.run import Run
     from longtail.run.fit import choose_device
 
+    prepare(threads)
     require_writable(output)
     where = choose_device(device)
     finished = Run.load(run)

@@ -1,7 +1,7 @@
 """Resolve user input into a run configuration, choosing defaults where none are given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,7 @@ from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvisi
 from longtail.run.folder import load_config
 from longtail.run.recommend import recommend, without_weights
 
-DATA_OPTIONS = (
-    "root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers",
-    "follow_links", "include", "exclude", "path_column", "label_column", "max_pixels",
-)  # fmt: skip
+DATA_OPTIONS = tuple(field.name for field in fields(DataConfig) if field.name not in ("name", "seed"))
 MODEL_OPTIONS = ("backbone", "pretrained")
 TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
 RUN_OPTIONS = ("seed", "device", "protocol", "many", "few", "groups", "loss")
@@ -217,9 +214,11 @@ def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any
 
 def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return absolute paths, which stay valid when the run is resumed from another working directory."""
-    roots = [change["data"]["root"] for change in changes if change.get("data", {}).get("root")]
-    absolute = {"name": str(Path(data_name).expanduser().resolve())}
-    return absolute | ({"root": str(Path(roots[-1]).expanduser().resolve())} if roots else {})
+    given: dict[str, Any] = {"name": data_name}
+    for change in changes:
+        given |= {key: value for key, value in change.get("data", {}).items() if key in ("root", "test") and value}
+        given |= {key[5:]: value for key, value in change.get("set", ()) if key in ("data.root", "data.test") and value}
+    return {key: str(Path(value).expanduser().resolve()) for key, value in given.items()}
 
 
 def _missing_weights(backbone: str) -> str:
