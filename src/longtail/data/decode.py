@@ -24,6 +24,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
+from longtail.data.packed import read_bytes
 from longtail.data.views import CROP_UNIFORMS, crop_box, fit_image, plain_box, resize_to_square
 from longtail.errors import InputError
 
@@ -259,7 +260,7 @@ def _open(path: Path, how: Decoding) -> Iterator[Image.Image]:
     if how.max_pixels is not None and Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, how.max_pixels)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         if not data:
             raise ValueError("the file is empty")
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
