@@ -6,8 +6,10 @@ call or as a call without disturbance writes it, so there is no part of a file a
 
 import io
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import zipfile
 
@@ -79,7 +81,7 @@ def server():
 @pytest.fixture(scope="module")
 def prepared(server, tmp_path_factory):
     """A folder with `given`: data and two runs with names that are not ASCII, and old files where commands write."""
-    folder = tmp_path_factory.mktemp("matrix") / "given"
+    folder = tmp_path_factory.mktemp("matrix") / "place"
     for name, count in (("Bäume", 20), ("ant", 10)):
         (folder / "data" / name).mkdir(parents=True)
         for index in range(count):
@@ -94,6 +96,7 @@ def prepared(server, tmp_path_factory):
     (folder / "out").mkdir()
     for name in ("p.csv", "f.npz", "c.html", "c.csv", "group-bars.svg", "group-bars.png"):
         (folder / "out" / name).write_text("before")
+    folder.rename(folder.with_name("given"))
     return folder.parent
 
 
@@ -180,3 +183,39 @@ def test_matrix(command, condition, server, prepared, undisturbed):
 def test_every_command_is_in_the_matrix():
     names = {name for name in COMMANDS if name != "data"} | {f"data-{name}" for name in DATA_COMMANDS}
     assert names <= EVERY.keys()
+
+
+def test_a_stopped_training_resumes(server, prepared):
+    folder = fresh(prepared)
+    assert server.call(folder, *TRAIN, signal=signal.SIGTERM, moment="log.jsonl").code == 130
+    ended = server.call(folder, *TRAIN, "--resume", encoding="utf-8")
+    assert ended.code == 0, ended.err
+    assert (folder / NEW / "result.json").is_file()
+
+
+def test_a_run_whose_report_cannot_be_written_has_its_result(server, prepared):
+    folder = fresh(prepared)
+    (folder / NEW / "report.html").mkdir(parents=True)
+    ended = server.call(folder, *TRAIN, encoding="utf-8")
+    assert ended.code == 0, ended.err
+    assert "the report is not written" in ended.err
+    assert server.call(folder, "evaluate", NEW, encoding="utf-8").code == 0
+
+
+def test_a_disk_that_is_full_at_the_checkpoint_ends_with_a_message(server, prepared):
+    folder = fresh(prepared)
+    ended = server.call(folder, *TRAIN, largest_file=5000)
+    assert ended.code == 2
+    assert "cannot write the checkpoint" in ended.err
+    assert not list((folder / NEW / "checkpoint").iterdir())
+
+
+def test_names_mean_the_same_files_in_a_locale_without_utf8(prepared):
+    folder = fresh(prepared)
+    environment = {key: value for key, value in os.environ.items() if key not in ("LANG", "PYTHONIOENCODING")}
+    environment |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    code = "from longtail.cli import main; main()"
+    words = [sys.executable, "-c", code, "predict", RUN, "data/Bäume", "--output", "out/p.csv"]
+    ended = subprocess.run(words, cwd=folder, env=environment, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"20 images -> out/p.csv\n", b"")
+    assert (folder / "out" / "p.csv").read_text("utf-8").splitlines()[1].startswith("data/Bäume/0.png,")
