@@ -4,6 +4,7 @@ Exit codes: 0 for success, 2 for bad input or a file that cannot be written, 130
 and 1 for a failed training of a benchmark or an internal error (with a traceback).
 """
 
+import errno
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from longtail._streams import prepare_streams, stderr, stdout, use_utf8
+from longtail._threads import prepare
 from longtail.cli._errors import usage_error, with_flags
 from longtail.cli._help import command_help, overview
 from longtail.errors import InputError
@@ -60,6 +62,14 @@ SYNTAX = Parameter(
     json_dict=False,
 )
 
+_OF_NAMES = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
+_OF_DISKS = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUTSIDE = (*_OF_NAMES, *_OF_DISKS)
+"""Errors of the system whose cause is a file or folder of the user, wherever the program touches it."""
+
+LONGEST = 5000
+"""Largest number of characters of a message."""
+
 HELP = ("--help", "-h")
 
 
@@ -90,7 +100,7 @@ def _outcome(words: Sequence[str]) -> tuple[int, str]:
         _run(list(words))
         stdout.flush()
     except InputError as error:
-        return 2, str(error)
+        return 2, _shortened(str(error))
     except BrokenPipeError:  # the reader of stdout is gone, as in `longtail list | head`
         return 0, ""
     except KeyboardInterrupt:
@@ -118,6 +128,13 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _shortened(message: str) -> str:
+    """Cut a message that quotes a huge value of the user."""
+    if len(message) <= LONGEST:
+        return message
+    return f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]} ({len(message):,} characters)"
 
 
 def parse(arguments: Sequence[str]) -> Callable[[], None]:
@@ -202,6 +219,7 @@ def _run(words: list[str]) -> None:
         stdout.write(help_text(words))
     else:
         command = parse(words)
+        prepare()  # before the command imports torch
         from longtail._logging import log_to_stderr  # rich takes a tenth of a second to import
 
         try:
@@ -214,3 +232,7 @@ def _run(words: list[str]) -> None:
             raise stream.worker_death(error) from error
         except InputError as error:
             raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error
+        except OSError as error:
+            if error.errno not in OUTSIDE or error.filename is None:
+                raise
+            raise InputError(f"cannot access {os.fsdecode(error.filename)}: {error.strerror}") from error
