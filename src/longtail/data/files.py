@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from longtail._io import is_stream
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
     PLAIN,
@@ -88,6 +89,8 @@ def find_images(
     passed = PassedOver()
     images: list[Path] = []
     for place in places:
+        if is_stream(place):
+            raise InputError(f"{place} is a pipe or device; give a file, which can be read twice")
         tables = tables_in(place) if place.is_dir() else [place] if place.suffix.lower() == TABLE_SUFFIX else []
         if tables:
             images += [path for table in tables for path in all_packed_paths(table, path_column)]

@@ -283,6 +283,8 @@ def walk(
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_dir():
             yield from walk(root, path, selection, passed, linked)
+        elif _is_special(entry):
+            passed.others["pipe or device"] += 1
         elif not is_image(entry.path):
             passed.others[_suffix(entry.name) or "no suffix"] += 1
         elif not selection.takes(path):
@@ -296,6 +298,14 @@ def walk(
             if stems[stem] != path or (marked is not None and marked[1] in stems):
                 passed.masks.append(path)
             yield path
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a pipe, socket or device, or a link to one. Opening it could wait for ever."""
+    try:
+        return not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path)
+    except OSError:
+        return False
 
 
 def _leaves(root: Path, path: str, selection: Selection) -> bool:

@@ -12,8 +12,9 @@ from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.schema import Config, DataConfig, ModelConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
-from longtail.errors import InputError
+from longtail.errors import InputError, naming
 from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvision_names
+from longtail.run.folder import load_config
 from longtail.run.recommend import recommend, without_weights
 
 DATA_OPTIONS = tuple(field.name for field in fields(DataConfig) if field.name not in ("name", "seed"))
@@ -88,7 +89,7 @@ def resolve(
     if resumed is not None and data is None and method is None and not files:
         if not (resumed / "config.yaml").exists():
             raise InputError(f"{resumed} holds no run to resume; check the folder, or give the data and the method")
-        own = recipes.read_file(resumed / "config.yaml")
+        own = to_mapping(load_config(resumed))
         return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
     read = [recipes.read_file(path) for path in files]
     if read and "stages" in read[0] and data is None and method is None:
@@ -98,11 +99,20 @@ def resolve(
                 "or give data and method"
             )
         merged: dict[str, Any] = {}
-        for change in [*read, changes]:
-            merged = recipes.apply(merged, change)
-        return ResolvedRun(recipes.typed(merged), None)
+        with naming(", ".join(map(str, files))):
+            for change in [*read, changes]:
+                merged = recipes.apply(merged, change)
+            return ResolvedRun(recipes.typed(merged), None)
+    for path, change in zip(files, read, strict=True):
+        with naming(path):
+            recipes.check_change(change)
     given = next((str(each["data"]["name"]) for each in read if "name" in each.get("data", {})), None)
-    return resolve_names(data or given or "digits-lt", method, recipe, [*read, changes], fetch=fetch)
+    try:
+        return resolve_names(data or given or "digits-lt", method, recipe, [*read, changes], fetch=fetch)
+    except InputError as error:
+        if not files:
+            raise
+        raise InputError(f"{error} (with the settings in {', '.join(map(str, files))})") from error
 
 
 def resolve_names(

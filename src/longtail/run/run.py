@@ -20,11 +20,11 @@ from longtail.data.files import check_all, find_images
 from longtail.data.resident import ResidentImages
 from longtail.data.scan import Selection
 from longtail.data.stream import StreamedImages
-from longtail.errors import InputError
+from longtail.errors import InputError, naming
 from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.models.classifier import Classifier, restore_classifier
 from longtail.run.folder import load_config, not_finished
-from longtail.training.checkpoint import CheckpointStore
+from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.log import read_rows
 from longtail.training.predict import predict
 
@@ -112,7 +112,8 @@ class Run:
     def groups(self) -> dict[str, Any]:
         """Options of `evaluate_logits` by which this run groups its classes: `many`, `few` and `groups`."""
         own = {"many": self.config.many, "few": self.config.few, "groups": self.config.groups}
-        return group_options(self.result.get("class_groups")) or own
+        with naming(self.folder / "result.json"):
+            return group_options(self.result.get("class_groups")) or own
 
     @cached_property
     def scores(self) -> Scores:
@@ -235,7 +236,8 @@ class Run:
             InputError: If the run is not finished, or the checkpoint cannot be read.
         """
         saved = self.checkpoint()
-        model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
+        with applying(saved):
+            model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
         return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"], saved.get("bits"))
 
 

@@ -16,7 +16,7 @@ from longtail._tables import MISSING, clean_labels, is_whole_number, whole_numbe
 from longtail.data.dataset import Omission
 from longtail.data.formats.paths import locate_files, relative_paths
 from longtail.data.scan import EVERYTHING, Selection
-from longtail.errors import InputError, first_ten, unknown_name
+from longtail.errors import InputError, first_ten, naming, unknown_name
 
 SPLIT_NAMES = ("train", "val", "test")
 SPLIT_ALIASES: Mapping[str, str] = {
@@ -113,11 +113,12 @@ def make_listing(
     for paths, labels in parts.values():
         _check_range(name, paths, labels, len(class_names))
     targets = {part: torch.tensor(labels, dtype=torch.int64) for part, (_, labels) in parts.items() if len(labels)}
-    paths_by_part = {part: relative_paths(root, parts[part][0]) for part in targets}
     if not selection.allow_empty:
         check_class_presence(name, class_names, targets, EMPTY_CLASS_REMEDY)
-    given = [path for paths in paths_by_part.values() for path in paths]
-    located = iter(locate_files(root, given, selection.follow_links) if are_files else given)
+    with naming(name):
+        paths_by_part = {part: relative_paths(root, parts[part][0]) for part in targets}
+        given = [path for paths in paths_by_part.values() for path in paths]
+        located = iter(locate_files(root, given, selection.follow_links) if are_files else given)
     examples = {
         part: Examples(tuple(next(located) for _ in paths), targets[part]) for part, paths in paths_by_part.items()
     }

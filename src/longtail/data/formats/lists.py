@@ -224,7 +224,7 @@ def _class_names(folder: Path) -> list[str] | None:
 def _from_categories(path: Path) -> list[str]:
     try:
         entries = sorted((int(entry["id"]), str(entry["name"])) for entry in json.loads(read_text(path)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f'{str(path)!r} must be a JSON list of mappings with "id" and "name": {error}') from error
     if [label for label, _ in entries] != list(range(len(entries))):
         raise InputError(f"the ids of the {len(entries):,} classes in {str(path)!r} must be 0 to {len(entries) - 1:,}")
