@@ -6,6 +6,7 @@ Shapes: N = images of all splits, C = classes.
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from longtail.data.formats.digits import load_digits_lt
 from longtail.data.formats.feature_dataset import load_feature_data
 from longtail.data.formats.features import holds_features
 from longtail.data.formats.listing import SPLIT_NAMES, Listing
+from longtail.data.formats.paths import on_disk
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
 from longtail.data.stream import StreamedImages
@@ -52,7 +54,9 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         >>> data.class_counts.counts.tolist(), len(data.val), len(data.test)
         ([112, 79, 57, 41, 29, 21, 14, 11, 7, 5], 41, 500)
     """
-    path = Path(config.name).expanduser()
+    path = on_disk(Path(config.name).expanduser())
+    if str(path) != config.name and path.exists():
+        config = replace(config, name=str(path))
     readers = plugin_readers()
     if config.name in readers:
         data: Dataset = readers[config.name](config, torch.device(device))
