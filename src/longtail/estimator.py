@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
 from typing import Any, Literal, Self, cast, get_args
 
 import numpy as np
@@ -32,11 +31,10 @@ from longtail.models.heads import DisAlignHead, FoldingHead
 from longtail.ranges import check_number
 from longtail.stages.base import build_loss, build_sampler, double_balancing_warnings, refuse_head
 from longtail.training.convex import check_convex, statistics
-from longtail.training.head_sgd import HeadTrainer, StandardizedHead
+from longtail.training.head_sgd import ClassWeights, HeadTrainer, StandardizedHead, weights_of_classes
 from longtail.training.penalty import solve_head, stratified_holdout
 
 Array = npt.NDArray[Any]
-ClassWeights = Literal["auto"] | Mapping[Any, float] | None
 Solver = Literal["auto", "lbfgs", "sgd"]
 DTYPES = (np.float64, np.float32, np.float16)
 ROWS = 16_384
@@ -199,7 +197,7 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._trainer = self._new_trainer(head, len(targets_N))
         self._trainer.weights_C = self._weights(ClassCounts(self._seen_C))
         loss = self._build_loss(ClassCounts(self._seen_C), absent="mask")
-        self._trainer.run_epoch(features_ND, targets_N, loss, self._build_sampler(targets_N))
+        self._trainer.run_epoch(features_ND, targets_N, loss, build_sampler(self._sampler, targets_N))
         self.head_, self.temperature_ = self._trainer.head.folded().eval(), 1.0
         return self
 
@@ -341,7 +339,7 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         trainer = self._new_trainer(model, len(targets_N))
         trainer.weights_C = self._weights(self.class_counts_)
         loss = self._build_loss(self.class_counts_)
-        trainer.train(features_ND, targets_N, loss, self._build_sampler(targets_N), self.epochs)
+        trainer.train(features_ND, targets_N, loss, build_sampler(self._sampler, targets_N), self.epochs)
         return model.folded()
 
     def _new_head(self) -> nn.Module:
@@ -360,26 +358,8 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             options["reduction"] = "none"
         return build_loss(Component(self._loss.name, {**self._loss.options, **options}), counts)
 
-    def _build_sampler(self, targets_N: Tensor) -> samplers.Sampler:
-        return build_sampler(self._sampler, targets_N)
-
     def _weights(self, counts: ClassCounts) -> Tensor | None:
-        """Return the weight of each class, or None."""
-        if self.class_weights is None:
-            return None
-        if isinstance(self.class_weights, str):
-            if self.class_weights != "auto":
-                raise InputError(f'`class_weights` must be None, "auto" or a mapping, got {self.class_weights!r}')
-            counts_C = counts.counts.double()
-            return torch.where(counts_C > 0, counts_C.sum() / ((counts_C > 0).sum() * counts_C.clamp(min=1)), 0.0)
-        known = {label: index for index, label in enumerate(self.classes_.tolist())}
-        weights_C = torch.ones(len(known), dtype=torch.float64)
-        for label, weight in self.class_weights.items():
-            if label not in known:
-                raise InputError(f"`class_weights` must have labels of `y` as keys, got {label!r}; remove it")
-            check_number(f"class_weights[{label!r}]", weight, at_least=0)
-            weights_C[known[label]] = float(weight)
-        return weights_C
+        return weights_of_classes(self.class_weights, self.classes_.tolist(), counts)
 
     def _chooses_strength(self) -> bool:
         return self._posthoc is not None and bool(self._posthoc.build(posthoc).needs_holdout)
@@ -405,14 +385,10 @@ class LongTailClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self, correction: Component, features_ND: Tensor, targets_N: Tensor, head: nn.Module
     ) -> posthoc.PostHoc:
         """Fit a correction in the space of the standardized features, where all of them have the same scale."""
-        inner: nn.Module = head
-        if isinstance(head, nn.Linear):
-            model = StandardizedHead.around(head, self._mean_D, self._std_D)
-            inner, features_ND = model.head, model.standardized(features_ND)
-        else:
-            features_ND = StandardizedHead(head, self._mean_D, self._std_D).standardized(features_ND)
+        model = StandardizedHead.around(head, self._mean_D, self._std_D)
+        features_ND, inner = model.standardized(features_ND), cast("nn.Linear", model.head)
         fitted: posthoc.PostHoc = correction.build(posthoc)
-        return fitted.fit(features_ND, targets_N.to(features_ND.device), cast("nn.Linear", inner), self.class_counts_)
+        return fitted.fit(features_ND, targets_N.to(features_ND.device), inner, self.class_counts_)
 
     def _balances(self) -> bool:
         """Return whether the logits are those of a uniform prior."""

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from longtail import _random as randomness
+from longtail.data.counts import ClassCounts
 from longtail.errors import InputError
 from longtail.losses.base import Loss
 from longtail.models.heads import FoldingHead, LinearHead, linear_head
+from longtail.ranges import check_number
 from longtail.samplers.base import Sampler
+
+ClassWeights = Literal["auto"] | Mapping[Any, float] | None
 
 WARMUP = 0.05
 """Share of the training over which the learning rate rises."""
@@ -171,3 +177,35 @@ def _factor(progress: float) -> float:
     if progress < WARMUP:
         return (progress + 1e-3) / (WARMUP + 1e-3)
     return 0.5 * (1 + math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP)))
+
+
+def weights_of_classes(class_weights: ClassWeights, labels: Sequence[Any], counts: ClassCounts) -> Tensor | None:
+    """Return the weight of the loss of each class, float64, shape (C,), or None for equal weights.
+
+    Args:
+        class_weights: None, "auto" for N / (C n_c), or a mapping from labels to weights; missing labels have weight 1.
+        labels: Labels of the C classes.
+        counts: Training examples per class.
+
+    Raises:
+        InputError: If a label is unknown, or a weight is negative.
+
+    Example:
+        >>> weights_of_classes("auto", ["ant", "bee"], ClassCounts([3, 1]))
+        tensor([0.6667, 2.0000], dtype=torch.float64)
+    """
+    if class_weights is None:
+        return None
+    if isinstance(class_weights, str):
+        if class_weights != "auto":
+            raise InputError(f'`class_weights` must be None, "auto" or a mapping, got {class_weights!r}')
+        counts_C = counts.counts.double()
+        return torch.where(counts_C > 0, counts_C.sum() / ((counts_C > 0).sum() * counts_C.clamp(min=1)), 0.0)
+    known = {label: index for index, label in enumerate(labels)}
+    weights_C = torch.ones(len(known), dtype=torch.float64)
+    for label, weight in class_weights.items():
+        if label not in known:
+            raise InputError(f"`class_weights` must have labels of `y` as keys, got {label!r}; remove it")
+        check_number(f"class_weights[{label!r}]", weight, at_least=0)
+        weights_C[known[label]] = float(weight)
+    return weights_C

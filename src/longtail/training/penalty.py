@@ -63,7 +63,7 @@ def solve_head(
     *,
     l2: float | None = None,
     candidates: Sequence[float] = CANDIDATES,
-    criterion: Criterion = "balanced_loss",
+    criterion: Criterion = "loss",
     held_out: tuple[Tensor, Tensor] | None = None,
     holdout_share: float = 0.2,
     seed: int = 0,
