@@ -257,7 +257,7 @@ def _settings(config: Config) -> dict[str, Any]:
         node = settings
         for key in above:
             node = node[key]
-        del node[last]
+        node.pop(last, None)
     return settings
 
 

@@ -22,7 +22,7 @@ DATA_OPTIONS = (
 )  # fmt: skip
 MODEL_OPTIONS = ("backbone", "pretrained")
 TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
-RUN_OPTIONS = ("seed", "device", "protocol", "many", "few", "groups", "loss")
+RUN_OPTIONS = ("seed", "device", "engine", "protocol", "many", "few", "groups", "loss")
 
 
 @dataclass(frozen=True)
