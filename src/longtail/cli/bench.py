@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from longtail.cli._options import CommandLine, Integer, Number, Numbers, read_setting
+from longtail.cli._options import CommandLine, Integer, Number, Numbers, Threads, read_setting
 from longtail.errors import InputError, first_ten
 
 if TYPE_CHECKING:
@@ -20,7 +20,8 @@ def main(
     /,
     *,
     out: Annotated[Path, Parameter(metavar="FOLDER")] = Path("runs/bench"),
-    jobs: Integer = None,
+    jobs: Annotated[str, Parameter(metavar="auto|N")] = "auto",
+    threads: Threads = None,
     memory_gb: Number = None,
     only: Annotated[tuple[str, ...], Parameter(metavar="METHOD")] = (),
     seeds: Integer = None,
@@ -44,7 +45,8 @@ def main(
     Args:
         plan: Name of a plan, or a YAML file. Without it, the plans are listed.
         out: Folder of all trainings and tables. Default: runs/bench.
-        jobs: Number of trainings at once. Default: one per core.
+        jobs: Number of trainings at once, or auto (the default), which measures how many are fastest.
+        threads: Threads of each training. Default: its share of the cores, at most $OMP_NUM_THREADS.
         memory_gb: Main memory of all trainings, in GB. Default: the free memory.
         only: Train only these methods of the plan.
         seeds: Number of seeds (0 to N-1). Default: from the plan.
@@ -74,10 +76,10 @@ def main(
         "data": {} if root is None else {"root": root},
         "set": [read_setting(text) for text in settings],
     }
+    from longtail.bench.budget import budget
     from longtail.bench.cells import adopt as adopt_runs
     from longtail.bench.plan import narrowed, read_plan
     from longtail.bench.run import rows_of, tables, train_rows
-    from longtail.bench.runner import budget
     from longtail.cli._output import console
 
     if plan is None:
@@ -85,7 +87,7 @@ def main(
         return
     given = {key: value for key, value in changes.items() if value}
     wanted = narrowed(read_plan(plan), only, seeds, given, imbalance_factors)
-    limits = budget(jobs, memory_gb)
+    limits = budget(_number_of(jobs), memory_gb, threads, device or "auto")
     rows = rows_of(wanted)
     others = adopt_runs(adopt, out, {cell.settings for _, cells in rows.values() for cell in cells})
     if others:
@@ -96,6 +98,7 @@ def main(
     older = keep_old or bool(adopt)
     failures: Mapping[str, str] = {}
     if not table_only:
+        console.print(str(limits))
         try:
             failures = train_rows(rows, out, limits, command, older)
         except KeyboardInterrupt:
@@ -118,6 +121,16 @@ def main(
         raise SystemExit(1)
 
 
+def _number_of(jobs: str) -> int | None:
+    """Return the number of trainings at once; None for "auto"."""
+    if jobs == "auto":
+        return None
+    try:
+        return int(jobs)
+    except ValueError as error:
+        raise InputError(f"`--jobs` must be auto or an integer >= 1, got {jobs!r}") from error
+
+
 def _list_plans() -> None:
     from longtail.bench.plan import names, read_plan
     from longtail.cli._output import out
@@ -127,15 +140,17 @@ def _list_plans() -> None:
 
 
 def _print_tables(built: list[Any], plan: "Plan", left_out: int, folder: Path, formats: tuple[str, ...]) -> None:
-    """Print the tables, write them, and print their paths."""
+    """Write the tables, and print them and their paths."""
     from longtail.bench.board import terminal_table
     from longtail.bench.run import write_tables
     from longtail.cli._output import out
     from longtail.report.wording import several
 
+    # files first: the reader of stdout may close it early, as in `| head`
+    paths = write_tables(built, plan, folder, formats) if built else []
     for table in built:
         out.print(terminal_table(table))
     if built and left_out:
         out.print(f"without --only the tables also hold the plan's {several(left_out, 'other row')}")
-    for path in write_tables(built, plan, folder, formats) if built else ():
+    for path in paths:
         out.print(f"table: {path}")

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from longtail.cli._options import CommandLine, Folder, RunOptions
+from longtail._threads import prepare
+from longtail.cli._options import CommandLine, Folder, RunOptions, Threads
 from longtail.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def main(
     start: Annotated[Folder, Parameter(name="--from", group="Run")] = None,
     against: Annotated[tuple[str, ...], Parameter(group="Run", metavar="METHOD")] = (),
     log: Annotated[tuple[str, ...], Parameter(group="Run", metavar="LOGGER")] = (),
+    threads: Annotated[Threads, Parameter(group="Run")] = None,
     command: CommandLine = "",
 ) -> None:
     """Train on a data set, evaluate once on the test split, and write a report.
@@ -35,6 +37,7 @@ def main(
         start: Finished run with the same first stages, which are taken from it.
         against: Train these methods too and compare.
         log: Also log to these: tensorboard, wandb.
+        threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
         command: Command line as typed.
 
     Examples:
@@ -49,6 +52,7 @@ def main(
         raise InputError("`--resume` needs `--out`, the folder of the run to resume")
     if out is not None and not out.name:
         raise InputError(f"`--out` must name a folder, got {str(out)!r}")
+    chosen = prepare(threads)
     name = run.data_set(data)
     from longtail.cli._output import console
     from longtail.cli._output import out as results
@@ -57,6 +61,7 @@ def main(
     from longtail.run.resolve import same_but_method
 
     plan = resolve(run, name, resumed=out if resume else None)
+    console.print(str(chosen))
     for reason in plan.reasons:
         console.print(f"chosen: {reason}")
     first = plan.config

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from longtail import _threads
 from longtail._io import write_json
 from longtail._logging import progress_bar
 from longtail.component import Component
@@ -25,7 +26,7 @@ from longtail.run.folder import refuse_other_data, run_lock, starting_checkpoint
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
-from longtail.training.checkpoint import CheckpointStore
+from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.context import Context, stopping_on_signals
 from longtail.training.engine import check_engine
 from longtail.training.log import RunLog, check_loggers
@@ -80,6 +81,7 @@ def fit(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
+    _use_threads_of(saved if resume else None)
     data = data or load_data(config.data, device)
     refuse_other_data(saved, data)
     for note in data.load_report.notes:
@@ -99,6 +101,15 @@ def fit(
         if report:
             _write_report(run, data)
     return run
+
+
+def _use_threads_of(saved: dict[str, Any] | None) -> None:
+    """Compute with the number of threads of the checkpoint, or note the difference if the user set another one."""
+    now = _threads.follow((saved or {}).get("threads"))
+    if saved is not None and now is not None:
+        logger.info(
+            "note: resumed with %d threads instead of %d; the last bits of the result can differ", now, saved["threads"]
+        )
 
 
 def prepare_stages(config: Config, data: Dataset, model: Classifier) -> list[PreparedStage]:
@@ -179,7 +190,8 @@ def _context(
 
 def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Dataset, context: Context) -> Classifier:
     if context.saved is not None:
-        model.load_saved(context.saved, len(data.class_names))
+        with applying(context.saved):
+            model.load_saved(context.saved, len(data.class_names))
     for index in range(context.stage, len(stages)):
         context.stage = index
         if context.saved is not None and "epoch" not in context.saved:

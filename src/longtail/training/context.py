@@ -77,6 +77,7 @@ class Context:
             "images": self.images,
             "chosen": self.chosen,
             "compute": self.compute,
+            "threads": torch.get_num_threads(),
         }
 
 
