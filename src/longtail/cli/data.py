@@ -78,7 +78,7 @@ def prepare(
         data: Folder, table or list of images.
         output: Folder to write.
         size: Side of the square images that the network will see, in pixels.
-        form: Format of the reduced images: jpeg, lossless png or webp, or (auto) jpeg for JPEG files and png for others.
+        form: Format of the reduced images: jpeg, lossless png or webp, or (auto) jpeg for JPEG and png for others.
         quality: Quality of JPEG files, 1 to 100.
         options: Options of the data set.
 
