@@ -190,6 +190,8 @@ def train(
         "device": device,
         "set": list((settings or {}).items()),
     }
+    if out is not None and not Path(out).name:
+        raise InputError(f"`out` must name a folder, got {str(out)!r}")
     folder = None if out is None else Path(out).expanduser()
     resolved = resolve(
         None if data is None else str(data), method, recipe, changes_from(options), resumed=folder if resume else None

@@ -73,7 +73,7 @@ def budget(jobs: int | None = None, memory_gb: float | None = None) -> Budget:
         jobs = max(1, min(wanted, int(memory / LEAST_GB)))
     limit = os.environ.get("OMP_NUM_THREADS", "")
     threads = max(1, cores // jobs)
-    return Budget(jobs, min(threads, int(limit)) if limit.isdigit() and limit != "0" else threads, memory)
+    return Budget(jobs, min(threads, int(limit)) if limit.isdecimal() and int(limit) else threads, memory)
 
 
 @dataclass

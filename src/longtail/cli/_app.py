@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from longtail.cli._errors import usage_error, with_flags
+from longtail.cli._errors import refuse_empty, usage_error, with_flags
 from longtail.cli._help import command_help, overview
 from longtail.errors import InputError
 from longtail.version import __version__
@@ -111,6 +111,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
     path = app.parse_commands(words)[0]
     known = _commands_below(path)
     try:
+        refuse_empty(words)
         if known and len(words) == len(path):
             raise InputError(f"the command is missing; use one of {', '.join(known)}")
         function, given, not_parsed = app.parse_args(words, print_error=False, exit_on_error=False)
@@ -204,4 +205,4 @@ def _run(words: list[str]) -> None:
                 raise
             raise stream.worker_death(error) from error
         except InputError as error:
-            raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error
+            raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1], words)) from error

@@ -1,5 +1,6 @@
 """`longtail bench`: train the methods of a plan and write the tables."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -76,13 +77,20 @@ def main(
     }
     from longtail.bench.cells import adopt as adopt_runs
     from longtail.bench.plan import narrowed, read_plan
-    from longtail.bench.run import rows_of, tables, train_rows
+    from longtail.bench.run import check_formats, rows_of, tables, train_rows
     from longtail.bench.runner import budget
     from longtail.cli._output import console
 
     if plan is None:
+        if shlex.split(command)[2:]:
+            raise InputError("the plan is missing; `longtail bench` without options lists the plans")
         _list_plans()
         return
+    if table_only and (jobs is not None or memory_gb is not None):
+        raise InputError(
+            "`jobs` and `memory_gb` have no effect with `table_only`, which trains nothing; leave them out"
+        )
+    check_formats(formats)
     given = {key: value for key, value in changes.items() if value}
     wanted = narrowed(read_plan(plan), only, seeds, given, imbalance_factors)
     limits = budget(jobs, memory_gb)

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import yaml
 
 from longtail.component import Component
-from longtail.config.convert import from_mapping, read_yaml, to_mapping
+from longtail.config.convert import from_mapping, read_yaml, to_mapping, write_yaml
 from longtail.config.schema import Config, DataConfig
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError, near_paths, unknown_name
 
 Kind = Literal["data", "training", "methods", "stages", "plans"]
 GROUP = "longtail"
@@ -166,6 +166,12 @@ def _apply(merged: Mapping[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     if any(CHANGES_METHOD.fullmatch(path) for path, _ in settings):
         result["method"] = "custom"
     everywhere = _with_length({"training": training}) if training else {}
+    stages = result.get("stages", ())
+    if (training or loss is not None) and stages and not any(stage["name"] == "Train" for stage in stages):
+        given = [*training, *(["loss"] if loss is not None else [])]
+        raise InputError(
+            f"`{given[0]}` has no effect, because no stage is named Train; set it by its path, stages.0... for example"
+        )
     if loss is not None:
         everywhere["loss"] = loss
         result["method"] = f"custom-{loss['name'] if isinstance(loss, Mapping) else loss}"
@@ -233,7 +239,11 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        near = near_paths(path)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"cannot read the configuration {path}: {error.strerror or error}{hint}") from error
+    except (UnicodeDecodeError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"the configuration {path} must be a mapping of settings, as `longtail show` prints it")
@@ -242,7 +252,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """Return a configuration as YAML that `longtail train --config` runs again."""
-    return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True)
+    return write_yaml(to_mapping(config))
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

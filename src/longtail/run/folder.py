@@ -13,7 +13,7 @@ from longtail.config import recipes
 from longtail.config.convert import leaves, to_mapping
 from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
-from longtail.errors import InputError, nearest
+from longtail.errors import InputError, near_paths
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not its result
@@ -29,8 +29,8 @@ def load_config(folder: Path) -> Config:
         InputError: If the folder holds no run.
     """
     if not folder.exists():
-        near = nearest(folder.name, [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else [])
-        hint = f"did you mean {folder.parent / near[0]}?" if near else "give the folder that `longtail train` wrote"
+        near = near_paths(folder)
+        hint = f"did you mean {near[0]}?" if near else "give the folder that `longtail train` wrote"
         raise InputError(f"{folder} holds no run: there is no such folder; {hint}")
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder} holds no run (no config.yaml); give the folder that `longtail train` wrote")
