@@ -58,6 +58,7 @@ def near_paths(path: Path) -> list[str]:
     """
     try:
         siblings = [entry.name for entry in islice(path.parent.iterdir(), 1_000) if not entry.name.startswith(".")]
+        siblings = [name for name in siblings if name != path.name]  # a link that leads nowhere
     except OSError:
         return []
     return [str(path.parent / name) for name in nearest(path.name, siblings)]

@@ -86,10 +86,6 @@ def main(
             raise InputError("the plan is missing; `longtail bench` without options lists the plans")
         _list_plans()
         return
-    if table_only and (jobs is not None or memory_gb is not None):
-        raise InputError(
-            "`jobs` and `memory_gb` have no effect with `table_only`, which trains nothing; leave them out"
-        )
     check_formats(formats)
     given = {key: value for key, value in changes.items() if value}
     wanted = narrowed(read_plan(plan), only, seeds, given, imbalance_factors)

@@ -1,7 +1,7 @@
 """`longtail figure`: draw a figure of the source papers, or list the figures."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -73,7 +73,7 @@ def main(
     from longtail.cli._output import out as results
     from longtail.papers import FIGURES, draw, write_plot
 
-    given = {key: value for key, value in options.items() if value not in ((), None)}
+    given: dict[str, Any] = {key: value for key, value in options.items() if value not in ((), None)}
     if figure is None:
         if given or labels or out != Path("figures"):
             raise InputError("the name of the figure is missing; `longtail figure` without options lists the figures")

@@ -74,6 +74,10 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         data: Dataset = readers[config.name](config, torch.device(device))
         return data
     known = (*NAMES, *readers)
+    if config.name not in known and path.is_symlink() and not path.exists():
+        raise InputError(
+            f"{config.name!r} is a symbolic link that leads nowhere; repair it, or give the data themselves"
+        )
     if config.name not in known and not path.exists():
         near = [*near_paths(path), *nearest(config.name, known)][:3]
         choices = f"one of {', '.join(known)}, a folder with one folder per class, a table or a list"
@@ -111,9 +115,7 @@ def refuse_unused(config: DataConfig, given: Iterable[str]) -> None:
     for option in given:
         kinds = APPLIES_TO.get(option, ())
         if kind is not None and kinds and kind not in kinds:
-            raise InputError(
-                f"`{option}` has no effect on {config.name!r}, only on {', '.join(kinds)}; leave it out, or check the data"
-            )
+            raise InputError(f"`{option}` has no effect on {config.name!r}, only on {', '.join(kinds)}; leave it out")
 
 
 def _kind(name: str) -> str | None:
@@ -170,6 +172,8 @@ def find_listing(config: DataConfig) -> Listing:
     selection = Selection(config.include or (), config.exclude or (), config.follow_links)
     if config.name in BENCHMARKS:
         return read_lists(config.name, config.root, selection)
+    if (path / "config.yaml").is_file() and (path / "checkpoint").is_dir():
+        raise InputError(f"{config.name!r} is the folder of a run, not a data set; give the data that the run used")
     if path.is_dir():
         has_lists = any(path.glob("*_train.txt"))
         return read_lists(config.name, config.root, selection) if has_lists else read_folder(config.name, selection)
