@@ -20,7 +20,7 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.models.classifier import Classifier, build_classifier
-from longtail.run.folder import refuse_other_data, run_lock, starting_checkpoint
+from longtail.run.folder import check_place, refuse_other_data, run_lock, starting_checkpoint
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
@@ -125,6 +125,7 @@ def prepare(
     """Check everything that can be known before the training. Arguments and errors are those of `fit`."""
     device = choose_device(config.device)
     check_loggers(loggers)
+    check_place(folder, config)
     saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
     data = data or load_data(config.data, device)
     refuse_other_data(saved, data)

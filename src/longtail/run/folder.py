@@ -1,6 +1,7 @@
 """Run folder: its configuration, its lock, and the checkpoint that a run starts from."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,6 +60,22 @@ def new_folder(config: Config) -> Path:
     return next(place for place in tries if not place.exists())
 
 
+def check_place(folder: Path, config: Config) -> None:
+    """Check that a run folder can be written and is not part of the data, where it would be read as a class.
+
+    Raises:
+        InputError: If it cannot be used.
+    """
+    above = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(each))
+    if not above.is_dir():
+        raise InputError(f"cannot write into {folder}: {above} is not a folder; choose another folder")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"cannot write into {folder}: {above} is read-only; choose another folder")
+    data = Path(config.data.name).expanduser()
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"the run folder {folder} is inside the data {data}; set `out` to a folder outside of them")
+
+
 def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path | None) -> dict[str, Any] | None:
     """Return the checkpoint that a run starts from: its own, that of another run, or None.
 
@@ -74,7 +91,9 @@ def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path 
     if is_taken(folder):
         if not resume:
             raise already_taken(folder)
-        _refuse(_differences(to_mapping(load_config(folder)), to_mapping(config), FREE), folder, "resume it with the")
+        _refuse(
+            _differences(to_mapping(load_config(folder)), to_mapping(config), FREE), folder, "resume it with the same"
+        )
         return CheckpointStore(folder / "checkpoint").load()
     return None if start is None else _end_of(start, config)
 
