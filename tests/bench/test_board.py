@@ -7,9 +7,10 @@ import pytest
 from rich.console import Console
 
 from longtail.bench.board import LiveProgress, terminal_table
+from longtail.bench.budget import budget
 from longtail.bench.cells import cells_of, jobs_for
 from longtail.bench.plan import parse_plan
-from longtail.bench.runner import Runner, budget
+from longtail.bench.runner import Runner
 from longtail.bench.table import build_table
 from tests.bench.fakes import row
 

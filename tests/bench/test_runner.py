@@ -14,10 +14,11 @@ import pytest
 import torch
 from filelock import FileLock
 
+from longtail.bench.budget import budget
 from longtail.bench.cells import Cell, cells_of, jobs_for
 from longtail.bench.plan import parse_plan
 from longtail.bench.run import rows_of, tables
-from longtail.bench.runner import Runner, budget
+from longtail.bench.runner import Runner
 from longtail.config import recipes
 from longtail.errors import InputError
 from longtail.run.fit import fit
@@ -33,7 +34,8 @@ import sys, json
 from pathlib import Path
 from longtail.bench.cells import cells_of, jobs_for
 from longtail.bench.plan import parse_plan
-from longtail.bench.runner import Runner, budget
+from longtail.bench.budget import budget
+from longtail.bench.runner import Runner
 
 plan = parse_plan("mine", json.loads(sys.argv[1]))
 cells = [cell for _, _, cell in cells_of(plan)]
@@ -212,3 +214,59 @@ def test_a_cell_that_is_known_to_need_more_than_is_left_waits(tmp_path):
     assert runner._fits(cells[1].identity)
     runner._workers.append(Busy())
     assert not runner._fits(cells[1].identity)
+
+
+class Together(Runner):
+    """Gives orders only when both workers are ready, so that two trainings run at once."""
+
+    def _fits(self, identity: str) -> bool:
+        return super()._fits(identity) and (len(self._workers) < 2 or all(worker.ready for worker in self._workers))
+
+
+def test_next_to_another_training_a_cell_gives_the_bits_that_it_gives_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    short = {"training": {"epochs": 2}, "set": {"model.backbone.width": 4}}
+    cells = wanted(methods=["ce", "balanced-softmax"], changes=short)
+    runner = Together(jobs_for(cells), tmp_path / "bench", budget(2, 8.0, device="cpu"))
+    most = 0
+
+    def count(identity: str | None) -> None:
+        nonlocal most
+        most = max(most, runner.progress.count("running"))
+
+    runner.run(count)
+    assert most == 2
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = fit(cells[0].config, tmp_path / "alone", report=False).folder
+    torch.set_num_threads(threads)
+    beside = cells[0].folder(tmp_path / "bench")
+    ours, single = (np.load(folder / "predictions.npz")["logits"] for folder in (beside, alone))
+    assert np.array_equal(ours, single)
+
+
+def test_a_cell_without_memory_on_the_device_is_tried_again_with_fewer_at_once(tmp_path):
+    cells = wanted(methods=["ce", "balanced-softmax"])
+    runner = Runner(jobs_for(cells), tmp_path, budget(2, 8.0))
+    first, second = (cell.identity for cell in cells)
+
+    class Busy:
+        def __init__(self, job: str) -> None:
+            self.job = job
+
+        def peak_memory_gb(self) -> float:
+            return 0.7
+
+    busy = [Busy(first), Busy(second)]
+    for worker in busy:
+        runner.progress.states[worker.job] = "running"
+        runner.progress.began[worker.job] = 0.0
+        runner._meter.begin(worker.job)
+    message = {"failed": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 MiB"}
+    runner._messages.put((busy[0], message))
+    assert runner._receive() is None
+    assert runner.progress.states[first] == "waiting"
+    assert runner.adaptive.now == 1
+    runner._messages.put((busy[1], message))  # alone, it has failed for good
+    assert runner._receive() == second
+    assert runner.progress.states[second] == "failed"

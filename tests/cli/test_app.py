@@ -113,7 +113,8 @@ def test_the_overview_lists_every_command(capsys):
 
 @pytest.mark.parametrize("path", PATHS, ids=" ".join)
 def test_no_option_is_negated_by_itself(path):
-    assert not [name for name in options_of(path) if name.startswith(("--no-", "--empty-"))]
+    negated = [name for name in options_of(path) if name.startswith(("--no-", "--empty-"))]
+    assert not set(negated) - {"--empty-classes"}
 
 
 def test_after_two_hyphens_a_word_is_no_option():
@@ -153,7 +154,7 @@ def test_the_flag_follows_the_message_of_the_library(tmp_path, capsys, monkeypat
     def fail(**options):
         raise InputError("`jobs` must be at least 1, got 0")
 
-    monkeypatch.setattr("longtail.bench.runner.budget", lambda jobs, memory_gb: fail())
+    monkeypatch.setattr("longtail.bench.budget.budget", lambda *limits: fail())
     assert call("bench", "quick", "--jobs", 0, "--out", tmp_path / "none") == 2
     assert capsys.readouterr().err == "longtail: `jobs` must be at least 1, got 0 (command line: --jobs)\n"
 

@@ -32,7 +32,7 @@ from longtail.run.folder import FREE, not_finished
 from longtail.run.resolve import resolve_names, same_but_method
 from longtail.run.run import Run
 
-NOT_TRAINING = ("__main__.py", "bench", "cli", "papers", "report", "run/recommend.py", "run/run.py")
+NOT_TRAINING = ("__main__.py", "_threads.py", "bench", "cli", "papers", "report", "run/recommend.py", "run/run.py")
 """Parts of the package that no training depends on: a change to them leaves `code_version` as it is."""
 PREFIX = 12
 """Number of characters of the hash in the name of a cell's folder."""
@@ -46,11 +46,13 @@ class Cell:
         config: Configuration of the run. Its `method` is the name of the row.
         split: SHA-256 of the training split.
         code: Version of the code, see `code_version`.
+        images: Number of training images, to estimate the length. 0 if unknown.
     """
 
     config: Config
     split: str
     code: str
+    images: int = 0
 
     @cached_property
     def settings(self) -> str:
@@ -130,8 +132,21 @@ def cells_of(plan: Plan) -> Iterator[tuple[DataEntry, MethodEntry, Cell]]:
                 loaded[config.data] = load_data(config.data, torch.device("cpu"))
             _validate_stages(config, loaded[config.data])
             for seed in plan.seeds:
-                cell = Cell(replace(config, seed=seed), loaded[config.data].split.sha256, code_version())
+                split = loaded[config.data].split
+                cell = Cell(replace(config, seed=seed), split.sha256, code_version(), split.images)
                 yield data, method, cell
+
+
+def epochs_of(cell: Cell, start: Cell | None = None) -> int:
+    """Return about how many epochs a training takes, at least 1.
+
+    Args:
+        cell: Cell to train.
+        start: Cell that provides the first stages, or None.
+    """
+    stages = cell.config.stages[0 if start is None else len(start.config.stages) :]
+    settings = [found for stage in stages if (found := stage.training_settings()) is not None]
+    return max(1, sum(each.in_epochs(max(1, -(-cell.images // each.batch_size))).epochs for each in settings))
 
 
 def jobs_for(cells: Sequence[Cell]) -> dict[str, Job]:

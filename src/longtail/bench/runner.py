@@ -1,79 +1,42 @@
 """Train the cells of a plan in parallel, within a budget of cores and memory. An interrupted bench resumes."""
 
+import itertools
+import logging
 import os
 import queue
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-import psutil
 import torch
 from filelock import FileLock, Timeout
 
+from longtail import _threads
 from longtail._io import write_json
 from longtail._logging import console
+from longtail.bench.adapt import Adaptive, Meter
+from longtail.bench.budget import LEAST_GB, Budget, pinned_cores
 from longtail.bench.cells import Cell, Job, code_version
+from longtail.bench.mps import mps_server
 from longtail.bench.worker import OUTPUT, PATIENCE, Message, Worker
 from longtail.config.convert import to_mapping
 from longtail.errors import InputError
 from longtail.report.wording import several
 
-LEAST_GB = 0.6
-"""Main memory in GiB of a process that has imported torch."""
 GRACE = 5.0
 """Seconds that a bench waits for its workers beyond `PATIENCE`."""
 TICK = 0.5
 """Seconds between two checks of the workers."""
+OUT_OF_MEMORY = "out of memory"
+"""Part of the message of an accelerator without free memory."""
 State = Literal["waiting", "running", "done", "failed"]
 
-
-@dataclass(frozen=True)
-class Budget:
-    """Limits of a bench.
-
-    Args:
-        jobs: Number of worker processes.
-        threads: Number of threads of each process.
-        memory_gb: Main memory of all processes together in GiB. A cell that needs more runs alone.
-    """
-
-    jobs: int
-    threads: int
-    memory_gb: float
-
-
-def budget(jobs: int | None = None, memory_gb: float | None = None) -> Budget:
-    """Divide the cores among worker processes. `OMP_NUM_THREADS` limits the threads of each.
-
-    Args:
-        jobs: Number of processes. Default: one per core, or one per four cores if they share an accelerator.
-        memory_gb: Main memory in GiB. Default: four fifths of the available memory.
-
-    Raises:
-        InputError: If a value is not positive.
-
-    Example:
-        >>> budget(jobs=2, memory_gb=8.0).jobs
-        2
-    """
-    if jobs is not None and jobs < 1:
-        raise InputError(f"`jobs` must be an integer >= 1, got {jobs}; omit it to use all cores")
-    if memory_gb is not None and memory_gb <= 0:
-        raise InputError(f"`memory_gb` must be > 0, got {memory_gb}; omit it to use the available memory")
-    process = psutil.Process()
-    cores = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1
-    memory = memory_gb or 0.8 * psutil.virtual_memory().available / 2**30
-    if jobs is None:
-        wanted = max(1, cores // 4) if torch.accelerator.is_available() else cores
-        jobs = max(1, min(wanted, int(memory / LEAST_GB)))
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    threads = max(1, cores // jobs)
-    return Budget(jobs, min(threads, int(limit)) if limit.isdecimal() and int(limit) else threads, memory)
+logger = logging.getLogger("longtail")
 
 
 @dataclass
@@ -112,10 +75,17 @@ class Runner:
         limits: Limits of cores and memory.
         command: Command line, for the results.
         keep: Identities for which a result of an older version of the code is accepted.
+        priority: Jobs with a lower number start first. Default: 0 for each.
     """
 
     def __init__(
-        self, jobs: Mapping[str, Job], out: Path, limits: Budget, command: str = "", keep: frozenset[str] = frozenset()
+        self,
+        jobs: Mapping[str, Job],
+        out: Path,
+        limits: Budget,
+        command: str = "",
+        keep: frozenset[str] = frozenset(),
+        priority: Mapping[str, int] | None = None,
     ) -> None:
         self.out, self.limits, self.command = out, limits, command
         folders = {identity: job.cell.folder(out) for identity, job in jobs.items()}
@@ -123,6 +93,11 @@ class Runner:
         needed = _needed(jobs, done, keep)
         states: dict[str, State] = {identity: "waiting" if identity in needed else "done" for identity in jobs}
         self.progress = Progress(jobs, folders, states, known=frozenset(jobs.keys() - needed))
+        self.adaptive = Adaptive(limits)
+        self.patience = PATIENCE
+        self._meter = Meter(jobs, folders)
+        self._priority = priority or {}
+        self._environment: dict[str, str] = {}
         self._messages: queue.Queue[Message] = queue.Queue()
         self._workers: list[Worker] = []
         self._started = 0
@@ -138,15 +113,31 @@ class Runner:
             InputError: If another bench uses the folder, or the source files change during the bench.
             KeyboardInterrupt: On Ctrl-C and SIGTERM, after the states are saved.
         """
-        with bench_lock(self.out), _sigterm_as_ctrl_c():
+        with bench_lock(self.out), _sigterm_as_ctrl_c(), self._gpu_server() as variables:
+            self._environment = {**os.environ, **variables}
             try:
                 while self.progress.count("waiting") + self.progress.count("running"):
                     self._give_orders()
                     notify(self._receive())
+                    self._adapt()
             except BaseException:
                 self._stop()
                 raise
             self._end_workers()
+
+    def _gpu_server(self) -> AbstractContextManager[dict[str, str]]:
+        """Return the context in which several trainings share a GPU; an empty one elsewhere."""
+        waiting = [job for each, job in self.progress.jobs.items() if self.progress.states[each] == "waiting"]
+        names = {job.cell.config.device for job in waiting}
+        on_cuda = torch.cuda.is_available() and any(name == "auto" or name.startswith("cuda") for name in names)
+        return mps_server(self.out) if on_cuda and self.limits.most > 1 else nullcontext({})
+
+    def _adapt(self) -> None:
+        """Adapt the number of trainings at once to the measured speed."""
+        if self.adaptive.observe(time.monotonic(), *self._meter.read(), self.progress.count("running")):
+            jobs, speeds = self.adaptive.now, self.adaptive.speeds
+            measured = ", ".join(f"{speed:.2f} with {each}" for each, speed in speeds.items())
+            logger.info("%s at once from now on; trainings per minute: %s", several(jobs, "training"), measured)
 
     def _give_orders(self) -> None:
         self._fail_dependents()
@@ -154,13 +145,22 @@ class Runner:
         for worker in self._workers:
             worker.peak_memory_gb()  # samples the memory
         idle = [worker for worker in self._workers if worker.ready and worker.job is None]
-        while ready and idle and self._fits(ready[0]):  # in order: a small job must not delay a large one forever
+        free = self.adaptive.now - self.progress.count("running")
+        while ready and idle and free > 0 and self._fits(ready[0]):  # in order: no small job delays a large one forever
             self._order(idle.pop(), ready.pop(0))
+            free -= 1
         starting = sum(not worker.ready for worker in self._workers)
-        if len(ready) > starting and not idle and len(self._workers) < self.limits.jobs and self._fits(ready[0]):
-            lock = self.out / f".worker-{self._started}.lock"
-            self._workers.append(Worker(self.limits.threads, self._messages, self.out / "workers.txt", lock))
-            self._started += 1
+        if len(ready) > starting and not idle and len(self._workers) < self.adaptive.now and self._fits(ready[0]):
+            self._start_worker()
+
+    def _start_worker(self) -> None:
+        limits, taken = self.limits, {worker.place for worker in self._workers}
+        place = next(each for each in itertools.count() if each not in taken)
+        environment = _threads.environment(limits.threads, max(1, limits.cores // limits.most), self._environment)
+        lock = self.out / f".worker-{self._started}.lock"
+        errors = self.out / "workers.txt"
+        self._workers.append(Worker(environment, self._messages, errors, lock, place, pinned_cores(limits, place)))
+        self._started += 1
 
     def _order(self, worker: Worker, identity: str) -> None:
         job, folder = self.progress.jobs[identity], self.progress.folders[identity]
@@ -168,6 +168,7 @@ class Runner:
         write_cell(folder, job.cell)
         start = None if job.start is None else str(self.progress.folders[job.start])
         order = {"config": to_mapping(job.cell.config), "folder": str(folder), "start": start, "command": self.command}
+        self._meter.begin(identity)
         worker.give(identity, order)
         self.progress.states[identity] = "running"
         self.progress.began[identity] = time.monotonic()
@@ -190,13 +191,28 @@ class Runner:
             return None
         if "interrupted" in answer:  # a signal from outside the bench
             return self._end(worker, "its process received a signal to stop; its state is saved")
-        return self._end(worker, answer.get("failed"))
+        failure = answer.get("failed")
+        if failure is not None and OUT_OF_MEMORY in failure.lower() and self.progress.count("running") > 1:
+            self._try_again(worker)
+            return None
+        return self._end(worker, failure)
+
+    def _try_again(self, worker: Worker) -> None:
+        """Let a training wait that found no memory on the accelerator next to the others."""
+        identity = worker.job
+        assert identity is not None
+        self.adaptive.out_of_memory()
+        logger.info("no memory for %s at once; from now on %d", self.progress.count("running"), self.adaptive.now)
+        worker.job = None
+        del self.progress.began[identity]
+        self.progress.states[identity] = "waiting"
 
     def _end(self, worker: Worker, failure: str | None) -> str:
         identity = worker.job
         assert identity is not None
         self._needs_gb[self._kind(identity)] = self._need(identity, worker)
         worker.job = None
+        self._meter.end(identity)
         del self.progress.began[identity]
         self.progress.states[identity] = "done" if failure is None else "failed"
         if failure is not None:
@@ -208,7 +224,7 @@ class Runner:
         states, jobs = self.progress.states, self.progress.jobs
         ready = [i for i, job in jobs.items() if states[i] == "waiting" and _can_start(job, states)]
         awaited = {job.start for i, job in jobs.items() if states[i] == "waiting"}
-        return sorted(ready, key=lambda i: (jobs[i].cell.config.seed, i not in awaited))
+        return sorted(ready, key=lambda i: (self._priority.get(i, 0), jobs[i].cell.config.seed, i not in awaited))
 
     def _fail_dependents(self) -> None:
         states = self.progress.states
@@ -248,7 +264,7 @@ class Runner:
         for worker in self._workers:
             worker.stop()
         for worker in self._workers:
-            worker.wait(PATIENCE + GRACE)
+            worker.wait(self.patience + GRACE)
 
 
 def write_cell(folder: Path, cell: Cell) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -46,16 +46,25 @@ class Worker:
     """One worker process, as the bench sees it.
 
     Args:
-        threads: Number of threads that the process computes with.
+        environment: Environment variables of the process, see `longtail._threads.environment`.
         messages: Queue to which its answers go.
         errors: File for its output outside of a training.
         lock: Lock file that the process holds until it ends.
+        place: Number of the process among those that run at the same time, from 0.
+        cores: Cores on which the process runs. Empty: all.
     """
 
-    def __init__(self, threads: int, messages: "queue.Queue[Message]", errors: Path, lock: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        messages: "queue.Queue[Message]",
+        errors: Path,
+        lock: Path,
+        place: int = 0,
+        cores: Sequence[int] = (),
+    ) -> None:
         package = Path(longtail.__file__).parent.parent
-        paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-        count = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        paths = [str(package), *filter(None, [environment.get("PYTHONPATH")])]
         with errors.open("ab") as file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "longtail.bench.worker", str(lock)],
@@ -64,11 +73,15 @@ class Worker:
                 stderr=file,
                 text=True,
                 encoding="utf-8",
-                env={**os.environ, **count, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
                 # Ctrl-C must reach the bench only, which then stops its workers
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
+        if cores:
+            with suppress(psutil.Error, OSError):  # it has no thread yet that would keep its own cores
+                psutil.Process(self._process.pid).cpu_affinity(list(cores))
+        self.place = place
         self.job: str | None = None
         self.ready = False
         self._peak_gb = 0.0

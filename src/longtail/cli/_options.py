@@ -60,6 +60,7 @@ def _switch(kind: object, tokens: Sequence[Token]) -> Switch:
 Name = Annotated[str | None, Parameter(metavar="NAME")]
 Integer = Annotated[int | None, Parameter(metavar="N", converter=_integer)]
 Number = Annotated[float | None, Parameter(metavar="X", converter=_number)]
+Threads = Annotated[int | None, Parameter(metavar="N", converter=_integer, name="--threads")]
 Integers = Annotated[tuple[int, ...], Parameter(metavar="N", converter=_integers)]
 Numbers = Annotated[tuple[float, ...], Parameter(metavar="X", converter=_numbers)]
 Boolean = Annotated[Switch | None, Parameter(converter=_switch)]
@@ -89,6 +90,8 @@ class DataOptions:
         path_column: Column of a table with the paths. Default: path or a synonym.
         label_column: Column of a table with the labels. Default: label or a synonym.
         max_pixels: Largest number of pixels of an image file. Default: that of Pillow, about 179 million.
+        test: Folder, table or list whose images are the test split.
+        empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -103,6 +106,8 @@ class DataOptions:
     path_column: Name = None
     label_column: Name = None
     max_pixels: Integer = None
+    test: Annotated[str | None, Parameter(metavar="PATH")] = None
+    empty_classes: Literal["fail", "keep", "drop"] | None = None
 
 
 @Parameter(name="*", group="Evaluation")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from longtail.cli._options import CommandLine, Integer, Number, Numbers, read_setting
+from longtail.cli._options import CommandLine, Integer, Number, Numbers, Threads, read_setting
 from longtail.errors import InputError, first_ten
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ def main(
     /,
     *,
     out: Annotated[Path, Parameter(metavar="FOLDER")] = Path("runs/bench"),
-    jobs: Integer = None,
+    jobs: Annotated[str, Parameter(metavar="auto|N")] = "auto",
+    threads: Threads = None,
     memory_gb: Number = None,
     only: Annotated[tuple[str, ...], Parameter(metavar="METHOD")] = (),
     seeds: Integer = None,
@@ -45,7 +46,8 @@ def main(
     Args:
         plan: Name of a plan, or a YAML file. Without it, the plans are listed.
         out: Folder of all trainings and tables. Default: runs/bench.
-        jobs: Number of trainings at once. Default: one per core.
+        jobs: Number of trainings at once, or auto (the default), which measures how many are fastest.
+        threads: Threads of each training. Default: its share of the cores, at most $OMP_NUM_THREADS.
         memory_gb: Main memory of all trainings, in GB. Default: the free memory.
         only: Train only these methods of the plan.
         seeds: Number of seeds (0 to N-1). Default: from the plan.
@@ -75,10 +77,10 @@ def main(
         "data": {} if root is None else {"root": root},
         "set": [read_setting(text) for text in settings],
     }
+    from longtail.bench.budget import budget
     from longtail.bench.cells import adopt as adopt_runs
     from longtail.bench.plan import narrowed, read_plan
     from longtail.bench.run import check_formats, rows_of, tables, train_rows
-    from longtail.bench.runner import budget
     from longtail.cli._output import console
 
     if plan is None:
@@ -89,7 +91,7 @@ def main(
     check_formats(formats)
     given = {key: value for key, value in changes.items() if value}
     wanted = narrowed(read_plan(plan), only, seeds, given, imbalance_factors)
-    limits = budget(jobs, memory_gb)
+    limits = budget(_number_of(jobs), memory_gb, threads, device or "auto")
     rows = rows_of(wanted)
     others = adopt_runs(adopt, out, {cell.settings for _, cells in rows.values() for cell in cells})
     if others:
@@ -100,6 +102,7 @@ def main(
     older = keep_old or bool(adopt)
     failures: Mapping[str, str] = {}
     if not table_only:
+        console.print(str(limits))
         try:
             failures = train_rows(rows, out, limits, command, older)
         except KeyboardInterrupt:
@@ -120,6 +123,16 @@ def main(
             f"{several(len(failures), 'training')} failed; retry with the same command:\n{listed}", markup=False
         )
         raise SystemExit(1)
+
+
+def _number_of(jobs: str) -> int | None:
+    """Return the number of trainings at once; None for "auto"."""
+    if jobs == "auto":
+        return None
+    try:
+        return int(jobs)
+    except ValueError as error:
+        raise InputError(f"`--jobs` must be auto or an integer >= 1, got {jobs!r}") from error
 
 
 def _list_plans() -> None:

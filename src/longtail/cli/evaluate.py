@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from longtail._numbers import parse_number
-from longtail.cli._options import GroupOptions, given_of
+from longtail._threads import prepare
+from longtail.cli._options import GroupOptions, Threads, given_of
 from longtail.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def main(
     test_prior: Annotated[str | None, Parameter(metavar="PRIOR")] = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     groups: GroupOptions = GroupOptions(),
+    threads: Threads = None,
 ) -> None:
     """Evaluate a run, or predictions that any tool wrote (CSV or NPZ).
 
@@ -37,6 +39,7 @@ def main(
         test_prior: Evaluate under other class frequencies: uniform, train, forward-K or backward-K.
         as_json: Print JSON, with the scores of every class.
         groups: Options of the groups of classes.
+        threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
 
     Examples:
         longtail evaluate runs/first
@@ -45,6 +48,7 @@ def main(
     """
     from longtail.cli._output import out
 
+    prepare(threads)
     predictions, options = load_predictions(target, counts, given_of(groups))
     prior = None if test_prior is None else _prior(test_prior, predictions)
     scores = predictions.scores(**options, prior=prior)

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from longtail.cli._options import Boolean, CommandLine, DataOptions, Device, File, Integer, Name, given_of
+from longtail._threads import prepare
+from longtail.cli._options import Boolean, CommandLine, DataOptions, Device, File, Integer, Name, Threads, given_of
 
 FEATURES = Parameter(group="Features")
 FILE = Parameter(group="File")
@@ -23,6 +24,7 @@ def main(
     seed: Annotated[Integer, FEATURES] = None,
     pretrained: Annotated[Boolean, FEATURES] = None,
     device: Annotated[Device, FEATURES] = "auto",
+    threads: Annotated[Threads, FEATURES] = None,
     output: Annotated[File, FILE] = None,
     kind: Annotated[Literal["npz", "safetensors", "parquet"], FILE, Parameter(name="--format")] = "npz",
     dtype: Annotated[Literal["float32", "float16"], FILE] = "float32",
@@ -40,6 +42,7 @@ def main(
         seed: Seed of the augmentation and of an untrained backbone. Default: 0.
         pretrained: ImageNet weights (true, the default) or an untrained backbone (false).
         device: Device: cpu, cuda, cuda:1, ... Default: auto.
+        threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
         output: File to write; an existing one is replaced. Default: features.npz.
         kind: Format of the file: npz (the default), safetensors (both read by memory mapping) or parquet.
         dtype: Type of the numbers. float16 halves the file. Default: float32.
@@ -56,6 +59,7 @@ def main(
     from longtail.run.export_features import ExportOptions, export_features
     from longtail.run.fit import choose_device
 
+    prepare(threads)
     wanted = ExportOptions(
         output=output or Path(f"features.{kind}"),
         kind=kind,

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from longtail.cli._options import Device
-from longtail.errors import InputError
+from longtail._threads import prepare
+from longtail.cli._options import Device, Threads
+from longtail.errors import InputError, first_ten
 
 if TYPE_CHECKING:
     from longtail.run import Predicted
@@ -25,6 +26,7 @@ def main(
     on_bad_image: Literal["fail", "skip"] = "fail",
     follow_links: bool = False,
     device: Device = "auto",
+    threads: Threads = None,
 ) -> None:
     """Classify images with a trained run.
 
@@ -37,6 +39,7 @@ def main(
         on_bad_image: Stop at an unreadable image (fail, the default), or leave it out (skip).
         follow_links: Follow symbolic links that lead out of the folders of images.
         device: Device: cpu, cuda, cuda:1, ... Default: auto.
+        threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
 
     Examples:
         longtail predict runs/first new_photos/ --output answers.csv
@@ -51,6 +54,7 @@ def main(
 
     if not (run / "config.yaml").exists() and any((image / "config.yaml").exists() for image in images):
         raise InputError(f"{run} holds no run (no config.yaml); the run comes first: longtail predict RUN IMAGE ...")
+    prepare(threads)
     require_writable(output)
     where = choose_device(device)
     finished = Run.load(run)
@@ -60,7 +64,8 @@ def main(
         console.print(f"left out: {error.path}: {error.reason}")
     paths = [found[index] for index in checked.readable.tolist()]
     if not paths:
-        raise InputError(f"none of the {len(found)} images can be read")
+        listed = first_ten(f"{error.path}: {error.reason}" for error in checked.bad)
+        raise InputError(f"none of the {len(found)} images can be read:\n{listed}")
     with progress_bar("classifying", len(paths), images_per_unit=1) as bar:
         predicted = finished.predict(paths, where, on_batch=bar.advance)
     write_text(output, _table(paths, predicted))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from longtail.cli._options import CommandLine, Folder, RunOptions
+from longtail._threads import prepare
+from longtail.cli._options import CommandLine, Folder, RunOptions, Threads
 from longtail.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def main(
     start: Annotated[Folder, Parameter(name="--from", group="Run")] = None,
     against: Annotated[tuple[str, ...], Parameter(group="Run", metavar="METHOD")] = (),
     log: Annotated[tuple[str, ...], Parameter(group="Run", metavar="LOGGER")] = (),
+    threads: Annotated[Threads, Parameter(group="Run")] = None,
     command: CommandLine = "",
 ) -> None:
     """Train on a data set, evaluate once on the test split, and write a report.
@@ -36,6 +38,7 @@ def main(
         start: Finished run with the same first stages, which are taken from it.
         against: Train these methods too and compare.
         log: Also log to these: tensorboard, wandb.
+        threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
         command: Command line as typed.
 
     Examples:
@@ -50,10 +53,11 @@ def main(
         raise InputError("`--resume` needs `--out`, the folder of the run to resume")
     if out is not None and out.name in ("", ".."):
         raise InputError(f"`--out` must name a folder, got {str(out)!r}")
+    chosen = prepare(threads)
     name = run.data_set(data)
     from longtail.cli._output import out as results
     from longtail.data.load import load_data
-    from longtail.run.fit import choose_device, fit, prepare
+    from longtail.run.fit import check_run, choose_device, fit
 
     plan = resolve(run, name, resumed=out if resume else None)
     first, loaded = plan.config, plan.data
@@ -62,11 +66,11 @@ def main(
     if len(runs) > 1:  # check every run before the first one trains
         loaded = loaded or load_data(first.data, choose_device(first.device))
         for folder, config in runs.items():
-            prepare(config, folder, data=loaded, resume=resume, start=start, loggers=log)
-    scores, reasons = {}, list(plan.reasons)
+            check_run(config, folder, data=loaded, resume=resume, start=start, loggers=log)
+    scores, reasons = {}, [str(chosen), *(f"chosen: {reason}" for reason in plan.reasons)]
     for folder, config in runs.items():
         announced = [
-            *(f"chosen: {reason}" for reason in reasons),
+            *reasons,
             f"training {config.method} on {_described(config)} -> {folder}",
         ]
         finished = fit(

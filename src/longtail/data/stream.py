@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from longtail._threads import available_cores
 from longtail.data.decode import (
     CROP_UNIFORMS,
     PLAIN,
@@ -30,8 +31,7 @@ MAX_DEFAULT_WORKERS = 8
 
 def default_workers() -> int:
     """Return the default number of processes or threads that read images: one per available core, at most 8."""
-    cores: int | None = getattr(os, "process_cpu_count", os.cpu_count)()  # since Python 3.13, only available cores
-    return min(MAX_DEFAULT_WORKERS, cores or 1)
+    return min(MAX_DEFAULT_WORKERS, available_cores())
 
 
 class StreamedImages:

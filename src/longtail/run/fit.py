@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from longtail import _threads
 from longtail._io import write_json
 from longtail._logging import progress_bar
 from longtail.component import Component
@@ -24,7 +25,7 @@ from longtail.run.folder import check_place, refuse_other_data, run_lock, starti
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
-from longtail.training.checkpoint import CheckpointStore
+from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.context import Context, stopping_on_signals
 from longtail.training.log import RunLog, check_loggers
 from longtail.training.predict import predict
@@ -77,7 +78,7 @@ def fit(
     device = choose_device(config.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    ready = prepare(config, folder, data=data, resume=resume, start=start, loggers=loggers)
+    ready = check_run(config, folder, data=data, resume=resume, start=start, loggers=loggers)
     saved, data, model, stages = ready.saved, ready.data, ready.model, ready.stages
     on_start()
     for note in data.load_report.notes:
@@ -113,7 +114,7 @@ class PreparedRun:
     stages: list[PreparedStage]
 
 
-def prepare(
+def check_run(
     config: Config,
     folder: Path,
     *,
@@ -127,11 +128,21 @@ def prepare(
     check_loggers(loggers)
     check_place(folder, config)
     saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
+    _use_threads_of(saved if resume else None)
     data = data or load_data(config.data, device)
     refuse_other_data(saved, data)
     check_features(config, data)
     model = build_classifier(config.model, data, config.seed).to(device)
     return PreparedRun(saved, data, model, prepare_stages(config, data, model))
+
+
+def _use_threads_of(saved: dict[str, Any] | None) -> None:
+    """Compute with the number of threads of the checkpoint, or note the difference if the user set another one."""
+    now = _threads.follow((saved or {}).get("threads"))
+    if saved is not None and now is not None:
+        logger.info(
+            "note: resumed with %d threads instead of %d; the last bits of the result can differ", now, saved["threads"]
+        )
 
 
 def prepare_stages(config: Config, data: Dataset, model: Classifier) -> list[PreparedStage]:
@@ -208,7 +219,8 @@ def _context(
 
 def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Dataset, context: Context) -> Classifier:
     if context.saved is not None:
-        model.load_saved(context.saved, len(data.class_names))
+        with applying(context.saved):
+            model.load_saved(context.saved, len(data.class_names))
     for index in range(context.stage, len(stages)):
         context.stage = index
         if context.saved is not None and "epoch" not in context.saved:

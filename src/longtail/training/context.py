@@ -68,6 +68,7 @@ class Context:
             "seconds": self.seconds,
             "images": self.images,
             "chosen": self.chosen,
+            "threads": torch.get_num_threads(),
         }
 
 

@@ -127,7 +127,7 @@ def _read(name: str, train: Path, root: Path, selection: Selection) -> Listing:
     parts = {"train": _selected(train, selection)}
     notes = []
     is_published = train.name.endswith("_train.txt")
-    for part, file in split_files(train).items():
+    for part, file in split_files(train, selection.splits).items():
         try:
             parts[part] = _selected(file, selection)
         except InputError as error:
@@ -144,7 +144,7 @@ def _read(name: str, train: Path, root: Path, selection: Selection) -> Listing:
     if class_names is None:
         class_names, parts = _numbers(name, parts)
         notes += label_notes(class_names)
-    return make_listing(name, root, "list", class_names, parts, notes, follow_links=selection.follow_links)
+    return make_listing(name, root, "list", class_names, parts, notes, selection=selection)
 
 
 def _selected(path: Path, selection: Selection) -> tuple[list[str], list[int]]:
@@ -208,7 +208,7 @@ def _class_names(folder: Path) -> list[str] | None:
 def _from_categories(path: Path) -> list[str]:
     try:
         entries = sorted((int(entry["id"]), str(entry["name"])) for entry in json.loads(read_text(path)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f'{str(path)!r} must be a JSON list of mappings with "id" and "name": {error}') from error
     if [label for label, _ in entries] != list(range(len(entries))):
         raise InputError(f"the ids of the {len(entries):,} classes in {str(path)!r} must be 0 to {len(entries) - 1:,}")
