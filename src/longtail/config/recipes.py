@@ -166,12 +166,6 @@ def _apply(merged: Mapping[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     if any(CHANGES_METHOD.fullmatch(path) for path, _ in settings):
         result["method"] = "custom"
     everywhere = _with_length({"training": training}) if training else {}
-    stages = result.get("stages", ())
-    if (training or loss is not None) and stages and not any(stage["name"] == "Train" for stage in stages):
-        given = [*training, *(["loss"] if loss is not None else [])]
-        raise InputError(
-            f"`{given[0]}` has no effect, because no stage is named Train; set it by its path, stages.0... for example"
-        )
     if loss is not None:
         everywhere["loss"] = loss
         result["method"] = f"custom-{loss['name'] if isinstance(loss, Mapping) else loss}"

@@ -20,19 +20,19 @@ from longtail._io import is_stream
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
     PLAIN,
-    SMALL,
     BadImage,
     Decoding,
     ImageFacts,
     check_image,
-    fit_image,
     image_sides,
     read_image,
 )
+from longtail.data.formats.paths import on_disk
 from longtail.data.packed import SUFFIX as TABLE_SUFFIX
 from longtail.data.packed import all_packed_paths, is_packed, tables_in
 from longtail.data.scan import EVERYTHING, PassedOver, Selection, walk
 from longtail.data.stream import default_workers
+from longtail.data.views import SMALL, fit_image
 from longtail.errors import InputError, first_ten
 
 OnBadImage = Literal["fail", "skip"]
@@ -81,7 +81,7 @@ def find_images(
         longtail.errors.InputError: 1 of 1 files or folders do not exist:
           nowhere.png
     """
-    places = [place.expanduser() for place in places]
+    places = [on_disk(place.expanduser()) for place in places]
     missing = [place for place in places if not (is_packed(place) or place.exists())]
     if missing:
         raise InputError(f"{len(missing)} of {len(places)} files or folders do not exist:\n{first_ten(missing)}")

@@ -21,6 +21,7 @@ from longtail.data.formats.listing import (
     ordered_class_names,
 )
 from longtail.data.formats.lists import BENCHMARKS, read_lists
+from longtail.data.formats.paths import on_disk
 from longtail.data.formats.table import TABLE_SUFFIXES, read_table, read_tables
 from longtail.data.packed import tables_in
 from longtail.data.scan import Selection
@@ -47,13 +48,13 @@ def find_listing(config: DataConfig) -> Listing:
     listing = _read(config.name, config.root, selection, config)
     if config.test is None:
         return listing
-    path = Path(config.test).expanduser()
+    path = on_disk(Path(config.test).expanduser())
     if not path.exists():
         raise InputError(f"`test` must be a folder, a table or a list, and there is nothing at {config.test!r}")
     # a folder may hold several splits; a file next to a training file is taken alone
     alone = replace(selection, splits=("test",) if path.is_dir() else (), allow_empty=True)
     root = str(listing.root) if config.name in BENCHMARKS else config.root
-    return with_test(listing, _read(config.test, root, alone, config), extra=config.empty_classes != "fail")
+    return with_test(listing, _read(str(path), root, alone, config), extra=config.empty_classes != "fail")
 
 
 def _read(name: str, root: str | None, selection: Selection, config: DataConfig) -> Listing:

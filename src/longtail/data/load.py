@@ -6,6 +6,7 @@ Shapes: N = images of all splits, C = classes.
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from longtail._logging import progress_bar
 from longtail.config.recipes import plugin_readers
 from longtail.config.schema import DataConfig
 from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split, Unreadable
-from longtail.data.decode import SMALL, Decoding
+from longtail.data.decode import Decoding
 from longtail.data.duplicates import Digests, Found, file_digests, find_duplicates, pixel_digests
 from longtail.data.files import DecodedImages, Progress, check_all, decode_all, natural_size, sampled_bits
 from longtail.data.find import find_listing, settle_classes
@@ -26,11 +27,13 @@ from longtail.data.formats.feature_dataset import load_feature_data
 from longtail.data.formats.features import holds_features
 from longtail.data.formats.listing import SPLIT_NAMES, Listing
 from longtail.data.formats.lists import BENCHMARKS
+from longtail.data.formats.paths import on_disk
 from longtail.data.formats.table import TABLE_SUFFIXES
 from longtail.data.packed import tables_in
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
 from longtail.data.stream import StreamedImages
+from longtail.data.views import SMALL
 from longtail.errors import InputError, near_paths, nearest
 
 NAMES = ("digits-lt", "cifar10-lt", "cifar100-lt", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inat18")
@@ -70,7 +73,9 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         >>> data.class_counts.counts.tolist(), len(data.val), len(data.test)
         ([112, 79, 57, 41, 29, 21, 14, 11, 7, 5], 41, 500)
     """
-    path = Path(config.name).expanduser()
+    path = on_disk(Path(config.name).expanduser())
+    if str(path) != config.name and path.exists():
+        config = replace(config, name=str(path))
     readers = plugin_readers()
     if config.name in readers:
         data: Dataset = readers[config.name](config, torch.device(device))

@@ -22,10 +22,14 @@ SYSTEM_NAMES = frozenset(
     (
         "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler",
         "system volume information", "lost+found", "__macosx", "__pycache__", "network trash folder",
-        "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+        "temporary items",
+        "@synoeastream", "@__thumb", "@sharebin", "~snapshot", "recycled", "recycle bin",
+        "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     )
 )  # fmt: skip
 """Names of files and folders that systems write next to images, in lower case."""
+RECOVERED = re.compile(r"found\.[0-9]{3}", re.IGNORECASE)
+"""Folders of recovered clusters that Windows writes."""
 SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*",
     b"P1\n", b"P2\n", b"P3\n", b"P4\n", b"P5\n", b"P6\n",
@@ -165,7 +169,7 @@ def is_hidden(name: str) -> bool:
         >>> is_hidden(".thumbnails"), is_hidden("@eaDir"), is_hidden("cat")
         (True, True, False)
     """
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES or RECOVERED.fullmatch(name) is not None
 
 
 def is_image(path: str) -> bool:

@@ -31,6 +31,9 @@ class Loss(nn.Module):
         balances: Whether the loss corrects for the class counts. A balanced sampler would then correct a second time.
         expects_cosines: Whether the logits must be cosine similarities in [-1, 1], which the loss scales.
         takes_background: Whether the label C is allowed, for a row without a class.
+        convex: Whether the loss of each example is a fixed convex function of its logits, so that a linear head on
+            fixed features has one optimum. False for a loss that draws random numbers or compares the examples of a
+            batch. Set on the instance if it depends on an option.
         stand_in: Label that replaces the label of an ignored row before `per_example`. A loss that compares the
             examples of a batch uses C, which is not a class.
 
@@ -49,6 +52,7 @@ class Loss(nn.Module):
     uses_embeddings: ClassVar[bool] = False
     balances: ClassVar[bool] = False
     expects_cosines: ClassVar[bool] = False
+    convex: bool = False
     stand_in: int = 0
     takes_background: ClassVar[bool] = False
     counts_C: Tensor

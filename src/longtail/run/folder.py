@@ -108,8 +108,8 @@ def refuse_other_data(saved: dict[str, Any] | None, data: Dataset) -> None:
     """
     if saved is not None and saved["split"] != data.split.sha256:
         raise InputError(
-            "the checkpoint was trained on other images than the data set now has (images were added, removed or "
-            "renamed); start a new run in another folder"
+            f"the checkpoint {getattr(saved, 'path', '')} was trained on other images than the data set now has "
+            "(images were added, removed or renamed); start a new run in another folder"
         )
 
 

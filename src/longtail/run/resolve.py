@@ -91,6 +91,11 @@ def resolve(
     _refuse_empty(data=data, method=method, recipe=recipe)
     resolved = _resolve(data, method, recipe, changes, files, resumed, fetch)
     refuse_unused(resolved.config.data, changes.get("data", {}))
+    given = [*changes.get("training", {}), *(["loss"] if "loss" in changes else [])]
+    if given and not any(type(stage).__name__ == "Train" for stage in resolved.config.stages):
+        raise InputError(
+            f"`{given[0]}` has no effect, because no stage is named Train; set it by its path, stages.0... for example"
+        )
     merged_groups({"groups": resolved.config.groups}, {key: changes[key] for key in ("many", "few") if key in changes})
     return resolved
 

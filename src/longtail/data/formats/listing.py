@@ -30,6 +30,8 @@ SPLIT_ALIASES: Mapping[str, str] = {
 }
 
 EMPTY_CLASS_REMEDY = 'add training images, remove these classes, or set `empty_classes` to "keep" or "drop"'
+TEST_WORDS = frozenset(("test", "testing", "holdout", "heldout", "eval", "evaluation"))
+"""Words in the name of a file that may be a test split."""
 DIGITS = 18
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)([.,][0-9]*)?")
@@ -276,12 +278,31 @@ def split_files(train: Path, wanted_parts: Sequence[str] = ("val", "test")) -> d
         train: Training file, such as `train.csv` or `Places_LT_train.txt`.
         wanted_parts: Splits to look for.
     """
-    found = re.fullmatch(r"(|.*[_.-])train(?:ing)?(|[_.-].*)", train.stem, re.IGNORECASE)
+    found = re.fullmatch(r"(|.*[^A-Za-z])(?:[Tt]rain(?:ing)?|TRAIN(?:ING)?)(|[^a-z].*)", train.stem)
     if found is None or not train.parent.is_dir():
         return {}
     wanted = {f"{found[1]}{word}{found[2]}{train.suffix}".lower(): part for word, part in SPLIT_ALIASES.items()}
     siblings = sorted(entry for entry in train.parent.iterdir() if entry.name.lower() in wanted and entry != train)
     return {part: entry for entry in siblings if (part := wanted[entry.name.lower()]) in wanted_parts}
+
+
+def unused_test_file_notes(train: Path) -> list[str]:
+    """Return a note on files next to the training file that may hold the test split but are not used.
+
+    Args:
+        train: Training file without a test split next to it.
+    """
+    if split_of_file(train) != "train" or not train.parent.is_dir():
+        return []
+    names = [
+        entry.name
+        for entry in train.parent.iterdir()
+        if entry.suffix.lower() in (".csv", ".tsv", ".parquet", ".txt")
+        and TEST_WORDS & set(re.split(r"[^a-z]+", entry.stem.lower()))
+    ]
+    if not names:
+        return []
+    return [f"Next to {train.name}, not used: {', '.join(sorted(names))}; set `test` if it is the test split."]
 
 
 def split_of_file(file: Path) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from longtail._tables import MISSING, delimiter_of, normalized, read_text, whole_number
+from longtail._tables import MISSING, delimiter_of, normalized, read_table_text, whole_number
 from longtail.data.dataset import Omission
 from longtail.data.decode import IMAGE_SUFFIXES
 from longtail.data.formats.listing import (
@@ -23,6 +23,7 @@ from longtail.data.formats.listing import (
     split_files,
     split_from_name,
     split_of_file,
+    unused_test_file_notes,
 )
 from longtail.data.packed import image_columns, packed_paths, tables_in
 from longtail.data.scan import EVERYTHING, Selection
@@ -193,6 +194,8 @@ def _with_siblings(
         else:
             parts, tables = [*parts, part], [*tables, other]
             notes.append(f"{sibling.name} next to {file.name} is used as the {part} split.")
+    if "test" in selection.splits and "test" not in parts:
+        notes += unused_test_file_notes(file)
     return (_joined(tables, parts) if len(tables) > 1 else rows), notes
 
 
@@ -228,7 +231,7 @@ def _read_rows(file: Path, wanted: Mapping[str, str | None]) -> _Rows:
             if images is not None:
                 wanted = {**wanted, "path": images}
         else:
-            content, schema = read_text(file).encode(), None
+            content, schema = read_table_text(file).encode(), None
         header, delimiter = _header(file, content)
         names = _names_by_role(header, file, wanted)
         if schema is not None:
