@@ -34,7 +34,7 @@ def values_of():
 
 @pytest.mark.parametrize(("path", "argument"), values_of())
 def test_empty_values_and_odd_numbers_are_refused(path, argument, capsys):
-    needed = ["x", "--target", "t"] if path == ("data", "export") else ["x"]
+    needed = {"export": ["x", "--target", "t"], "predict": ["x", "y"]}.get(path[-1], ["x"])
     numeric = argument.parameter.metavar in ("N", "X")
     for odd in ODD_NUMBERS if numeric else ("", " "):
         for words in ([argument.name, odd], [f"{argument.name}={odd}"]):
@@ -141,3 +141,8 @@ def test_a_flag_is_named_only_if_it_was_given(capsys):
     assert "command line" not in capsys.readouterr().err
     assert call("show", "digits-lt", "--epochs", "0") == 2
     assert "(command line: --epochs)" in capsys.readouterr().err
+
+
+def test_training_options_need_a_stage_that_trains(capsys):
+    assert call("show", "digits-lt", "--method", "ce-solved", "--epochs", "3") == 2
+    assert "`epochs` has no effect, because no stage is named Train" in capsys.readouterr().err
