@@ -9,6 +9,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from longtail.config.schema import TrainingConfig
 from longtail.errors import InputError
 from longtail.training.context import Context
+from longtail.training.optimizer import SGD
 from longtail.training.step import Step
 
 NEVER = 2**31 - 1  # index of the first step with a loss that is not finite, as long as there is none
@@ -27,7 +28,7 @@ class TrainState:
     def __init__(self, step: Step, settings: TrainingConfig, context: Context) -> None:
         self.task, self.settings, self.context = step, settings, context
         options = settings.optimizer
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = SGD(
             [parameter for parameter in step.parameters() if parameter.requires_grad],
             lr=options.lr,
             momentum=options.momentum,
