@@ -2,6 +2,7 @@
 
 import json
 import os
+import statistics
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,6 +48,24 @@ def markdown(rows: Iterable[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(column for row in rows for column in row))
     lines = [columns, ["---"] * len(columns), *([_text(row.get(column)) for column in columns] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def means(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row per method, data set and recipe: number of seeds, mean and standard deviation of the accuracy."""
+    groups: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        if row.get("top1") is not None:
+            key = tuple(row.get(column) for column in ("data", "imbalance", "recipe", "method"))
+            groups.setdefault(key, []).append(row["top1"])
+    return [
+        {
+            **dict(zip(("data", "imbalance", "recipe", "method"), key, strict=True)),
+            "n": len(found),
+            "mean": statistics.mean(found),
+            "sd": statistics.stdev(found) if len(found) > 1 else None,
+        }
+        for key, found in groups.items()
+    ]
 
 
 def _text(value: Any) -> str:

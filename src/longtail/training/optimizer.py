@@ -1,6 +1,6 @@
 """Stochastic gradient descent that does not import the compiler of torch, which takes as long as torch itself.
 
-The optimizers of torch import `torch._dynamo` on their first call, only to exclude parts of themselves from compilation.
+The optimizers of torch import `torch._dynamo` on their first call, only to exclude parts of themselves from it.
 """
 
 import inspect
