@@ -5,6 +5,7 @@ internal error (with a traceback).
 """
 
 import codecs
+import errno
 import io
 import os
 import shlex
@@ -62,6 +63,12 @@ SYNTAX = Parameter(
 ASCII = {"–": "-", "−": "-", "…": "...", "×": "x", "→": "->", "†": "+"}  # noqa: RUF001
 """Replacements of characters that a terminal cannot show; "?" for all others."""
 
+OUTSIDE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE, errno.EROFS)
+"""Errors of the system whose cause is a file or folder of the user, wherever the program touches it."""
+
+LONGEST = 5000
+"""Largest number of characters of a message."""
+
 HELP = ("--help", "-h")
 
 
@@ -79,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         _run(words)
     except InputError as error:
-        sys.stderr.write(f"longtail: {error}\n")
+        sys.stderr.write(f"longtail: {_shortened(str(error))}\n")
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader of stdout is gone, as in `longtail list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -93,6 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stderr.write("longtail: stopped, the state is saved; resume with --resume and the same --out\n")
         raise SystemExit(130) from None
     raise SystemExit(0)
+
+
+def _shortened(message: str) -> str:
+    """Cut a message that quotes a huge value of the user."""
+    if len(message) <= LONGEST:
+        return message
+    return f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]} ({len(message):,} characters)"
 
 
 def parse(arguments: Sequence[str]) -> Callable[[], None]:
@@ -207,3 +221,7 @@ def _run(words: list[str]) -> None:
             raise stream.worker_death(error) from error
         except InputError as error:
             raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error
+        except OSError as error:
+            if error.errno not in OUTSIDE or error.filename is None:
+                raise
+            raise InputError(f"cannot access {os.fsdecode(error.filename)}: {error.strerror}") from error

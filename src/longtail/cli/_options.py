@@ -93,6 +93,8 @@ class DataOptions:
         path_column: Column of a table with the paths. Default: path or a synonym.
         label_column: Column of a table with the labels. Default: label or a synonym.
         max_pixels: Largest number of pixels of an image file. Default: that of Pillow, about 179 million.
+        test: Folder, table or list whose images are the test split.
+        empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -107,6 +109,8 @@ class DataOptions:
     path_column: Name = None
     label_column: Name = None
     max_pixels: Integer = None
+    test: Annotated[str | None, Parameter(metavar="PATH")] = None
+    empty_classes: Literal["fail", "keep", "drop"] | None = None
 
 
 @Parameter(name="*", group="Evaluation")

@@ -41,6 +41,10 @@ class DataConfig:
         path_column: Column of a table with the paths. Default: "path" or a usual synonym.
         label_column: Column of a table with the labels. Default: "label" or a usual synonym.
         max_pixels: Largest number of pixels of an image file. None takes the limit of Pillow, about 179 million.
+        test: Path of a folder, a table or a list whose images are the test split. The training data then keep all
+            their images.
+        empty_classes: "fail" refuses a class without training images, which is mostly an incomplete copy. "keep" keeps
+            its output of the model. "drop" removes the class from the model and from the other splits.
     """
 
     name: str = "digits-lt"
@@ -61,6 +65,8 @@ class DataConfig:
     path_column: str | None = field(default=None, metadata=OMIT_DEFAULT)
     label_column: str | None = field(default=None, metadata=OMIT_DEFAULT)
     max_pixels: int | None = ranged(None, at_least=1, omit_default=True)
+    test: str | None = field(default=None, metadata=OMIT_DEFAULT)
+    empty_classes: Literal["fail", "keep", "drop"] = field(default="fail", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_ranges(self)

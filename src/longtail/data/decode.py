@@ -26,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from longtail.data.packed import read_bytes
 from longtail.errors import InputError
 
 # an explicit list: one of Pillow's other readers runs Ghostscript on its input
@@ -195,7 +196,7 @@ def _open(path: Path, how: Decoding) -> Iterator[Image.Image]:
     if how.max_pixels is not None and Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, how.max_pixels)
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
         if not data:
             raise ValueError("the file is empty")
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

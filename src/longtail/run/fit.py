@@ -24,7 +24,7 @@ from longtail.run.folder import refuse_other_data, run_lock, starting_checkpoint
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
-from longtail.training.checkpoint import CheckpointStore
+from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.context import Context, stopping_on_signals
 from longtail.training.log import RunLog, check_loggers
 from longtail.training.predict import predict
@@ -182,7 +182,8 @@ def _context(
 
 def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Dataset, context: Context) -> Classifier:
     if context.saved is not None:
-        model.load_saved(context.saved, len(data.class_names))
+        with applying(context.saved):
+            model.load_saved(context.saved, len(data.class_names))
     for index in range(context.stage, len(stages)):
         context.stage = index
         if context.saved is not None and "epoch" not in context.saved:

@@ -13,7 +13,7 @@ from longtail.config import recipes
 from longtail.config.convert import leaves, to_mapping
 from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
-from longtail.errors import InputError, nearest
+from longtail.errors import InputError, naming, nearest
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not its result
@@ -34,7 +34,9 @@ def load_config(folder: Path) -> Config:
         raise InputError(f"{folder} holds no run: there is no such folder; {hint}")
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder} holds no run (no config.yaml); give the folder that `longtail train` wrote")
-    return recipes.typed(recipes.read_file(folder / "config.yaml"))
+    path = folder / "config.yaml"
+    with naming(path):
+        return recipes.typed(recipes.read_file(path))
 
 
 def not_finished(folder: Path) -> InputError:

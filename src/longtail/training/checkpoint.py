@@ -3,7 +3,8 @@
 A checkpoint is a mapping of tensors and plain values. It loads with `weights_only=True`, so no code is unpickled.
 """
 
-import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,49 @@ import torch
 
 from longtail._io import atomic_write
 from longtail.errors import InputError
+
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    "stage": int, "epoch": int, "step": int, "images": int, "image_size": int, "seconds": (int, float), "split": str,
+    "model": dict, "chosen": dict, "class_names": list,
+}  # fmt: skip
+_REMEDY = "start a new run in another folder"
+_MISFITS = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+class SavedState(dict[str, Any]):
+    """Content of a checkpoint. A value that it lacks is an `InputError` with the name of the file.
+
+    Args:
+        content: Tensors and plain values by name.
+        path: File of the checkpoint.
+    """
+
+    def __init__(self, content: Mapping[str, Any], path: Path) -> None:
+        super().__init__(content)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"the checkpoint {self.path} lacks {key!r}, so it is not of this run; {_REMEDY}")
+
+
+@contextmanager
+def applying(saved: Mapping[str, Any]) -> Iterator[None]:
+    """Name the checkpoint in an error of a block that applies its content to a model or a stage.
+
+    Args:
+        saved: Content of the checkpoint.
+
+    Raises:
+        InputError: If the content does not fit, for example because it is of another model.
+    """
+    place = str(getattr(saved, "path", ""))
+    try:
+        yield
+    except _MISFITS as error:  # InputError is a ValueError
+        if isinstance(error, InputError) and place in str(error):
+            raise
+        lines = [line.strip() for line in str(error).splitlines()[:2]] or [type(error).__name__]
+        raise InputError(f"the checkpoint {place} does not fit the run: {' '.join(lines)}; {_REMEDY}") from error
 
 
 class CheckpointStore:
@@ -59,16 +103,26 @@ class CheckpointStore:
                 continue
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-            except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            except Exception as error:  # the bytes of a damaged pickle lead to errors of any kind
                 damaged.append(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}")
                 continue
-            if isinstance(state, dict):
-                return state
-            damaged.append(f"{path}: it holds a {type(state).__name__}, not the state of a run")
+            problem = _problem(state)
+            if problem is None:
+                return SavedState(state, path)
+            damaged.append(f"{path}: {problem}")
         if damaged:
-            raise InputError(
-                "no checkpoint of this run can be read:\n  "
-                + "\n  ".join(damaged)
-                + "\nstart a new run in another folder"
-            )
+            raise InputError("no checkpoint of this run can be read:\n  " + "\n  ".join(damaged) + f"\n{_REMEDY}")
         return None
+
+
+def _problem(state: Any) -> str | None:
+    """Return why an object cannot be the state of a run, or None if it can."""
+    if not isinstance(state, dict):
+        return f"it holds a {type(state).__name__}, not the state of a run"
+    for key, kind in _KINDS.items():
+        value = state.get(key)
+        is_bad = key in state and (not isinstance(value, kind) or isinstance(value, bool))
+        if is_bad or (isinstance(value, (int, float)) and value < 0):
+            return f"its {key!r} is {str(value)[:50]!r}, not that of a run"
+    names = state.get("class_names", [])
+    return None if all(isinstance(name, str) for name in names) else "its 'class_names' are not all text"

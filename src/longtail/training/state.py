@@ -8,6 +8,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from longtail.config.schema import TrainingConfig
 from longtail.errors import InputError
+from longtail.training.checkpoint import applying
 from longtail.training.context import Context
 from longtail.training.optimizer import SGD
 from longtail.training.step import Step
@@ -44,7 +45,8 @@ class TrainState:
         self.first_bad = torch.full((), NEVER, device=context.device)
         self.best: dict[str, Any] | None = None
         if context.saved is not None:
-            self.load_state_dict(context.saved)
+            with applying(context.saved):
+                self.load_state_dict(context.saved)
 
     def update(self, lr: float, *batch: Any) -> None:
         """Take one step of gradient descent. No value is read back from the device.
@@ -141,6 +143,9 @@ class TrainState:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Continue from a checkpoint of this stage."""
         self.epoch, self.step = saved["epoch"], saved["step"]
+        if saved["best"] is not None:  # checked now, because it is needed only after the last epoch
+            self.task.model.load_state_dict(saved["best"]["model"])
+            float(saved["best"]["top1"])
         self.task.model.load_state_dict(saved["model"])
         for name, module in self.task.auxiliary_modules().items():
             module.load_state_dict(saved[name])
