@@ -20,12 +20,10 @@ from longtail._io import is_stream
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
     PLAIN,
-    SMALL,
     BadImage,
     Decoding,
     ImageFacts,
     check_image,
-    fit_image,
     image_sides,
     read_image,
 )
@@ -34,6 +32,7 @@ from longtail.data.packed import SUFFIX as TABLE_SUFFIX
 from longtail.data.packed import all_packed_paths, is_packed, tables_in
 from longtail.data.scan import EVERYTHING, PassedOver, Selection, walk
 from longtail.data.stream import default_workers
+from longtail.data.views import SMALL, fit_image
 from longtail.errors import InputError, first_ten
 
 OnBadImage = Literal["fail", "skip"]

@@ -17,7 +17,7 @@ from longtail.errors import InputError, naming, nearest
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not its result
-FREE = ("device", "data.workers", "data.root")
+FREE = ("device", "engine", "checkpoint_seconds", "data.workers", "data.root")
 # settings in which a run may differ from the one it starts from, in addition to its later stages
 FREE_FROM = (*FREE, "method", "many", "few", "groups")
 
@@ -89,8 +89,8 @@ def refuse_other_data(saved: dict[str, Any] | None, data: Dataset) -> None:
     """
     if saved is not None and saved["split"] != data.split.sha256:
         raise InputError(
-            "the checkpoint was trained on other images than the data set now has (images were added, removed or "
-            "renamed); start a new run in another folder"
+            f"the checkpoint {getattr(saved, 'path', '')} was trained on other images than the data set now has "
+            "(images were added, removed or renamed); start a new run in another folder"
         )
 
 

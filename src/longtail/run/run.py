@@ -15,11 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.config.schema import Config, DataConfig
-from longtail.data.decode import BadImage, Decoding, fit_image
+from longtail.data.decode import BadImage, Decoding
 from longtail.data.files import check_all, find_images
 from longtail.data.resident import ResidentImages
 from longtail.data.scan import Selection
 from longtail.data.stream import StreamedImages
+from longtail.data.views import fit_image
 from longtail.errors import InputError, naming
 from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.models.classifier import Classifier, restore_classifier
