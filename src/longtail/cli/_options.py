@@ -138,8 +138,9 @@ class TrainingOptions:
         epochs: Number of epochs. The schedule keeps its shape.
         batch_size: Images per step.
         lr: Peak learning rate.
-        precision: Precision of the forward pass. Default: fp32.
+        precision: Precision of the forward pass. Default: that of the recipe; auto is bf16 on devices that compute it.
         device: Device: cpu, cuda, cuda:1, ... Default: an accelerator if available.
+        engine: Way to run the steps: recorded as a CUDA graph (captured), compiled, or eager. Default: auto.
     """
 
     backbone: Name = None
@@ -148,8 +149,9 @@ class TrainingOptions:
     epochs: Integer = None
     batch_size: Integer = None
     lr: Number = None
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     device: Annotated[str | None, Parameter(metavar="DEVICE")] = None
+    engine: Literal["auto", "eager", "compiled", "captured", "captured+compiled"] | None = None
 
 
 @Parameter(name="*")

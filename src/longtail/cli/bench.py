@@ -57,7 +57,7 @@ def main(
         adopt: Finished runs of `longtail train`. Those with settings of the plan count as results of older code.
         formats: Formats of the tables. Default: md tex csv html.
         epochs: Epochs of the Train stages. The schedule keeps its shape.
-        precision: Precision of the forward pass: fp32, bf16 or fp16.
+        precision: Precision of the forward pass: auto, fp32, bf16 or fp16.
         device: Device: cpu, cuda, cuda:1, ... Default: an accelerator if available.
         root: Folder of the files of a named data set. Default: $LONGTAIL_DATA.
         settings: Any setting, by its path in `longtail show`. Stages count from 0.

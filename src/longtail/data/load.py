@@ -34,7 +34,7 @@ from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
 from longtail.data.stream import StreamedImages
 from longtail.data.views import SMALL
-from longtail.errors import InputError, near_paths, nearest
+from longtail.errors import InputError, naming, near_paths, nearest
 
 NAMES = ("digits-lt", "cifar10-lt", "cifar100-lt", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inat18")
 CHECK_LIMIT = 50_000
@@ -200,16 +200,17 @@ def dataset_from_listing(
     class_names, given, targets_N, class_notes = settle_classes(
         what, listing.class_names, given, targets_N, config.empty_classes
     )
-    rows, notes = complete_splits(
-        given,
-        targets_N,
-        class_names,
-        test_per_class=config.test_per_class,
-        imbalance_factor=config.imbalance_factor,
-        profile=config.profile,
-        val_share=config.val_share,
-        seed=config.seed,
-    )
+    with naming(config.name):
+        rows, notes = complete_splits(
+            given,
+            targets_N,
+            class_names,
+            test_per_class=config.test_per_class,
+            imbalance_factor=config.imbalance_factor,
+            profile=config.profile,
+            val_share=config.val_share,
+            seed=config.seed,
+        )
     labels = {index: class_names[label] for index, label in _labels(rows, targets_N)}
     found, duplicate_notes = _find_duplicates(rows, names, paths, labels, decoded)
     has_val = "val" in listing.parts

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.models.classifier import Classifier, build_classifier
+from longtail.run.estimate import log_estimate
 from longtail.run.folder import check_place, refuse_other_data, run_lock, starting_checkpoint
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.context import Context, stopping_on_signals
+from longtail.training.engine import check_engine
 from longtail.training.log import RunLog, check_loggers
 from longtail.training.predict import predict
 
@@ -126,6 +129,7 @@ def check_run(
     """Check everything that can be known before the training. Arguments and errors are those of `fit`."""
     device = choose_device(config.device)
     check_loggers(loggers)
+    check_engine(config.engine, device)
     check_place(folder, config)
     saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
     _use_threads_of(saved if resume else None)
@@ -214,6 +218,10 @@ def _context(
         seconds=saved["seconds"],
         images=saved["images"],
         chosen=saved.get("chosen", {}),
+        compute=saved.get("compute", {}),
+        engine=config.engine,
+        estimate=partial(log_estimate, config, data),
+        checkpoint_seconds=config.checkpoint_seconds,
     )
 
 

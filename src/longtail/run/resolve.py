@@ -21,7 +21,7 @@ from longtail.run.recommend import recommend, without_weights
 DATA_OPTIONS = tuple(field.name for field in fields(DataConfig) if field.name not in ("name", "seed"))
 MODEL_OPTIONS = ("backbone", "pretrained")
 TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
-RUN_OPTIONS = ("seed", "device", "protocol", "many", "few", "groups", "loss")
+RUN_OPTIONS = ("seed", "device", "engine", "protocol", "many", "few", "groups", "loss")
 
 
 @dataclass(frozen=True)
