@@ -12,6 +12,7 @@ from longtail.config.schema import TrainingConfig
 from longtail.errors import InputError
 from longtail.training.checkpoint import applying
 from longtail.training.context import Context
+from longtail.training.optimizer import SGD
 from longtail.training.step import Step
 
 logger = logging.getLogger("longtail")
@@ -33,7 +34,7 @@ class TrainState:
     def __init__(self, step: Step, settings: TrainingConfig, context: Context) -> None:
         self.task, self.settings, self.context = step, settings, context
         options = settings.optimizer
-        self.optimizer = torch.optim.SGD(
+        self.optimizer = SGD(
             [parameter for parameter in step.parameters() if parameter.requires_grad],
             lr=options.lr,
             momentum=options.momentum,
