@@ -89,7 +89,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None,
     augment: str | None = None,
     loss: str | Mapping[str, Any] | None = None,
     backbone: str | Mapping[str, Any] | None = None,
@@ -137,7 +137,7 @@ def train(
         epochs: Epochs of the training stages. The schedule keeps its shape.
         batch_size: Images per step.
         lr: Peak learning rate.
-        precision: Precision of the forward pass.
+        precision: Precision of the forward pass; "auto" is bf16 on devices that compute it natively, else fp32.
         augment: Augmentation policy.
         loss: Loss of the training stages by name, or as a mapping with its name and options.
         backbone: Backbone by name, or as a mapping with its name and options.
@@ -192,6 +192,8 @@ def train(
         prepare(threads)
     if resume and out is None:
         raise InputError("`resume` requires `out`, the folder of the run to resume")
+    if out is not None and not Path(out).name:
+        raise InputError(f"`out` must name a folder, got {str(out)!r}")
     options = {**options, "set": list((settings or {}).items())}
     folder = None if out is None else Path(out).expanduser()
     resolved = resolve(

@@ -19,6 +19,8 @@ SECONDS = 60
 MEMORY = 3 << 30
 """Bytes of address space that a case may take in addition to those of the fuzz."""
 LONGEST = 6000
+CACHE = "home/.cache"
+"""Folder of the user for what is made once from the data, such as the images of a Parquet table."""
 NOBODY = 65534
 
 Listing = Mapping[str, tuple[int, int, int]]
@@ -93,8 +95,11 @@ class Running:
     def _judge(self, code: int) -> Outcome:
         message = self._message()
         written = changes(self.before, listing(self.box, ("out", "tmp")))
+        written = [path for path in written if not path.startswith(CACHE)]
         left = changes(self.out_before, listing(self.box / "out"))
-        left = [] if any("checkpoint" in path for path in left) else left  # a training that failed, such as by its rate
+        left = (
+            [] if "diverged" in message or any("checkpoint" in path for path in left) else left
+        )  # a training that failed, such as by its rate
         reason = ""
         if code not in (0, 2) or "Traceback" in message:
             reason = f"exit code {code}: {_last_frame(message)}"

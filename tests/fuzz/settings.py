@@ -125,7 +125,7 @@ def _run_file(rng: Random, box: Path, name: str, content: bytes, reader: str) ->
         for file in ("result.json", "predictions.npz") if name != "result.json" else ("predictions.npz",):
             (box / "out/run" / file).unlink()
         (box / "out/run/checkpoint/previous.pt").replace(box / "out/run/checkpoint/last.pt")
-        names = (name, "out/run", "stages.", "there is no head", "there is no backbone", "`device`")
+        names = (name, "out/run", "stages.", "there is no head", "there is no backbone", "`device`", "cannot access")
         return Case(reader, ("train", "--resume", "--out", "out/run"), names)
     shutil.copytree(box / run, box / "data/other")
     command = rng.choice(
@@ -142,7 +142,11 @@ def _run_file(rng: Random, box: Path, name: str, content: bytes, reader: str) ->
             ("bench", "quick", "--table-only", "--adopt", run, "--out", "out/bench"),
         )
     )
-    return Case(reader, command, (name, run, "quick", "`loss`", "there is no head", "there is no backbone", "`device`"))
+    return Case(
+        reader,
+        command,
+        (name, run, "quick", "`loss`", "there is no head", "there is no backbone", "`device`", "cannot access"),
+    )
 
 
 def bench_cell(rng: Random, base: Base, box: Path) -> Case:

@@ -276,7 +276,7 @@ def _settings(config: Config) -> dict[str, Any]:
         node = settings
         for key in above:
             node = node[key]
-        del node[last]
+        node.pop(last, None)
     return settings
 
 

@@ -3,7 +3,6 @@
 The docstring of a dataclass is the help of its options. An option that is not given is None.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import CoercionError, Parameter, Token
 
+from longtail._numbers import parse_integer, parse_number
 from longtail.errors import InputError
 
 T = TypeVar("T")
@@ -25,14 +25,11 @@ class Switch(Enum):
 
 
 def _integer(kind: object, tokens: Sequence[Token]) -> int:
-    return int(tokens[0].value)  # refuses 1.5, which cyclopts would round
+    return parse_integer(tokens[0].value)  # refuses 1.5, which cyclopts would round
 
 
 def _number(kind: object, tokens: Sequence[Token]) -> float:
-    value = float(tokens[0].value)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
+    return parse_number(tokens[0].value)
 
 
 def _integers(kind: object, tokens: Sequence[Token]) -> tuple[int, ...]:
@@ -141,8 +138,9 @@ class TrainingOptions:
         epochs: Number of epochs. The schedule keeps its shape.
         batch_size: Images per step.
         lr: Peak learning rate.
-        precision: Precision of the forward pass. Default: fp32.
+        precision: Precision of the forward pass. Default: that of the recipe; auto is bf16 on devices that compute it.
         device: Device: cpu, cuda, cuda:1, ... Default: an accelerator if available.
+        engine: Way to run the steps: recorded as a CUDA graph (captured), compiled, or eager. Default: auto.
     """
 
     backbone: Name = None
@@ -151,8 +149,9 @@ class TrainingOptions:
     epochs: Integer = None
     batch_size: Integer = None
     lr: Number = None
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     device: Annotated[str | None, Parameter(metavar="DEVICE")] = None
+    engine: Literal["auto", "eager", "compiled", "captured", "captured+compiled"] | None = None
 
 
 @Parameter(name="*")

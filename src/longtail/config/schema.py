@@ -11,6 +11,8 @@ from longtail.config.training import OptimizerConfig, ScheduleConfig, TrainingCo
 from longtail.errors import InputError
 from longtail.ranges import OMIT_DEFAULT, check_ranges, ranged
 
+Engine = Literal["auto", "eager", "compiled", "captured", "captured+compiled"]
+
 __all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "ScheduleConfig", "TrainingConfig"]
 
 
@@ -112,6 +114,9 @@ class Config:
         few: A class with fewer training images is "few-shot".
         groups: "fixed" uses `many` and `few`, "quantile" takes thirds of the classes.
         device: Device name; "auto" takes an accelerator if there is one.
+        engine: Way to run the training steps. "captured" records the whole step as one CUDA graph, "compiled" compiles
+            forward pass and loss, "captured+compiled" does both. "auto" captures where the device can.
+        checkpoint_seconds: Seconds between two checkpoints within a stage. 0 writes one after each epoch.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -125,6 +130,8 @@ class Config:
     few: int = ranged(20, at_least=0)
     groups: Literal["fixed", "quantile"] = "fixed"
     device: str = "auto"
+    engine: Engine = field(default="auto", metadata=OMIT_DEFAULT)
+    checkpoint_seconds: float = ranged(60.0, at_least=0, omit_default=True)
 
     def __post_init__(self) -> None:
         check_ranges(self)

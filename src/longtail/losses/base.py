@@ -5,13 +5,14 @@ Shapes: B = batch, C = classes.
 """
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtail.component import format_options
+from longtail.component import format_options, plain_attributes
 from longtail.data.counts import ClassCounts, Countable, checked_targets
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.ranges import check_number
@@ -110,6 +111,14 @@ class Loss(nn.Module):
         Args:
             progress: Completed share of the training, in [0, 1).
         """
+
+    def phase(self) -> Hashable:
+        """Return the Python values on which the computation depends, or None if it depends on tensors only.
+
+        While the value stays the same, a recorded step remains valid. By default, it consists of all attributes that
+        are numbers, strings or None.
+        """
+        return plain_attributes(self)
 
     def forward(self, logits_BC: Tensor, targets: Tensor, *extra: Tensor) -> Tensor:
         """Compute the loss of a batch.

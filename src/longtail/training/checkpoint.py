@@ -1,9 +1,13 @@
 """Durable checkpoints: written next to the last one, flushed to disk, then renamed over it.
 
 A checkpoint is a mapping of tensors and plain values. It loads with `weights_only=True`, so no code is unpickled.
+Within a stage, checkpoints are serialized and written by a thread from a copy of the state, during the training.
 """
 
+import copy
+import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from longtail.errors import InputError
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "stage": int, "epoch": int, "step": int, "images": int, "image_size": int, "seconds": (int, float), "split": str,
-    "model": dict, "chosen": dict, "class_names": list,
+    "model": dict, "chosen": dict, "compute": dict, "class_names": list,
 }  # fmt: skip
 _REMEDY = "start a new run in another folder"
 _MISFITS = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -74,13 +78,46 @@ class CheckpointStore:
     def __init__(self, folder: Path) -> None:
         self.last = folder / "last.pt"
         self.previous = folder / "previous.pt"
+        self._writer = ThreadPoolExecutor(1, "checkpoint")  # the interpreter waits for it before it ends
+        self._pending: Future[None] | None = None
+        self._saved_at = time.monotonic()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last checkpoint, or since the store was made."""
+        return time.monotonic() - self._saved_at
 
     def save(self, state: dict[str, Any]) -> None:
         """Make `state` the last checkpoint. If the disk is full, the last good one is kept.
 
         Raises:
-            InputError: If the checkpoint cannot be written, with the reason and what is kept.
+            InputError: If this or the previous checkpoint cannot be written, with the reason and what is kept.
         """
+        self.wait()
+        self._write(state)
+        self._saved_at = time.monotonic()
+
+    def save_in_background(self, state: dict[str, Any]) -> None:
+        """Make a copy of `state` the last checkpoint, without waiting until it is written.
+
+        Raises:
+            InputError: If the previous checkpoint could not be written.
+        """
+        self.wait()
+        self._pending = self._writer.submit(self._write, snapshot(state))
+        self._saved_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is written.
+
+        Raises:
+            InputError: If it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _write(self, state: dict[str, Any]) -> None:
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.last, keep=self.previous) as file:
@@ -113,6 +150,27 @@ class CheckpointStore:
         if damaged:
             raise InputError("no checkpoint of this run can be read:\n  " + "\n  ".join(damaged) + f"\n{_REMEDY}")
         return None
+
+
+def snapshot(value: Any) -> Any:
+    """Return a copy of nested mappings and lists whose tensors are copies on the CPU.
+
+    Example:
+        >>> state = {"weights": [torch.zeros(1)], "epoch": 3}
+        >>> copied = snapshot(state)
+        >>> _ = state["weights"][0].fill_(1.0)
+        >>> copied
+        {'weights': [tensor([0.])], 'epoch': 3}
+    """
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update((key, snapshot(item)) for key, item in value.items())
+        return copied
+    if isinstance(value, (list, tuple)):
+        return type(value)(snapshot(item) for item in value)
+    return value
 
 
 def _problem(state: Any) -> str | None:

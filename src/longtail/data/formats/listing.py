@@ -286,7 +286,7 @@ def split_files(train: Path, wanted_parts: Sequence[str] = ("val", "test")) -> d
     return {part: entry for entry in siblings if (part := wanted[entry.name.lower()]) in wanted_parts}
 
 
-def test_file_notes(train: Path) -> list[str]:
+def unused_test_file_notes(train: Path) -> list[str]:
     """Return a note on files next to the training file that may hold the test split but are not used.
 
     Args:

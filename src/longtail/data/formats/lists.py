@@ -13,7 +13,7 @@ from pathlib import Path
 
 from longtail._tables import is_whole_number, read_text, whole_number
 from longtail.data.files import data_root
-from longtail.data.formats.listing import Listing, label_notes, make_listing, split_files, test_file_notes
+from longtail.data.formats.listing import Listing, label_notes, make_listing, split_files, unused_test_file_notes
 from longtail.data.scan import EVERYTHING, Selection
 from longtail.errors import InputError, first_ten
 
@@ -141,7 +141,7 @@ def _read(name: str, train: Path, root: Path, selection: Selection) -> Listing:
             if not is_published:
                 notes.append(f"{file.name} next to {train.name} is used as the {part} split.")
     if "test" in selection.splits and "test" not in parts and not is_published:
-        notes += test_file_notes(train)
+        notes += unused_test_file_notes(train)
     if train.name == "iNaturalist18_train.txt" and "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
         notes.append(INAT_NOTE)

@@ -23,7 +23,7 @@ from longtail.data.formats.listing import (
     split_files,
     split_from_name,
     split_of_file,
-    test_file_notes,
+    unused_test_file_notes,
 )
 from longtail.data.packed import image_columns, packed_paths, tables_in
 from longtail.data.scan import EVERYTHING, Selection
@@ -195,7 +195,7 @@ def _with_siblings(
             parts, tables = [*parts, part], [*tables, other]
             notes.append(f"{sibling.name} next to {file.name} is used as the {part} split.")
     if "test" in selection.splits and "test" not in parts:
-        notes += test_file_notes(file)
+        notes += unused_test_file_notes(file)
     return (_joined(tables, parts) if len(tables) > 1 else rows), notes
 
 
