@@ -2,6 +2,7 @@
 
 import json
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,10 @@ def test_a_damaged_cell_is_refused_by_name(tmp_path, content):
 def test_a_message_that_quotes_a_huge_value_is_cut(capsys):
     assert call("inspect", "x" * 100_000) == 2
     assert len(capsys.readouterr().err) < 6000
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "odd.npz", "w") as archive:
+        archive.writestr("targets.npy", b"text")
+    with pytest.raises(InputError, match="'targets', which is not an array"):
+        read_predictions(tmp_path / "odd.npz", [2, 1])

@@ -116,7 +116,11 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is a single array; write an NPZ file with numpy.savez(path, ...)")
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+        odd = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
+        if odd is not None:  # NumPy returns the bytes of a member that is no array
+            raise InputError(f"{path} holds {odd!r}, which is not an array; write the file with numpy.savez")
+        return arrays
     except InputError:
         raise
     except _BROKEN_NPZ as error:
