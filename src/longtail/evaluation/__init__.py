@@ -22,6 +22,12 @@ from longtail.evaluation.predictions import (
     read_result,
     save_predictions,
 )
+from longtail.evaluation.prior_shift import (
+    Abstention,
+    abstention_threshold,
+    estimate_prior_bbse,
+    estimate_prior_em,
+)
 from longtail.evaluation.reading import read_training_counts
 from longtail.evaluation.scores import (
     Scores,
@@ -33,11 +39,13 @@ from longtail.evaluation.scores import (
 )
 
 __all__ = [
+    "Abstention",
     "Compactness",
     "Difference",
     "Predictions",
     "Reliability",
     "Scores",
+    "abstention_threshold",
     "adjust_to_prior",
     "brier_score",
     "class_centroids",
@@ -46,6 +54,8 @@ __all__ = [
     "confidences",
     "confusion_matrix",
     "empirical_cdf",
+    "estimate_prior_bbse",
+    "estimate_prior_em",
     "evaluate_logits",
     "evaluate_predictions",
     "example_weights",
