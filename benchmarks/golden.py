@@ -5,7 +5,8 @@
 
 Each method trains on `digits-lt` on one CPU thread with seed 0. The table holds the SHA-256 of the final weights, of
 the test logits and of the test scores, and the SHA-256 of the resolved configuration of every method under every
-training recipe. Hashes depend on the machine and on the torch version: compare only tables made on one machine.
+training recipe. Settings that a recipe leaves to the device are fixed: single precision and the contiguous layout.
+Hashes depend on the machine and on the torch version: compare only tables made on one machine.
 """
 
 import argparse
@@ -24,6 +25,15 @@ from torch import Tensor
 
 from longtail.cli import main as longtail
 from longtail.config import recipes
+
+FIXED = ("--precision", "fp32", "--engine", "eager")
+
+
+def fixed(configuration: str) -> str:
+    """Return a configuration in which single precision and the contiguous layout replace the choice of the device."""
+    return configuration.replace("precision: auto", "precision: fp32").replace(
+        "channels_last: null", "channels_last: false"
+    )
 
 
 def run_command(arguments: Sequence[str]) -> str:
@@ -67,7 +77,20 @@ def train_all(methods: Sequence[str], epochs: int | None) -> dict[str, dict[str,
         with tempfile.TemporaryDirectory() as folder:
             length = [] if epochs is None else ["--epochs", str(epochs)]
             run_command(
-                ["train", "digits-lt", "--method", method, "--seed", "0", "--device", "cpu", "--out", folder, *length]
+                [
+                    "train",
+                    "digits-lt",
+                    "--method",
+                    method,
+                    "--seed",
+                    "0",
+                    "--device",
+                    "cpu",
+                    "--out",
+                    folder,
+                    *FIXED,
+                    *length,
+                ]
             )
             table[method] = fingerprint(Path(folder))
         print(f"{method:24} {table[method]['weights'][:16]} {table[method]['logits'][:16]}", flush=True)
@@ -78,7 +101,7 @@ def show_all(methods: Sequence[str]) -> dict[str, str]:
     """Return the hash of the resolved configuration of each method under each training recipe."""
     return {
         f"{recipe}/{method}": hashlib.sha256(
-            run_command(["show", "cifar100-lt", "--method", method, "--recipe", recipe]).encode()
+            fixed(run_command(["show", "cifar100-lt", "--method", method, "--recipe", recipe])).encode()
         ).hexdigest()
         for recipe in recipes.names("training")
         for method in methods

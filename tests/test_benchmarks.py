@@ -1,6 +1,7 @@
 """The scripts of `benchmarks/`: each prints its help, and runs at a toy size."""
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from tests.scripts import BENCHMARKS, script
 
 # `meta.py` imports `higher`, which is not a dependency
-SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if path.stem not in ("meta", "timing")]
+SCRIPTS = [path for path in sorted(BENCHMARKS.glob("*.py")) if path.stem not in ("meta", "rows", "timing")]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -69,3 +70,11 @@ def test_the_bilevel_step_learns_as_with_higher(capsys: pytest.CaptureFixture[st
     pytest.importorskip("higher")
     script("meta").main(["--steps", "1", "--rounds", "1", "--device", "cpu", "--skip-memory"])
     assert "the bilevel step" in capsys.readouterr().out
+
+
+def test_streaming_is_compared_with_torchvision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy = ["--sizes", "80x60", "--counts", "4", "--distinct", "2", "--workers", "0", "--rounds", "1"]
+    script("stream").main([*toy, "--output", str(tmp_path / "stream.json")])
+    assert "| 80 x 60 | 0 |" in capsys.readouterr().out
+    (result,) = json.loads((tmp_path / "stream.json").read_text())
+    assert set(result["images_per_second"]) == {"longtail", "torchvision"}

@@ -87,7 +87,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     lr: float | None = None,
-    precision: Literal["fp32", "bf16", "fp16"] | None = None,
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None,
     augment: str | None = None,
     loss: str | Mapping[str, Any] | None = None,
     backbone: str | Mapping[str, Any] | None = None,
@@ -98,6 +98,14 @@ def train(
     root: str | Path | None = None,
     workers: int | None = None,
     on_bad_image: Literal["fail", "skip"] | None = None,
+    follow_links: bool | None = None,
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    max_pixels: int | None = None,
+    test: str | Path | None = None,
+    empty_classes: Literal["fail", "keep", "drop"] | None = None,
     protocol: Literal["honest", "paper"] | None = None,
     many: int | None = None,
     few: int | None = None,
@@ -127,7 +135,7 @@ def train(
         epochs: Epochs of the training stages. The schedule keeps its shape.
         batch_size: Images per step.
         lr: Peak learning rate.
-        precision: Precision of the forward pass.
+        precision: Precision of the forward pass; "auto" is bf16 on devices that compute it natively, else fp32.
         augment: Augmentation policy.
         loss: Loss of the training stages by name, or as a mapping with its name and options.
         backbone: Backbone by name, or as a mapping with its name and options.
@@ -137,7 +145,15 @@ def train(
         val_share: Share of the training images that is held out for validation.
         root: Folder with the files of a named data set.
         workers: Processes that read images from disk.
-        on_bad_image: What to do at an unreadable image.
+        on_bad_image: "fail" stops at an unreadable image, "skip" leaves it out and counts it.
+        follow_links: Follow symbolic links that lead out of the folder of the data.
+        include: Patterns of the image files to use, such as "*_rgb.png".
+        exclude: Patterns of the files and folders to leave out, such as "*_mask.png".
+        path_column: Column of a table with the paths or images.
+        label_column: Column of a table with the labels.
+        max_pixels: Largest number of pixels of an image file.
+        test: Path of a folder, a table or a list whose images are the test split.
+        empty_classes: What to do with a class without training images: "fail", "keep" its output, or "drop" it.
         protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
         many: A class with more training images is many-shot.
         few: A class with fewer training images is few-shot.
@@ -161,6 +177,8 @@ def train(
         >>> run.result["method"], len(run.class_names)
         ('ce', 10)
     """
+    # the parameters have the names of the settings
+    options = {name: str(value) if name in ("root", "test") and value else value for name, value in locals().items()}
     from pathlib import Path
 
     from longtail._threads import prepare
@@ -172,29 +190,7 @@ def train(
         prepare(threads)
     if resume and out is None:
         raise InputError("`resume` requires `out`, the folder of the run to resume")
-    options = {
-        "seed": seed,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "lr": lr,
-        "precision": precision,
-        "augment": augment,
-        "loss": loss,
-        "backbone": backbone,
-        "pretrained": pretrained,
-        "image_size": image_size,
-        "imbalance_factor": imbalance_factor,
-        "val_share": val_share,
-        "root": None if root is None else str(root),
-        "workers": workers,
-        "on_bad_image": on_bad_image,
-        "protocol": protocol,
-        "many": many,
-        "few": few,
-        "groups": groups,
-        "device": device,
-        "set": list((settings or {}).items()),
-    }
+    options = {**options, "set": list((settings or {}).items())}
     folder = None if out is None else Path(out).expanduser()
     resolved = resolve(
         None if data is None else str(data), method, recipe, changes_from(options), resumed=folder if resume else None

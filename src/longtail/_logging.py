@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import IO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -25,13 +26,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from longtail._streams import stderr
+
 LINE_EVERY = 30.0
 """Seconds between two lines of progress where stderr is not a terminal."""
 
 PLAIN: dict[str, bool] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
 """Options of consoles that print names and paths as they are."""
 
-console = Console(stderr=True, **PLAIN)  # type: ignore[arg-type]
+console = Console(file=cast(IO[str], stderr), stderr=True, **PLAIN)  # type: ignore[arg-type]
 """Console on stderr for messages and progress. Results go to stdout."""
 
 logger = logging.getLogger("longtail")

@@ -9,10 +9,17 @@ from typing import Any
 from longtail.errors import InputError
 
 MISSING = frozenset(
-    ("", "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
-)
-"""Texts that other tools write for a missing value."""
-_BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
+    ("", "#N/A", "#N/A N/A", "#NA", "-NaN", "-nan", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null",
+     "-", "--", "?", "#REF!", "#VALUE!", "(null)", "N.A.", "NAN", "NaT", "Null")
+)  # fmt: skip
+"""Texts that other tools write for a missing value. "none" and "unknown" are class names."""
+_BYTE_ORDER_MARKS = {
+    b"\xff\xfe\0\0": "utf-32",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+    b"\xef\xbb\xbf": "utf-8-sig",
+}
+_BEFORE_HEADER = re.compile(r"\A(?:[ \t]*\n)*(?:\"?sep=.\"?[,;\t ]*\n)?(?:[ \t]*\n)*", re.IGNORECASE)
 _WHOLE = re.compile(r"(-?[0-9]{1,18})([.,]0*)?", re.ASCII)
 
 
@@ -31,13 +38,31 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot read {str(path)!r} as text: {error}") from error
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"cannot read {str(path)!r} as text: line {line:,} is not {encoding.upper()} "
             f"(byte 0x{data[error.start]:02x}); the file may be in Latin-1 or Windows-1252; save it as UTF-8"
         ) from error
+    if "\0" in text:
+        raise InputError(
+            f"cannot read {str(path)!r} as text: it has zero bytes, as UTF-16 without a byte order mark has; "
+            "save it as UTF-8"
+        )
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_table_text(path: Path) -> str:
+    """Return the text of a table as `read_text` does, without blank lines and a line `sep=;` before the header.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        InputError: As `read_text`.
+    """
+    return _BEFORE_HEADER.sub("", read_text(path), count=1)
 
 
 def normalized(text: str) -> str:
@@ -56,7 +81,7 @@ def normalized(text: str) -> str:
 
 
 def delimiter_of(header: str, usual: str = ",") -> str:
-    """Return the most frequent of comma, semicolon and tab in the first line of a table, outside quotes.
+    """Return the most frequent of comma, semicolon, tab and vertical bar in the first line of a table, outside quotes.
 
     Args:
         header: First line of the table.
@@ -67,7 +92,7 @@ def delimiter_of(header: str, usual: str = ",") -> str:
         (';', ',')
     """
     bare = re.sub(r'"[^"]*"', "", header)
-    counts: dict[str, int] = {mark: bare.count(mark) for mark in (usual, *",;\t")}
+    counts: dict[str, int] = {mark: bare.count(mark) for mark in (usual, *",;\t|")}
     return max(counts, key=counts.__getitem__)
 
 

@@ -184,3 +184,19 @@ def format_options(component: object, base: type, omit: str = "") -> str:
         if name not in shared or value != shared[name].default:
             shown.append(f"{name}={value!r}")
     return ", ".join(shown)
+
+
+def plain_attributes(module: nn.Module) -> tuple[tuple[str, str, object], ...]:
+    """Return the attributes of a module and its parts that are numbers, strings or None, in a fixed order.
+
+    Example:
+        >>> layer = nn.Dropout(0.5)
+        >>> plain_attributes(layer)
+        (('', 'inplace', False), ('', 'p', 0.5), ('', 'training', True))
+    """
+    return tuple(
+        (name, key, value)
+        for name, part in module.named_modules()
+        for key, value in sorted(vars(part).items())
+        if not key.startswith("_") and isinstance(value, (bool, int, float, str, type(None)))
+    )

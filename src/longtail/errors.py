@@ -1,7 +1,8 @@
 """The error for invalid input. The command line prints its message and exits with code 2."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 LISTED = 30
 """Largest number of names that a message lists."""
@@ -16,6 +17,31 @@ class InputError(ValueError):
         ...
         longtail.errors.InputError: no folder at 'photos'; give the folder that holds one folder per class
     """
+
+
+@contextmanager
+def naming(source: object) -> Iterator[None]:
+    """Name a file in the errors of a block that reads it.
+
+    Args:
+        source: File, or files, that the message must name.
+
+    Raises:
+        InputError: If the block raises one. A message that names the source already is kept.
+
+    Example:
+        >>> with naming("mine.yaml"):
+        ...     raise InputError("there is no setting 'sed'")
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: mine.yaml: there is no setting 'sed'
+    """
+    try:
+        yield
+    except InputError as error:
+        if str(source) in str(error):
+            raise
+        raise InputError(f"{source}: {error}") from error
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -19,7 +19,7 @@ from longtail.augment.policies import (
     PadCrop,
     policy,
 )
-from longtail.data.decode import CROP_UNIFORMS
+from longtail.data.views import CROP_UNIFORMS
 from longtail.errors import InputError
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)

@@ -1,4 +1,3 @@
-import math
 import pickle
 import struct
 import zlib
@@ -8,17 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
-from torchvision.transforms import v2
 
 from longtail.data.decode import (
     BadImage,
     Decoding,
     check_image,
-    crop_box,
     decode_image,
-    fit_image,
     image_sides,
-    random_resized_crop,
 )
 from longtail.errors import InputError
 from tests.data.helpers import noise, save
@@ -269,76 +264,3 @@ def test_sides_come_from_the_head(tmp_path: Path) -> None:
     assert image_sides(whole) == (20, 30)
     whole.write_bytes(whole.read_bytes()[:60])
     assert image_sides(whole) == (20, 30)
-
-
-def test_fit_leaves_an_image_of_the_right_size_alone() -> None:
-    for side in (8, 224):
-        pixels = torch.randint(0, 256, (3, side, side), dtype=torch.uint8)
-        assert torch.equal(fit_image(pixels, side), pixels)
-
-
-@pytest.mark.parametrize(("height", "width"), [(300, 500), (500, 300), (256, 256), (90, 120)])
-@pytest.mark.parametrize("size", [224, 96])
-def test_fit_is_the_usual_resize_and_centre_crop(height: int, width: int, size: int) -> None:
-    pixels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
-    usual = v2.Compose([v2.Resize(int(size * 256 / 224 + 0.5)), v2.CenterCrop(size)])
-    assert torch.equal(fit_image(pixels, size), usual(pixels))
-
-
-def test_fit_of_small_sizes_keeps_the_shorter_side_whole() -> None:
-    pixels = torch.zeros(3, 32, 64, dtype=torch.uint8)
-    pixels[:, 0], pixels[:, -1] = 255, 255
-    view = fit_image(pixels, 32)
-    assert torch.equal(view, pixels[:, :, 16:48])
-
-
-def test_fit_is_antialiased_as_pillow_is() -> None:
-    image = noise(7, 96, 96)
-    expected = np.array(image.resize((32, 32), Image.Resampling.BILINEAR)).astype(int)
-    view = as_array(fit_image(torch.from_numpy(np.array(image)).permute(2, 0, 1), 32))
-    assert np.abs(view.astype(int) - expected).max() <= 1
-
-
-@pytest.mark.parametrize("shape", [(1, 100_000), (100_000, 1), (3, 7)])
-def test_fit_of_extreme_shapes(shape: tuple[int, int]) -> None:
-    assert fit_image(torch.full((3, *shape), 9, dtype=torch.uint8), 224).unique().tolist() == [9]
-
-
-def test_crop_boxes_lie_inside_and_keep_their_range() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for height, width in ((100, 100), (60, 200), (500, 375)):
-        boxes = [crop_box(height, width, row) for row in torch.rand(400, 4, generator=generator).tolist()]
-        for top, left, rows, columns in boxes:
-            assert 0 <= top <= top + rows <= height
-            assert 0 <= left <= left + columns <= width
-            assert 0.72 < columns / rows < 1.39  # 3/4 to 4/3 up to rounding
-            assert rows * columns > 0.07 * height * width
-
-
-def test_crop_box_follows_its_four_numbers() -> None:
-    def area(u: float) -> float:
-        _, _, rows, columns = crop_box(1000, 1000, [u, 0.5, 0, 0])
-        return rows * columns / 1e6
-
-    assert area(0.0) == pytest.approx(0.08, abs=1e-3)
-    assert area(0.5) == pytest.approx(0.54, abs=1e-3)
-    _, _, rows, columns = crop_box(1000, 1000, [0.2, 0.0, 0, 0])
-    assert columns / rows == pytest.approx(3 / 4, abs=2e-3)
-    _, _, rows, columns = crop_box(1000, 1000, [0.2, math.nextafter(1, 0), 0, 0])
-    assert columns / rows == pytest.approx(4 / 3, abs=4e-3)
-    assert crop_box(1000, 1000, [0.2, 0.5, 0, 0])[:2] == (0, 0)
-    top, left, rows, columns = crop_box(1000, 1000, [0.2, 0.5, math.nextafter(1, 0), math.nextafter(1, 0)])
-    assert (top + rows, left + columns) == (1000, 1000)
-
-
-def test_a_crop_that_does_not_fit_is_shrunk_to_the_border() -> None:
-    top, left, rows, columns = crop_box(50, 200, [0.99, 0.5, 0.7, 0.0])
-    assert (top, left, rows, columns) == (0, 0, 50, 50)
-
-
-def test_random_crop_resizes_the_box() -> None:
-    pixels = torch.randint(0, 256, (3, 120, 90), dtype=torch.uint8)
-    uniforms = torch.tensor([0.3, 0.6, 0.2, 0.9, 0.123])
-    top, left, rows, columns = crop_box(120, 90, uniforms[:4].tolist())
-    expected = v2.functional.resized_crop(pixels, top, left, rows, columns, [32, 32], antialias=True)
-    assert torch.equal(random_resized_crop(pixels, uniforms, 32), expected)

@@ -128,3 +128,15 @@ def test_folder_names_stay_inside_and_differ():
         assert folder
         assert not set(folder) & set('/\\\n:*?"<>|\0')
         assert folder == folder.strip(". ")
+
+
+def test_an_interrupt_leaves_the_target_as_it_was(tmp_path):
+    def interrupt(done, total):
+        if done == 15:
+            raise KeyboardInterrupt
+
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        with pytest.raises(KeyboardInterrupt):
+            export_dataset(dataset(), tmp_path / name, interrupt)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]

@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 
 from longtail.data import files
-from longtail.data.decode import BadImage, Decoding, decode_image, fit_image
+from longtail.data.decode import BadImage, Decoding, decode_image
 from longtail.data.files import check_all, data_root, decode_all, find_images, natural_size
+from longtail.data.views import fit_image
 from longtail.errors import InputError
 from tests.data.helpers import noise, save
 

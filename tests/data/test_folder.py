@@ -62,7 +62,7 @@ def test_empty_class_folder_is_named(tmp_path: Path) -> None:
     make_classes(tmp_path, {"cat": 1, "dog": 1})
     (tmp_path / "owl").mkdir()
     (tmp_path / "owl/notes.txt").write_text("none yet")
-    with pytest.raises(InputError, match=r"1 class folder in .* without an image; remove it or add images .*\n  owl"):
+    with pytest.raises(InputError, match=r"1 class folder in .* without an image; remove it, add images .*\n  owl"):
         read_folder(tmp_path)
 
 

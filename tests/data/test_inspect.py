@@ -3,7 +3,8 @@ from pathlib import Path
 import torch
 
 from longtail.data.dataset import Dataset, LoadReport, Part, Split
-from longtail.data.inspect import equal_files, equal_pixels, inspect_data
+from longtail.data.duplicates import equal_files, equal_pixels
+from longtail.data.inspect import inspect_data
 from longtail.data.resident import ResidentImages
 
 

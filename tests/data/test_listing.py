@@ -44,7 +44,7 @@ def test_parts_without_an_image_are_left_out(root: Path) -> None:
         (["cat", "dog"], {"train": (["a.png", "b.png"], [0, 2])}, r"label 2 of 'b.png' is out of range.*be 0 to 1"),
         (["cat", "dog"], {"train": (["a.png", "b.png"], [0, -1])}, r"label -1 of 'b.png' is out of range"),
         (["cat", "dog"], {"test": (["a.png", "b.png"], [0, 1])}, "'x' has no training image; mark some"),
-        (["cat", "dog"], {"train": (["a.png"], [0])}, r"1 of 2 classes of 'x' have no training image; add some"),
+        (["cat", "dog"], {"train": (["a.png"], [0])}, r"1 of 2 classes of 'x' have no training image; add training"),
         (["cat", "dog"], {"train": (["a.png", "z.png"], [0, 1])}, "1 of 2 image files are missing"),
         (["cat", "dog"], {"train": (["a.png", "../z.png"], [0, 1])}, "leads out of the data root"),
     ],

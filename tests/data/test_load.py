@@ -15,10 +15,11 @@ from longtail.config.recipes import names
 from longtail.config.schema import DataConfig
 from longtail.data import load
 from longtail.data.dataset import Dataset
-from longtail.data.decode import BadImage, decode_image, fit_image
+from longtail.data.decode import BadImage, decode_image
 from longtail.data.load import NAMES, dataset_from_listing, find_listing, load_data, load_files
 from longtail.data.resident import ResidentImages
 from longtail.data.stream import StreamedImages
+from longtail.data.views import fit_image
 from longtail.errors import InputError
 from tests.data.helpers import make_classes, noise, save
 

@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -9,8 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from longtail.data.decode import BadImage, crop_box, decode_image, fit_image, random_resized_crop
+from longtail.data import stream
+from longtail.data.decode import BadImage, decode_image
 from longtail.data.stream import StreamedImages, _unless_a_worker_died, default_workers
+from longtail.data.views import crop_box, fit_image, random_resized_crop
 from longtail.errors import InputError
 from tests.data.helpers import noise, save
 
@@ -110,11 +113,66 @@ def test_a_worker_that_was_killed_gives_a_message() -> None:
         next(found)
 
 
+def test_workers_are_kept_for_all_epochs_and_subsets(paths: list[Path]) -> None:
+    before = children()
+    images = StreamedImages(paths, 16, workers=2)
+    order_SB = torch.tensor([[5, 0], [3, 3], [1, 2]])
+    first = list(images.batches(order_SB, None))
+    workers = set(children()) - set(before)
+    assert len(workers) == 2
+    assert all(map(torch.equal, images.batches(order_SB, None), first))
+    part = images.subset(torch.tensor([3, 0]))
+    assert torch.equal(torch.cat(list(part.batches(torch.tensor([[1, 0], [0, 1]]), None)))[0], first[0][1])
+    assert set(children()) - set(before) == workers
+    del images, part
+    assert not workers & set(children())
+
+
+def test_two_passes_at_once(paths: list[Path]) -> None:
+    """Bilevel training reads two sets of batches in turn."""
+    images = StreamedImages(paths, 16, workers=2)
+    order_SB = torch.arange(6).view(3, 2)
+    expected = list(StreamedImages(paths, 16, workers=0).batches(order_SB, None))
+    pairs = zip(images.batches(order_SB, None), images.batches(order_SB.flip(0), None), strict=True)
+    for index, (one, other) in enumerate(pairs):
+        assert torch.equal(one, expected[index])
+        assert torch.equal(other, expected[2 - index])
+
+
+def test_workers_share_the_images_of_a_large_batch(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "REQUEST", 4)
+    order_SB = torch.arange(22).view(2, 11) % 6
+    uniforms_SBR = torch.rand(2, 11, 4, generator=torch.Generator().manual_seed(0))
+    expected = list(StreamedImages(paths, 16, workers=0).batches(order_SB, uniforms_SBR))
+    batches = list(StreamedImages(paths, 16, workers=2).batches(order_SB, uniforms_SBR))
+    assert [len(batch) for batch in batches] == [11, 11]
+    assert all(map(torch.equal, batches, expected))
+
+
+def leave_workers_behind(paths: list[Path]) -> None:
+    order_SB = torch.zeros(40, 4, dtype=torch.int64)
+    idle = StreamedImages(paths, 8, workers=2)
+    list(idle.batches(order_SB, None))
+    busy = StreamedImages(paths, 8, workers=2).batches(order_SB, None)
+    next(busy)
+    globals()["kept_until_the_process_exits"] = idle, busy
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot fork")
+def test_the_workers_end_with_the_process(paths: list[Path]) -> None:
+    process = multiprocessing.get_context("fork").Process(target=leave_workers_behind, args=(paths,))
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == 0
+
+
 def test_an_epoch_may_be_left_early(paths: list[Path]) -> None:
     images = StreamedImages(paths, 16, workers=2)
     for _ in images.batches(torch.zeros(50, 1, dtype=torch.int64), None):
         break
-    assert len(list(images.batches(torch.tensor([[1]]), None))) == 1
+    order_SB = torch.tensor([[1, 2], [4, 5]])
+    expected = list(StreamedImages(paths, 16, workers=0).batches(order_SB, None))
+    assert all(map(torch.equal, images.batches(order_SB, None), expected))
 
 
 @pytest.mark.parametrize("workers", [0, 1])

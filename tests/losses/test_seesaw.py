@@ -81,8 +81,23 @@ def test_counts_accumulate_before_the_loss_and_only_in_training() -> None:
 def test_counts_are_saved() -> None:
     loss = SeesawLoss(COUNTS)
     loss(*batch())
-    assert list(loss.state_dict()) == ["seen_C"]
+    assert list(loss.state_dict()) == ["seen_C", "lost_C"]
     assert loss.state_dict()["seen_C"].sum() == 16
+
+
+def test_counts_are_exact_beyond_the_integers_of_float32() -> None:
+    loss = SeesawLoss([1, 1])
+    loss.seen_C.fill_(2**24)
+    for _ in range(5):
+        loss(torch.zeros(3, 2), torch.tensor([0, 0, 1]))
+    assert (loss.seen_C.double() + loss.lost_C).tolist() == [2**24 + 10, 2**24 + 5]
+    assert loss.seen_C.tolist() == [2**24 + 10, 2**24 + 4]  # the even one of the two nearest
+
+
+def test_a_state_without_the_rounding_errors_loads() -> None:
+    loss = SeesawLoss(COUNTS)
+    loss.load_state_dict({"seen_C": torch.full((len(COUNTS),), 7.0)})
+    assert loss.seen_C.tolist() == [7] * len(COUNTS)
 
 
 def test_soft_target_counts_as_a_class_with_averaged_count_and_score() -> None:

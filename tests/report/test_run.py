@@ -252,7 +252,7 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path: Path, write_run: Callab
 
 @pytest.mark.parametrize("odd", [{"kind": "fixed"}, [1], {"kind": "fixed", "many": "x", "few": 20}])
 def test_odd_groups_are_refused(write_run: Callable[..., Path], odd: object) -> None:
-    with pytest.raises(InputError, match='"class_groups" of a result must have kind, many and few, got'):
+    with pytest.raises(InputError, match='"class_groups" of a result must have kind'):
         write_report(write_run(sample(), {**RESULT, "class_groups": odd}))
 
 

@@ -181,7 +181,7 @@ def start_fork_server() -> None:
 
 def train_in_child(folder: Path, epochs: int) -> None:
     torch.set_num_threads(1)
-    fit(digits(epochs), folder, resume=True, report=False)
+    fit(digits(epochs, checkpoint_seconds=0), folder, resume=True, report=False)
 
 
 @pytest.mark.slow
@@ -229,6 +229,7 @@ def command_in_child(arguments: list[str], folder: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_its_state_and_exits_with_130(tmp_path, number):
     arguments = ["train", "digits-lt", "--method", "ce", "--epochs", "400", "--out", "run"]
+    arguments += ["--set", "checkpoint_seconds=0"]
     child = FORKS.Process(target=command_in_child, args=(arguments, tmp_path))
     child.start()
     deadline = time.monotonic() + 60

@@ -29,6 +29,8 @@ PLAIN = TrainingConfig(
     batch_size=8,
     optimizer=OptimizerConfig(lr=0.05, weight_decay=1e-3),
     schedule=ScheduleConfig(kind="constant"),
+    precision="fp32",
+    channels_last=False,
 )
 
 
@@ -156,6 +158,7 @@ class Poison(nn.Module):
     ("step", "words"), [(2, "epoch 1, step 2; no checkpoint is saved yet"), (5, r"epoch 2, step 2; .*last\.pt")]
 )
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(data, model, context, step, words):
+    context = replace(context, checkpoint_seconds=0)
     with pytest.raises(InputError, match=words):
         train(Step(model, Poison(step)), data, InstanceSampler(data.targets), PLAIN, context)
 
@@ -194,8 +197,16 @@ def test_lower_precision_learns_almost_the_same(data, model, context, precision)
 def test_channels_last_changes_the_layout_and_not_the_result(data, model, context):
     plain = copy.deepcopy(model)
     run(plain, data, PLAIN, context)
-    run(model, data, replace(PLAIN, channels_last=True), context)
-    assert next(model.backbone.parameters()).is_contiguous(memory_format=torch.channels_last)
+    seen = []
+
+    def score(scored):
+        weight = next(scored.backbone.parameters())
+        seen.append(weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous())
+        return {"top1": 0.0}
+
+    run(model, data, replace(PLAIN, channels_last=True), replace(context, watch="val"), score=score)
+    assert seen == [True, True]
+    assert next(model.backbone.parameters()).is_contiguous()  # as a model that is loaded later
     assert torch.allclose(weights(model), weights(plain), atol=1e-4)
 
 

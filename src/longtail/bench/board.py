@@ -132,7 +132,7 @@ def _scores(folder: Path) -> dict[str, Any]:
     try:
         scores: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))["test"]
         return scores
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 
@@ -141,7 +141,7 @@ def _position(folder: Path) -> str:
     try:
         row = json.loads((folder / "log.jsonl").read_text("utf-8").splitlines()[-1])
         return f"stage {row['stage'] + 1}, epoch {row['epoch'] + 1}"
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError):
         return "starting"
 
 

@@ -238,12 +238,16 @@ def _cell_of(folder: Path) -> Cell:
 
 def _copy(run: Path, target: Path, about: dict[str, str]) -> None:
     """Copy a run into a temporary folder and rename it, so that no half copy remains."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
-        ignored = shutil.ignore_patterns("report.html", "*.lock", ".*")
-        copy = shutil.copytree(run, Path(temporary) / "run", ignore=ignored)
-        write_json(copy / "cell.json", about)
-        copy.rename(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+            ignored = shutil.ignore_patterns("report.html", "*.lock", ".*")
+            copy = shutil.copytree(run, Path(temporary) / "run", ignore=ignored)
+            write_json(copy / "cell.json", about)
+            copy.rename(target)
+    except OSError as error:
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror or error
+        raise InputError(f"cannot copy {run} to {target.parent}: {reason}; choose another folder") from error
 
 
 def _validate_stages(config: Config, data: Dataset) -> None:
@@ -272,7 +276,7 @@ def _settings(config: Config) -> dict[str, Any]:
         node = settings
         for key in above:
             node = node[key]
-        del node[last]
+        node.pop(last, None)
     return settings
 
 

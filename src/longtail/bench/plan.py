@@ -19,7 +19,7 @@ from typing import Any
 from longtail.config import recipes
 from longtail.config.convert import from_mapping
 from longtail.config.schema import DataConfig
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError, naming, unknown_name
 from longtail.evaluation import Scores
 
 KEYS = ("about", "data", "methods", "seeds", "reference", "recipe", "changes", "columns")
@@ -135,7 +135,8 @@ def read_plan(name: str) -> Plan:
     path = Path(name).expanduser()
     if not path.is_file():
         raise unknown_name("plan or file", name, names())
-    return parse_plan(path.stem, recipes.read_file(path))
+    with naming(path):
+        return parse_plan(path.stem, recipes.read_file(path))
 
 
 def parse_plan(name: str, content: Mapping[str, Any]) -> Plan:
@@ -161,10 +162,10 @@ def parse_plan(name: str, content: Mapping[str, Any]) -> Plan:
         _methods(content.get("methods", ())),
         _seeds(content.get("seeds", 3)),
         str(content.get("about", "")),
-        content.get("reference"),
-        content.get("recipe"),
+        _name(content.get("reference"), "reference"),
+        _name(content.get("recipe"), "recipe"),
         (changes,) if changes else (),
-        tuple(_list(content.get("columns", COLUMNS), "columns")),
+        tuple(str(column) for column in _list(content.get("columns", COLUMNS), "columns")),
     )
 
 
@@ -234,7 +235,8 @@ def _method(given: Any) -> MethodEntry:
     if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
         raise InputError(f"a method must be a name, or a mapping with a `name` and changed settings, got {given!r}")
     _refuse_unknown(given, METHOD_KEYS, f"setting of the method {given['name']}")
-    name, method = given["name"], given.get("method", "ce" if "stages" in given else given["name"])
+    name = given["name"]
+    method = _name(given.get("method"), "method") or ("ce" if "stages" in given else name)
     recipes.read("methods", method)  # raises for an unknown recipe
     change = _change(
         {key: value for key, value in given.items() if key not in ("name", "method", "recipe", "published")},
@@ -243,10 +245,10 @@ def _method(given: Any) -> MethodEntry:
     )
     if change and name in recipes.names("methods"):
         raise InputError(f"the plan changes the method {name}, which is a recipe; give the changed row another name")
-    published = given.get("published", None if change else method)
+    published = _name(given.get("published", None if change else method), "published")
     if published is not None:
         recipes.read("methods", published)
-    return MethodEntry(name, method, given.get("recipe"), published, change)
+    return MethodEntry(name, method, _name(given.get("recipe"), "recipe"), published, change)
 
 
 def _common(given: Any) -> dict[str, Any]:
@@ -265,9 +267,11 @@ def _change(given: Any, known: Sequence[str], where: str) -> dict[str, Any]:
     _refuse_unknown(given, known, f"setting of {where}")
     change = dict(given)
     if "set" in change:
-        pairs = change["set"].items() if isinstance(change["set"], Mapping) else change["set"]
+        pairs = change["set"].items() if isinstance(change["set"], Mapping) else _list(change["set"], f"set of {where}")
+        if not all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+            raise InputError(f"`set` of {where} must map dotted paths to values, got {change['set']!r}")
         change["set"] = [(str(path), value) for path, value in pairs]
-    return change
+    return recipes.check_change(change)
 
 
 def _seeds(given: Any) -> tuple[int, ...]:
@@ -276,6 +280,12 @@ def _seeds(given: Any) -> tuple[int, ...]:
     if isinstance(given, list) and given and all(type(seed) is int for seed in given):
         return tuple(given)
     raise InputError(f"`seeds` must be a number of seeds >= 1 or a list of seeds, got {given!r}")
+
+
+def _name(given: Any, what: str) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    raise InputError(f"`{what}` must be a name, got {given!r}")
 
 
 def _list(given: Any, what: str) -> list[Any]:

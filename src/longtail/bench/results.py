@@ -87,10 +87,17 @@ def older_cells(out: Path) -> dict[str, list[Path]]:
 
     Args:
         out: Folder of the bench.
+
+    Raises:
+        InputError: If a cell.json is damaged.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted((out / "cells").glob("*/cell.json")):
-        found.setdefault(json.loads(path.read_text("utf-8"))["settings"], []).append(path.parent)
+        try:
+            settings = str(json.loads(path.read_text("utf-8"))["settings"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise InputError(f"cannot read {path}: {error!r}; remove its folder") from error
+        found.setdefault(settings, []).append(path.parent)
     return found
 
 

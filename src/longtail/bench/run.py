@@ -13,7 +13,7 @@ from longtail.bench.plan import MethodEntry, Plan
 from longtail.bench.results import Row, finished_run, older_cells
 from longtail.bench.runner import Runner
 from longtail.bench.table import Table, tables_of
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError, naming, unknown_name
 
 RowCells = Mapping[tuple[str, str], tuple[MethodEntry, Sequence[Cell]]]
 """Entry and one cell per seed, by the texts for data and row."""
@@ -29,10 +29,11 @@ def rows_of(plan: Plan) -> RowCells:
         InputError: If data cannot be read, or a method cannot run on them.
     """
     rows: dict[tuple[str, str], tuple[MethodEntry, list[Cell]]] = {}
-    for data, entry, cell in cells_of(plan):
-        factor = cell.config.data.imbalance_factor
-        label = f"{data.name}{f' IF {factor:g}' if factor else ''}"
-        rows.setdefault((label, entry.name), (entry, []))[1].append(cell)
+    with naming(f"the plan {plan.name}"):
+        for data, entry, cell in cells_of(plan):
+            factor = cell.config.data.imbalance_factor
+            label = f"{data.name}{f' IF {factor:g}' if factor else ''}"
+            rows.setdefault((label, entry.name), (entry, []))[1].append(cell)
     return rows
 
 

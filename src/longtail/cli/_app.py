@@ -1,20 +1,23 @@
 """Parse the command line, run one command and turn errors into messages and exit codes.
 
-Exit codes: 0 for success, 2 for bad input, 130 for an interrupt, and 1 for a failed training of a benchmark or an
-internal error (with a traceback).
+Exit codes: 0 for success, 2 for bad input or a file that cannot be written, 130 for an interrupt (Ctrl-C or SIGTERM),
+and 1 for a failed training of a benchmark or an internal error (with a traceback).
 """
 
-import codecs
-import io
+import errno
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
+from longtail._streams import prepare_streams, stderr, stdout, use_utf8
 from longtail._threads import prepare
 from longtail.cli._errors import usage_error, with_flags
 from longtail.cli._help import command_help, overview
@@ -59,8 +62,13 @@ SYNTAX = Parameter(
     json_dict=False,
 )
 
-ASCII = {"–": "-", "−": "-", "…": "...", "×": "x", "→": "->", "†": "+"}  # noqa: RUF001
-"""Replacements of characters that a terminal cannot show; "?" for all others."""
+_OF_NAMES = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
+_OF_DISKS = (errno.EIO, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OUTSIDE = (*_OF_NAMES, *_OF_DISKS)
+"""Errors of the system whose cause is a file or folder of the user, wherever the program touches it."""
+
+LONGEST = 5000
+"""Largest number of characters of a message."""
 
 HELP = ("--help", "-h")
 
@@ -74,25 +82,59 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Raises:
         SystemExit: Always, with the exit code.
     """
+    if arguments is None:
+        use_utf8()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _prepare_streams()
+    prepare_streams()
+    with _sigterm_as_ctrl_c():
+        code, message = _outcome(words)
+        if message:
+            stderr.write(f"longtail: {message}\n")
+        stderr.flush()
+    raise SystemExit(code)
+
+
+def _outcome(words: Sequence[str]) -> tuple[int, str]:
+    """Run one command, and return the exit code and the last message."""
     try:
-        _run(words)
+        _run(list(words))
+        stdout.flush()
     except InputError as error:
-        sys.stderr.write(f"longtail: {error}\n")
-        raise SystemExit(2) from None
+        return 2, _shortened(str(error))
     except BrokenPipeError:  # the reader of stdout is gone, as in `longtail list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+        return 0, ""
     except KeyboardInterrupt:
-        sys.stderr.write("longtail: interrupted\n")
-        raise SystemExit(130) from None
+        return 130, "interrupted"
     except Exception as error:
         if type(error).__name__ != "Interrupted":  # compared by name: importing the class would import torch
             raise
-        sys.stderr.write("longtail: stopped, the state is saved; resume with --resume and the same --out\n")
-        raise SystemExit(130) from None
-    raise SystemExit(0)
+        return 130, "stopped, the state is saved; resume with --resume and the same --out"
+    return 0, ""
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C, so that unfinished files are removed."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # only the main thread can handle signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _shortened(message: str) -> str:
+    """Cut a message that quotes a huge value of the user."""
+    if len(message) <= LONGEST:
+        return message
+    return f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]} ({len(message):,} characters)"
 
 
 def parse(arguments: Sequence[str]) -> Callable[[], None]:
@@ -153,23 +195,6 @@ def help_text(arguments: Sequence[str]) -> str:
     return overview("longtail", ABOUT, COMMANDS, {"--version": "Print the version."}, EXAMPLES)
 
 
-def _prepare_streams() -> None:
-    """Replace closed output streams, and print ASCII for characters that a stream cannot encode."""
-    codecs.register_error("longtail", _in_ascii)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the caller, as some schedulers do
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the exit
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="longtail")
-
-
-def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return "".join(ASCII.get(each, "?") for each in error.object[error.start : error.end]), error.end
-
-
 def _build_app() -> App:
     """Return the parser of all commands, whose modules it imports when they are used."""
     app, data = (App(name=name, help_flags=(), version_flags=()) for name in ("longtail", "data"))
@@ -189,9 +214,9 @@ def _commands_below(path: Sequence[str]) -> list[str]:
 def _run(words: list[str]) -> None:
     options = words[: words.index("--")] if "--" in words else words
     if words[:1] == ["--version"]:
-        sys.stdout.write(f"longtail {__version__}\n")
+        stdout.write(f"longtail {__version__}\n")
     elif any(word in HELP for word in options):
-        sys.stdout.write(help_text(words))
+        stdout.write(help_text(words))
     else:
         command = parse(words)
         prepare()  # before the command imports torch
@@ -207,3 +232,7 @@ def _run(words: list[str]) -> None:
             raise stream.worker_death(error) from error
         except InputError as error:
             raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error
+        except OSError as error:
+            if error.errno not in OUTSIDE or error.filename is None:
+                raise
+            raise InputError(f"cannot access {os.fsdecode(error.filename)}: {error.strerror}") from error

@@ -93,6 +93,8 @@ class DataOptions:
         path_column: Column of a table with the paths. Default: path or a synonym.
         label_column: Column of a table with the labels. Default: label or a synonym.
         max_pixels: Largest number of pixels of an image file. Default: that of Pillow, about 179 million.
+        test: Folder, table or list whose images are the test split.
+        empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -107,6 +109,8 @@ class DataOptions:
     path_column: Name = None
     label_column: Name = None
     max_pixels: Integer = None
+    test: Annotated[str | None, Parameter(metavar="PATH")] = None
+    empty_classes: Literal["fail", "keep", "drop"] | None = None
 
 
 @Parameter(name="*", group="Evaluation")
@@ -137,8 +141,9 @@ class TrainingOptions:
         epochs: Number of epochs. The schedule keeps its shape.
         batch_size: Images per step.
         lr: Peak learning rate.
-        precision: Precision of the forward pass. Default: fp32.
+        precision: Precision of the forward pass. Default: that of the recipe; auto is bf16 on devices that compute it.
         device: Device: cpu, cuda, cuda:1, ... Default: an accelerator if available.
+        engine: Way to run the steps: recorded as a CUDA graph (captured), compiled, or eager. Default: auto.
     """
 
     backbone: Name = None
@@ -147,8 +152,9 @@ class TrainingOptions:
     epochs: Integer = None
     batch_size: Integer = None
     lr: Number = None
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    precision: Literal["auto", "fp32", "bf16", "fp16"] | None = None
     device: Annotated[str | None, Parameter(metavar="DEVICE")] = None
+    engine: Literal["auto", "eager", "compiled", "captured", "captured+compiled"] | None = None
 
 
 @Parameter(name="*")

@@ -3,11 +3,13 @@
 import os
 import sys
 from pathlib import Path
+from typing import IO, cast
 
 from rich.console import Console
 
 from longtail._io import is_stream
 from longtail._logging import PLAIN, console
+from longtail._streams import stdout
 from longtail.errors import InputError
 
 __all__ = ["console", "out", "require_writable"]
@@ -21,7 +23,8 @@ class Output(Console):
         raise BrokenPipeError
 
 
-out = Output(width=None if sys.stdout is not None and sys.stdout.isatty() else 120, **PLAIN)  # type: ignore[arg-type]
+_width = None if sys.stdout is not None and sys.stdout.isatty() else 120
+out = Output(file=cast(IO[str], stdout), width=_width, **PLAIN)  # type: ignore[arg-type]
 """Console for results on stdout. In a file or pipe, lines are wide enough for the tables."""
 
 

@@ -56,7 +56,7 @@ def main(
         adopt: Finished runs of `longtail train`. Those with settings of the plan count as results of older code.
         formats: Formats of the tables. Default: md tex csv html.
         epochs: Epochs of the Train stages. The schedule keeps its shape.
-        precision: Precision of the forward pass: fp32, bf16 or fp16.
+        precision: Precision of the forward pass: auto, fp32, bf16 or fp16.
         device: Device: cpu, cuda, cuda:1, ... Default: an accelerator if available.
         root: Folder of the files of a named data set. Default: $LONGTAIL_DATA.
         settings: Any setting, by its path in `longtail show`. Stages count from 0.
@@ -140,15 +140,17 @@ def _list_plans() -> None:
 
 
 def _print_tables(built: list[Any], plan: "Plan", left_out: int, folder: Path, formats: tuple[str, ...]) -> None:
-    """Print the tables, write them, and print their paths."""
+    """Write the tables, and print them and their paths."""
     from longtail.bench.board import terminal_table
     from longtail.bench.run import write_tables
     from longtail.cli._output import out
     from longtail.report.wording import several
 
+    # files first: the reader of stdout may close it early, as in `| head`
+    paths = write_tables(built, plan, folder, formats) if built else []
     for table in built:
         out.print(terminal_table(table))
     if built and left_out:
         out.print(f"without --only the tables also hold the plan's {several(left_out, 'other row')}")
-    for path in write_tables(built, plan, folder, formats) if built else ():
+    for path in paths:
         out.print(f"table: {path}")

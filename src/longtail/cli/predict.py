@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from longtail._threads import prepare
 from longtail.cli._options import Device, Threads
-from longtail.errors import InputError
+from longtail.errors import InputError, first_ten
 
 if TYPE_CHECKING:
     from longtail.run import Predicted
@@ -62,7 +62,8 @@ def main(
         console.print(f"left out: {error.path}: {error.reason}")
     paths = [found[index] for index in checked.readable.tolist()]
     if not paths:
-        raise InputError(f"none of the {len(found)} images can be read")
+        listed = first_ten(f"{error.path}: {error.reason}" for error in checked.bad)
+        raise InputError(f"none of the {len(found)} images can be read:\n{listed}")
     with progress_bar("classifying", len(paths), images_per_unit=1) as bar:
         predicted = finished.predict(paths, where, on_batch=bar.advance)
     write_text(output, _table(paths, predicted))

@@ -1,9 +1,9 @@
 """`longtail show`: print the resolved configuration of a run."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
+from longtail._streams import stdout
 from longtail.cli._options import RunOptions
 from longtail.cli.train import resolve
 
@@ -29,4 +29,4 @@ def main(data: str | None = None, /, *, run: RunOptions = RunOptions()) -> None:
     plan = resolve(run, name, fetch=False)
     for reason in plan.reasons:
         console.print(f"chosen: {reason}")
-    sys.stdout.write(recipes.to_yaml(plan.config))
+    stdout.write(recipes.to_yaml(plan.config))

@@ -17,6 +17,10 @@ from longtail.errors import InputError, unknown_name
 
 TYPES = {int: "an integer", float: "a number", bool: "true or false", str: "a string"}
 """Types of settings in the words of messages."""
+DEEPEST = 60
+"""Largest depth of nested values in YAML."""
+MOST_VALUES = 100_000
+"""Largest number of values in YAML."""
 RENAMED = {"balance_twice": "allow_double_balancing"}
 """Settings of earlier versions by their present names."""
 
@@ -151,13 +155,51 @@ def read_yaml(text: str) -> Any:
     """Return the plain values of a YAML text.
 
     Raises:
-        yaml.YAMLError: If the text is not YAML.
+        yaml.YAMLError: If the text is not YAML, sets a key twice, is nested too deeply, or has too many values.
 
     Example:
         >>> read_yaml("{weight: 1e-2, pairs: batch}")
         {'weight': 0.01, 'pairs': 'batch'}
     """
-    return yaml.load(text, _Loader)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count(node, 0, {})
+        return loader.construct_document(node)
+    except RecursionError as error:
+        raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep") from error
+    finally:
+        loader.dispose()
+
+
+def _count(node: yaml.Node, depth: int, known: dict[yaml.Node, int]) -> int:
+    """Return the number of nodes below a node, aliases expanded, and check that a tree of them stays small.
+
+    An alias (`*name`) may stand for a part that holds aliases itself, so that a few lines make billions of values.
+    """
+    if depth > DEEPEST:
+        raise yaml.YAMLError(f"it is nested more than {DEEPEST} levels deep, or an alias (*name) refers to itself")
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if node not in known:
+        children = node.value
+        if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
+            children = [child for pair in node.value for child in pair]
+        known[node] = 1 + sum(_count(child, depth + 1, known) for child in children)
+        if known[node] > MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases (*name) make more than {MOST_VALUES:,} values")
+    return known[node]
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for place, key in enumerate(keys):
+        if key in keys[:place]:
+            line = node.value[place][0].start_mark.line + 1
+            raise yaml.YAMLError(f"line {line} sets {key[1]!r} a second time; keep one of them")
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:

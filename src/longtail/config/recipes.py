@@ -109,7 +109,7 @@ def compose(data: str, method: str, recipe: str | None = None, changes: Sequence
         >>> config.recipe, config.seed, config.stages[0].training.epochs
         ('ldam', 1, 24)
     """
-    changes = [_checked(change) for change in changes]
+    changes = [check_change(change) for change in changes]
     merged: dict[str, Any] = {"method": method, **read("data", data)}
     asked = next((change["recipe"] for change in reversed(changes) if "recipe" in change), None)
     merged["recipe"] = recipe or asked or merged["recipe"]
@@ -153,7 +153,7 @@ def apply(merged: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
         >>> apply({"stages": [{"name": "Train"}]}, {"training": {"epochs": 3}, "set": [("stages.0.deep", 1)]})
         {'stages': [{'name': 'Train', 'training': {'epochs': 3, 'iterations': None}, 'deep': 1}]}
     """
-    return _apply(merged, _checked(change))
+    return _apply(merged, check_change(change))
 
 
 def _apply(merged: Mapping[str, Any], change: dict[str, Any]) -> dict[str, Any]:
@@ -177,8 +177,11 @@ def _apply(merged: Mapping[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _checked(change: Any) -> dict[str, Any]:
+def check_change(change: Any) -> dict[str, Any]:
     """Return a change whose parts that `apply` reads have the right types.
+
+    Args:
+        change: Mapping that is merged over a configuration.
 
     Raises:
         InputError: If a part has another type, with its name, or a name of the run is set as a value.
@@ -233,7 +236,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"the configuration {path} must be a mapping of settings, as `longtail show` prints it")

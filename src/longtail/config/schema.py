@@ -11,6 +11,8 @@ from longtail.config.training import OptimizerConfig, ScheduleConfig, TrainingCo
 from longtail.errors import InputError
 from longtail.ranges import OMIT_DEFAULT, check_ranges, ranged
 
+Engine = Literal["auto", "eager", "compiled", "captured", "captured+compiled"]
+
 __all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "ScheduleConfig", "TrainingConfig"]
 
 
@@ -41,6 +43,10 @@ class DataConfig:
         path_column: Column of a table with the paths. Default: "path" or a usual synonym.
         label_column: Column of a table with the labels. Default: "label" or a usual synonym.
         max_pixels: Largest number of pixels of an image file. None takes the limit of Pillow, about 179 million.
+        test: Path of a folder, a table or a list whose images are the test split. The training data then keep all
+            their images.
+        empty_classes: "fail" refuses a class without training images, which is mostly an incomplete copy. "keep" keeps
+            its output of the model. "drop" removes the class from the model and from the other splits.
     """
 
     name: str = "digits-lt"
@@ -61,6 +67,8 @@ class DataConfig:
     path_column: str | None = field(default=None, metadata=OMIT_DEFAULT)
     label_column: str | None = field(default=None, metadata=OMIT_DEFAULT)
     max_pixels: int | None = ranged(None, at_least=1, omit_default=True)
+    test: str | None = field(default=None, metadata=OMIT_DEFAULT)
+    empty_classes: Literal["fail", "keep", "drop"] = field(default="fail", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -106,6 +114,9 @@ class Config:
         few: A class with fewer training images is "few-shot".
         groups: "fixed" uses `many` and `few`, "quantile" takes thirds of the classes.
         device: Device name; "auto" takes an accelerator if there is one.
+        engine: Way to run the training steps. "captured" records the whole step as one CUDA graph, "compiled" compiles
+            forward pass and loss, "captured+compiled" does both. "auto" captures where the device can.
+        checkpoint_seconds: Seconds between two checkpoints within a stage. 0 writes one after each epoch.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -119,6 +130,8 @@ class Config:
     few: int = ranged(20, at_least=0)
     groups: Literal["fixed", "quantile"] = "fixed"
     device: str = "auto"
+    engine: Engine = field(default="auto", metadata=OMIT_DEFAULT)
+    checkpoint_seconds: float = ranged(60.0, at_least=0, omit_default=True)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -71,8 +71,10 @@ class TrainingConfig:
         augment: Augmentation policy (`longtail list augmentations`).
         optimizer: Optimizer settings.
         schedule: Learning rate schedule.
-        precision: Precision of the forward pass: "fp32", or autocast to "bf16" or "fp16" (with loss scaling).
-        channels_last: Use the channels-last memory layout for convolutions.
+        precision: Precision of the forward pass: "fp32", or autocast to "bf16" or "fp16" (with loss scaling). "auto" is
+            bf16 where the device computes it natively, else fp32, and fp32 for a head on features.
+        channels_last: Use the channels-last memory layout for convolutions. None uses it where it is faster: for
+            convolutional backbones on a GPU or an x86 CPU.
         clip_norm: Largest norm of the gradient. None does not clip.
         ema: Decay of an exponential moving average of the weights, which is then evaluated. None keeps no average.
         deterministic: Use deterministic kernels, so that the same run gives the same bits. False is slightly faster on
@@ -86,8 +88,8 @@ class TrainingConfig:
     augment: str = "none"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    channels_last: bool = False
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: bool | None = None
     clip_norm: float | None = ranged(None, above=0)
     ema: float | None = ranged(None, above=0, below=1)
     deterministic: bool = True

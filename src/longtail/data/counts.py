@@ -141,6 +141,8 @@ class ClassCounts:
         return masks
 
 
+MOST_LABELS = 10_000_000
+"""Largest label in a mapping of class counts."""
 Countable = Tensor | Sequence[int] | Mapping[int, int] | ClassCounts
 """What is accepted as class counts."""
 
@@ -192,6 +194,8 @@ def _in_label_order(counts: Any) -> Any:
             f"the labels of class counts must be integers >= 0, got {labels[:5]}; pass a list of the counts in the "
             "order of the labels"
         )
+    if max(labels) > MOST_LABELS:
+        raise InputError(f"the labels of class counts must be at most {MOST_LABELS:,}, got {max(labels)}")
     return [counts.get(label, 0) for label in range(int(max(labels)) + 1)]
 
 
@@ -211,4 +215,6 @@ def _validate(counts: Countable) -> Tensor:
         raise InputError("class counts need at least one class with an image, but all are 0")
     if int(values.min()) < 0:
         raise InputError(f"class counts must be >= 0, but class {int(values.argmin())} has {int(values.min())}")
+    if float(values.double().sum()) > 2**53:
+        raise InputError(f"class counts must sum to at most 2**53, got {float(values.double().sum()):g}")
     return values.long()

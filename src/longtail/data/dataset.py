@@ -76,6 +76,64 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Omission:
+    """Files or folders that were left out for one reason.
+
+    Args:
+        reason: Why they were left out.
+        count: Number of files or folders.
+        paths: Some of the paths, relative to the data.
+    """
+
+    reason: str
+    count: int
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image file that cannot be read.
+
+    Args:
+        path: Path of the file, relative to the data.
+        reason: Why it cannot be read.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Duplicate:
+    """A test image that is equal or similar to a training image.
+
+    Args:
+        test: Path of the test image.
+        train: Path of the training image.
+    """
+
+    test: str
+    train: str
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One image under two labels.
+
+    Args:
+        path: Path of one of the files.
+        label: Class of this file.
+        other_path: Path of the other file.
+        other_label: Class of the other file.
+    """
+
+    path: str
+    label: str
+    other_path: str
+    other_label: str
+
+
+@dataclass(frozen=True)
 class LoadReport:
     """What happened while the data were read, for the result and the HTML report.
 
@@ -83,11 +141,21 @@ class LoadReport:
         notes: Sentences for the reader of a result, such as "A balanced test split was held out ...".
         skipped: Number of unreadable images left out (`on_bad_image="skip"`).
         duplicates: Number of test images that are also in the training split.
+        duplicate_images: These images, each with the first training image that equals it.
+        near_duplicates: Test images that look like a training image.
+        conflicts: Images that occur under two labels.
+        unreadable: Images that were left out because they cannot be read.
+        passed_over: Other files that were left out, by reason.
     """
 
     notes: tuple[str, ...] = ()
     skipped: int = 0
     duplicates: int = 0
+    duplicate_images: tuple[Duplicate, ...] = ()
+    near_duplicates: tuple[Duplicate, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
+    passed_over: tuple[Omission, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

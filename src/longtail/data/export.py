@@ -1,14 +1,18 @@
 """Write a data set as PNG files, one folder per class, with a table of them."""
 
 import csv
+import io
 import re
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from longtail._io import write_text
 from longtail.data.dataset import Dataset, Images, Part
 from longtail.errors import InputError
 
@@ -21,7 +25,8 @@ def export_dataset(dataset: Dataset, target: Path, on_progress: Callable[[int, i
     The files are `train/<class>/<index>.png`, and the same under `val` (if present) and `test`. The index is the
     position in the split, zero-padded, so that names sort in the order of the images. The rows of the table are grouped
     by class, in the same order. A class name that cannot be a folder name is percent-encoded; the table has it
-    unchanged. The table is written last, so an export with a table is complete.
+    unchanged. The table is written last, so an export with a table is complete. An error or an interrupt leaves the
+    target as it was.
 
     Args:
         dataset: Data set to write, at the image size that the model sees.
@@ -54,21 +59,35 @@ def export_dataset(dataset: Dataset, target: Path, on_progress: Callable[[int, i
     total = sum(map(len, present.values()))
     rows: list[tuple[str, str, str]] = []
     try:
-        _make_empty(target)
-        for name, part in present.items():
-            for row in _write_part(part, name, dataset.class_names, target):
-                rows.append(row)
-                if on_progress is not None:
-                    on_progress(len(rows), total)
-        return _write_table(rows, target)
+        with _new_folders(target, tuple(present)):
+            for name, part in present.items():
+                for row in _write_part(part, name, dataset.class_names, target):
+                    rows.append(row)
+                    if on_progress is not None:
+                        on_progress(len(rows), total)
+            return _write_table(rows, target)
     except (OSError, UnicodeEncodeError) as error:
         raise InputError(f"cannot write to {target}: {error}; give a writable folder with free space") from error
 
 
-def _make_empty(target: Path) -> None:
+@contextmanager
+def _new_folders(target: Path, names: tuple[str, ...]) -> Iterator[None]:
+    """Create the target, and remove the folders of the splits if the block raises an error.
+
+    Args:
+        target: Folder that does not exist or is empty.
+        names: Names of the folders in it that the block writes.
+    """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise InputError(f"{target} exists and is not an empty folder; delete it or give another folder")
+    existed = target.exists()
     target.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for folder in [target / name for name in names] if existed else [target]:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _write_part(part: Part, split: str, class_names: tuple[str, ...], target: Path) -> Iterator[tuple[str, str, str]]:
@@ -95,11 +114,11 @@ def _in_order(images: Images, order: Tensor) -> Iterator[Tensor]:
 
 
 def _write_table(rows: list[tuple[str, str, str]], target: Path) -> Path:
-    path = target / "dataset.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("path", "label", "split"))
-        writer.writerows(rows)
+    path, text = target / "dataset.csv", io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("path", "label", "split"))
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
     return path
 
 

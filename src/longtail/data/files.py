@@ -16,20 +16,23 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from longtail._io import is_stream
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
     PLAIN,
-    SMALL,
     BadImage,
     Decoding,
     ImageFacts,
     check_image,
-    fit_image,
     image_sides,
     read_image,
 )
+from longtail.data.formats.paths import on_disk
+from longtail.data.packed import SUFFIX as TABLE_SUFFIX
+from longtail.data.packed import all_packed_paths, is_packed, tables_in
 from longtail.data.scan import EVERYTHING, PassedOver, Selection, walk
 from longtail.data.stream import default_workers
+from longtail.data.views import SMALL, fit_image
 from longtail.errors import InputError, first_ten
 
 OnBadImage = Literal["fail", "skip"]
@@ -54,12 +57,16 @@ def data_root(root: str | None = None) -> Path:
     return Path(root or os.environ.get("LONGTAIL_DATA") or "~/.cache/longtail").expanduser()
 
 
-def find_images(places: Sequence[Path], selection: Selection = EVERYTHING) -> list[Path]:
+def find_images(
+    places: Sequence[Path], selection: Selection = EVERYTHING, path_column: str | None = None
+) -> list[Path]:
     """List image files without labels, by the rule of `longtail.data.scan`. Log what is passed over.
 
     Args:
-        places: Image files, which are taken whatever their names, and folders to search at any depth.
+        places: Image files, which are taken whatever their names, folders to search at any depth, and Parquet tables
+            with the bytes of images.
         selection: Choice of the files in the folders.
+        path_column: Column of the images in the tables. Default: the first that holds bytes.
 
     Returns:
         Image files, in the order of `places`, those of a folder sorted.
@@ -74,14 +81,19 @@ def find_images(places: Sequence[Path], selection: Selection = EVERYTHING) -> li
         longtail.errors.InputError: 1 of 1 files or folders do not exist:
           nowhere.png
     """
-    places = [place.expanduser() for place in places]
-    missing = [place for place in places if not place.exists()]
+    places = [on_disk(place.expanduser()) for place in places]
+    missing = [place for place in places if not (is_packed(place) or place.exists())]
     if missing:
         raise InputError(f"{len(missing)} of {len(places)} files or folders do not exist:\n{first_ten(missing)}")
     passed = PassedOver()
     images: list[Path] = []
     for place in places:
-        if place.is_dir():
+        if is_stream(place):
+            raise InputError(f"{place} is a pipe or device; give a file, which can be read twice")
+        tables = tables_in(place) if place.is_dir() else [place] if place.suffix.lower() == TABLE_SUFFIX else []
+        if tables:
+            images += [path for table in tables for path in all_packed_paths(table, path_column)]
+        elif place.is_dir():
             images += sorted(place / name for name in walk(place, "", selection, passed))
         else:
             images.append(place)

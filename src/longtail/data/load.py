@@ -5,6 +5,8 @@ Shapes: N = images of all splits, C = classes.
 
 import hashlib
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,24 +15,23 @@ from torch import Tensor
 from longtail._logging import progress_bar
 from longtail.config.recipes import plugin_readers
 from longtail.config.schema import DataConfig
-from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split
-from longtail.data.decode import SMALL, Decoding
+from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split, Unreadable
+from longtail.data.decode import Decoding
+from longtail.data.duplicates import Digests, Found, file_digests, find_duplicates, pixel_digests
 from longtail.data.files import DecodedImages, Progress, check_all, decode_all, natural_size, sampled_bits
+from longtail.data.find import find_listing, settle_classes
 from longtail.data.formats.cifar import detect_cifar, load_cifar
 from longtail.data.formats.cifar_files import CIFARS
 from longtail.data.formats.digits import load_digits_lt
 from longtail.data.formats.feature_dataset import load_feature_data
 from longtail.data.formats.features import holds_features
-from longtail.data.formats.folder import read_folder
-from longtail.data.formats.listing import SPLIT_NAMES, Listing, check_class_presence
-from longtail.data.formats.lists import BENCHMARKS, read_lists
-from longtail.data.formats.table import TABLE_SUFFIXES, read_table
-from longtail.data.inspect import Digests, file_digests, label_conflicts, matches, near_duplicates, pixel_digests
+from longtail.data.formats.listing import SPLIT_NAMES, Listing
+from longtail.data.formats.paths import on_disk
 from longtail.data.resident import ResidentImages, channel_statistics
-from longtail.data.scan import Selection
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
 from longtail.data.stream import StreamedImages
-from longtail.errors import InputError, nearest
+from longtail.data.views import SMALL
+from longtail.errors import InputError, naming, nearest
 
 NAMES = ("digits-lt", "cifar10-lt", "cifar100-lt", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inat18")
 CHECK_LIMIT = 50_000
@@ -53,7 +54,9 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         >>> data.class_counts.counts.tolist(), len(data.val), len(data.test)
         ([112, 79, 57, 41, 29, 21, 14, 11, 7, 5], 41, 500)
     """
-    path = Path(config.name).expanduser()
+    path = on_disk(Path(config.name).expanduser())
+    if str(path) != config.name and path.exists():
+        config = replace(config, name=str(path))
     readers = plugin_readers()
     if config.name in readers:
         data: Dataset = readers[config.name](config, torch.device(device))
@@ -64,11 +67,14 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         choices = f"one of {', '.join(known)}, a folder with one folder per class, a table or a list"
         hint = f"did you mean {' or '.join(near)}?" if near else f"give {choices}"
         raise InputError(f"there is no data set and no file or folder {config.name!r}; {hint}")
+    is_cifar = config.name.removesuffix("-lt") in CIFARS or detect_cifar(path) is not None
+    if config.test is not None and (config.name == "digits-lt" or is_cifar or holds_features(path)):
+        raise InputError(f"`test` applies to folders, tables and lists of images, and {config.name!r} is none of them")
     if config.name == "digits-lt":
         return load_digits_lt(config, device)
     if holds_features(path):
         return load_feature_data(config, device)
-    if config.name.removesuffix("-lt") in CIFARS or detect_cifar(path) is not None:
+    if is_cifar:
         return load_cifar(config, device)
     with progress_bar("reading images", 1, images_per_unit=1) as bar:
         return load_files(config, device, bar.moved_to)
@@ -93,34 +99,6 @@ def load_files(config: DataConfig, device: torch.device | str = "cpu", on_progre
         longtail.errors.InputError: 'photos' is not a file or folder; give a folder with one folder per class, ...
     """
     return dataset_from_listing(find_listing(config), config, device, on_progress)
-
-
-def find_listing(config: DataConfig) -> Listing:
-    """List the image files of `config.name` with the reader for its kind.
-
-    Args:
-        config: Settings, of which those that choose files are used.
-
-    Raises:
-        InputError: If the path is of an unknown kind, or its content is invalid.
-    """
-    path = Path(config.name).expanduser()
-    selection = Selection(config.include or (), config.exclude or (), config.follow_links)
-    if config.name in BENCHMARKS:
-        return read_lists(config.name, config.root, selection)
-    if path.is_dir():
-        has_lists = any(path.glob("*_train.txt"))
-        return read_lists(config.name, config.root, selection) if has_lists else read_folder(config.name, selection)
-    if path.suffix.lower() in TABLE_SUFFIXES:
-        columns = {"path_column": config.path_column, "label_column": config.label_column}
-        return read_table(config.name, config.root, selection, **columns)
-    if path.suffix.lower() == ".txt":
-        return read_lists(config.name, config.root, selection)
-    problem = "is not a supported kind of data" if path.exists() else "is not a file or folder"
-    raise InputError(
-        f"{config.name!r} {problem}; give a folder with one folder per class, a table "
-        f"({', '.join(TABLE_SUFFIXES)}), or a list (.txt)"
-    )
 
 
 def dataset_from_listing(
@@ -149,25 +127,34 @@ def dataset_from_listing(
     paths = [listing.root / name for name in names]
     size, resident = _storage(paths, config)
     decoded = _read_once(paths, size, resident, config, on_progress)
-    rows, notes = complete_splits(
-        _readable_rows(listing, targets_N, decoded.readable),
-        targets_N,
-        listing.class_names,
-        test_per_class=config.test_per_class,
-        imbalance_factor=config.imbalance_factor,
-        profile=config.profile,
-        val_share=config.val_share,
-        seed=config.seed,
+    given = _readable_rows(listing, targets_N, decoded.readable)
+    what = listing.name if not decoded.bad else f"{listing.name} without its {len(decoded.bad):,} unreadable images"
+    class_names, given, targets_N, class_notes = settle_classes(
+        what, listing.class_names, given, targets_N, config.empty_classes
     )
-    duplicates, duplicate_notes = _find_duplicates(rows, names, paths, targets_N, listing.class_names, decoded)
+    with naming(config.name):
+        rows, notes = complete_splits(
+            given,
+            targets_N,
+            class_names,
+            test_per_class=config.test_per_class,
+            imbalance_factor=config.imbalance_factor,
+            profile=config.profile,
+            val_share=config.val_share,
+            seed=config.seed,
+        )
+    labels = {index: class_names[label] for index, label in _labels(rows, targets_N)}
+    found, duplicate_notes = _find_duplicates(rows, names, paths, labels, decoded)
     has_val = "val" in listing.parts
+    name_of = dict(zip(paths, names, strict=True))
+    bad = tuple(Unreadable(name_of[error.path], error.reason) for error in decoded.bad)
     images = _images(rows, paths, decoded, size, device, config)
     mean, std = STREAMED_STATISTICS
     if decoded.pixels is not None:
         mean, std = channel_statistics(decoded.pixels[rows["train"]])
     return Dataset(
         name=listing.name,
-        class_names=listing.class_names,
+        class_names=class_names,
         train=Part(images["train"], targets_N[rows["train"]]),
         val=Part(images["val"], targets_N[rows["val"]]) if "val" in rows else None,
         test=Part(images["test"], targets_N[rows["test"]]),
@@ -182,9 +169,14 @@ def dataset_from_listing(
         mean=mean,
         std=std,
         load_report=LoadReport(
-            notes=(*listing.notes, *_decode_notes(decoded, size, names, listing.root), *notes, *duplicate_notes),
-            skipped=len(decoded.bad),
-            duplicates=duplicates,
+            notes=(*listing.notes, *_decode_notes(decoded, size, names, bad), *class_notes, *notes, *duplicate_notes),
+            skipped=len(bad),
+            duplicates=len(found.same),
+            duplicate_images=found.same,
+            near_duplicates=found.near,
+            conflicts=found.conflicts,
+            unreadable=bad,
+            passed_over=listing.passed_over,
         ),
     )
 
@@ -212,11 +204,17 @@ def _decoding(config: DataConfig, bits: int | None = None) -> Decoding:
     return Decoding(bits, config.max_pixels)
 
 
-def _decode_notes(decoded: DecodedImages, size: int, names: list[str], root: Path) -> list[str]:
+def _labels(rows: Rows, targets_N: Tensor) -> list[tuple[int, int]]:
+    """Return the index and the label of every image of a split."""
+    everything = torch.cat(list(rows.values()))
+    return list(zip(everything.tolist(), targets_N[everything].tolist(), strict=True))
+
+
+def _decode_notes(decoded: DecodedImages, size: int, names: list[str], bad: tuple[Unreadable, ...]) -> list[str]:
     notes = []
-    if decoded.bad:
-        reasons = [f"{error.path.relative_to(root).as_posix()} ({error.reason})" for error in decoded.bad]
-        notes.append(f"{len(decoded.bad):,} unreadable images were left out: {first_few(reasons)}.")
+    if bad:
+        reasons = [f"{each.path} ({each.reason})" for each in bad]
+        notes.append(f"{len(bad):,} unreadable images were left out: {first_few(reasons)}.")
     if decoded.resized:
         notes.append(f"{decoded.resized:,} of {len(names):,} images were not {size} x {size} pixels and were resized.")
     if decoded.bits is not None and decoded.bits != 16:
@@ -228,7 +226,7 @@ def _decode_notes(decoded: DecodedImages, size: int, names: list[str], root: Pat
 
 
 def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> Rows:
-    """Return the readable rows of each split. Check that no split and no class is lost."""
+    """Return the readable rows of each split. Check that no split is lost."""
     is_readable_N = torch.zeros(len(targets_N), dtype=torch.bool)
     is_readable_N[readable] = True
     rows: dict[str, Tensor] = {}
@@ -240,49 +238,24 @@ def _readable_rows(listing: Listing, targets_N: Tensor, readable: Tensor) -> Row
             start = end
             if not len(rows[part]):
                 raise InputError(f"no image of the {part} split of {listing.name!r} can be read")
-    if len(readable) < len(targets_N):
-        what = f"{listing.name} without its {len(targets_N) - len(readable):,} unreadable images"
-        check_class_presence(what, listing.class_names, {part: targets_N[index] for part, index in rows.items()})
     return rows
 
 
 def _find_duplicates(
-    rows: Rows,
-    names: list[str],
-    paths: list[Path],
-    targets_N: Tensor,
-    class_names: tuple[str, ...],
-    decoded: DecodedImages,
-) -> tuple[int, list[str]]:
-    """Return the number of test images that are training images too, and notes on these and other duplicates."""
+    rows: Rows, names: list[str], paths: list[Path], labels: Mapping[int, str], decoded: DecodedImages
+) -> tuple[Found, list[str]]:
+    """Return the duplicates among the images of all splits, and notes on them."""
     train, test = rows["train"].tolist(), rows["test"].tolist()
-    everything = [index for part in rows.values() for index in part.tolist()]
     if decoded.pixels is not None:
-        digests: Digests = pixel_digests(decoded.pixels, everything)
+        digests: Digests = pixel_digests(decoded.pixels, list(labels))
     elif len(paths) <= CHECK_LIMIT:
-        digests = file_digests(paths, everything)
+        digests = file_digests(paths, list(labels))
     else:
-        return 0, [f"Duplicates were not searched, because there are more than {CHECK_LIMIT:,} streamed images."]
-    notes = []
-    found = matches(digests, train, test)
-    if found:
-        named = first_few([f"{names[copy]} = {names[original]}" for copy, original in found])
-        notes.append(f"{len(found):,} of {len(test):,} test images are in the training split too: {named}.")
-    near = []
-    if decoded.thumbs is not None and len(paths) <= CHECK_LIMIT:
-        near = near_duplicates(decoded.thumbs, train, sorted(set(test) - {copy for copy, _ in found}))
-    if near:
-        named = first_few([f"{names[copy]} ~ {names[original]}" for copy, original in near])
-        notes.append(
-            f"{len(near):,} of {len(test):,} test images look like a training image, as resized or re-encoded copies "
-            f"do: {named}."
-        )
-    conflicts = label_conflicts(digests, targets_N)
-    if conflicts:
-        label = [class_names[target] for target in targets_N.tolist()]
-        named = first_few([f"{names[a]} ({label[a]}) = {names[b]} ({label[b]})" for a, b in conflicts])
-        notes.append(f"{len(conflicts):,} images occur under two labels: {named}.")
-    return len(found), notes
+        note = f"Duplicates were not searched, because there are more than {CHECK_LIMIT:,} streamed images."
+        return Found((), (), (), len(test)), [note]
+    thumbs = decoded.thumbs if len(paths) <= CHECK_LIMIT else None
+    found = find_duplicates(digests, thumbs, train, test, names, labels)
+    return found, found.notes()
 
 
 def _images(

@@ -42,8 +42,11 @@ class ResidentImages:
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
         """Yield one uint8 tensor (B, 3, H, W) per row of `order_SB`. The random numbers are not used."""
         del uniforms_SBR
-        for picked_B in order_SB.to(self.pixels.device):
-            yield self.pixels[picked_B]
+        yield from map(self.pick, order_SB.to(self.pixels.device))
+
+    def pick(self, picked_B: Tensor) -> Tensor:
+        """Return the images at indices on the device, in their order."""
+        return self.pixels[picked_B]
 
     def subset(self, indices: Tensor) -> "ResidentImages":
         """Return the images at `indices`, in that order."""

@@ -14,6 +14,7 @@ from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
 
+from longtail.data.dataset import Omission
 from longtail.data.decode import FORMATS, HEIF_SUFFIXES, IMAGE_SUFFIXES
 from longtail.errors import InputError
 
@@ -21,10 +22,14 @@ SYSTEM_NAMES = frozenset(
     (
         "@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler",
         "system volume information", "lost+found", "__macosx", "__pycache__", "network trash folder",
-        "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+        "temporary items",
+        "@synoeastream", "@__thumb", "@sharebin", "~snapshot", "recycled", "recycle bin",
+        "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
     )
 )  # fmt: skip
 """Names of files and folders that systems write next to images, in lower case."""
+RECOVERED = re.compile(r"found\.[0-9]{3}", re.IGNORECASE)
+"""Folders of recovered clusters that Windows writes."""
 SIGNATURES = (
     b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*",
     b"P1\n", b"P2\n", b"P3\n", b"P4\n", b"P5\n", b"P6\n",
@@ -41,6 +46,8 @@ class Selection:
         include: Patterns of the files to take. Empty takes all.
         exclude: Patterns of the files and folders to leave out.
         follow_links: Follow symbolic links that lead out of the root.
+        splits: Splits to read in addition to the training one, if the data have them.
+        allow_empty: Accept classes without a training image.
 
     Example:
         >>> Selection(exclude=("*_mask.png", "masks")).takes("cat/masks/1.png")
@@ -50,6 +57,8 @@ class Selection:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     follow_links: bool = False
+    splits: tuple[str, ...] = ("val", "test")
+    allow_empty: bool = False
 
     def takes(self, path: str) -> bool:
         """Return whether a file is chosen.
@@ -85,6 +94,7 @@ class PassedOver:
 
     Args:
         hidden: Hidden and system folders.
+        hidden_images: Hidden image files.
         others: Number of other files, by suffix.
         excluded: Number of images that the selection leaves out.
         outside: Symbolic links that lead out of the root.
@@ -92,6 +102,7 @@ class PassedOver:
     """
 
     hidden: list[str] = field(default_factory=list)
+    hidden_images: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     excluded: int = 0
     outside: list[str] = field(default_factory=list)
@@ -102,6 +113,8 @@ class PassedOver:
         notes = []
         if self.hidden:
             notes.append(f"Hidden and system folders were left out: {_named(self.hidden)}.")
+        if self.hidden_images:
+            notes.append(f"{len(self.hidden_images):,} hidden image files were left out: {_named(self.hidden_images)}.")
         if self.others:
             total = self.others.total()
             kinds = ", ".join(f"{suffix} {count:,}" for suffix, count in self.others.most_common(10))
@@ -126,6 +139,18 @@ class PassedOver:
             )
         return notes
 
+    def omissions(self) -> list[Omission]:
+        """Return what was left out, by reason."""
+        named = {
+            "hidden or system folder": self.hidden,
+            "hidden file": self.hidden_images,
+            "symbolic link that leads out of the folder": self.outside,
+        }
+        found = [Omission(reason, len(paths), tuple(paths)) for reason, paths in named.items() if paths]
+        for suffix, count in self.others.most_common():
+            found.append(Omission(f"not in a supported image format: {suffix}", count))
+        return [*found, *([Omission("`include` and `exclude`", self.excluded)] if self.excluded else [])]
+
     def _needs_heif(self) -> bool:
         return "HEIF" not in FORMATS and any(suffix in HEIF_SUFFIXES for suffix in self.others)
 
@@ -144,7 +169,7 @@ def is_hidden(name: str) -> bool:
         >>> is_hidden(".thumbnails"), is_hidden("@eaDir"), is_hidden("cat")
         (True, True, False)
     """
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES or RECOVERED.fullmatch(name) is not None
 
 
 def is_image(path: str) -> bool:
@@ -157,7 +182,7 @@ def is_image(path: str) -> bool:
         >>> is_image("cat/1.JPG"), is_image("cat/notes.txt")
         (True, False)
     """
-    suffix = os.path.splitext(path)[1].lower()
+    suffix = _suffix(path)
     if suffix:
         return suffix in IMAGE_SUFFIXES
     try:
@@ -166,6 +191,10 @@ def is_image(path: str) -> bool:
     except OSError:
         return False
     return start.startswith(SIGNATURES) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
 
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
@@ -212,8 +241,12 @@ def visible_noting_hidden(root: Path, folder: str, passed: PassedOver) -> list[o
         InputError: If the folder cannot be read.
     """
     entries = _entries(root / folder)
-    found = (entry.name for entry in entries if is_hidden(entry.name) and entry.is_dir())
-    passed.hidden += [f"{folder}/{name}" if folder else name for name in sorted(found)]
+    prefix = f"{folder}/" if folder else ""
+    hidden = sorted((entry.name, entry.is_dir()) for entry in entries if is_hidden(entry.name))
+    passed.hidden += [f"{prefix}{name}" for name, is_folder in hidden if is_folder]
+    # files "._*" are resource forks of macOS, which only have the suffix of an image
+    files = (name for name, is_folder in hidden if not is_folder and not name.startswith("._"))
+    passed.hidden_images += [f"{prefix}{name}" for name in files if _suffix(name) in IMAGE_SUFFIXES]
     return [entry for entry in entries if not is_hidden(entry.name)]
 
 
@@ -250,8 +283,10 @@ def walk(
         path = f"{folder}/{entry.name}" if folder else entry.name
         if entry.is_dir():
             yield from walk(root, path, selection, passed, linked)
+        elif _is_special(entry):
+            passed.others["pipe or device"] += 1
         elif not is_image(entry.path):
-            passed.others[os.path.splitext(entry.name)[1].lower() or "no suffix"] += 1
+            passed.others[_suffix(entry.name) or "no suffix"] += 1
         elif not selection.takes(path):
             passed.excluded += 1
         elif entry.is_symlink() and _leaves(root, path, selection):
@@ -263,6 +298,14 @@ def walk(
             if stems[stem] != path or (marked is not None and marked[1] in stems):
                 passed.masks.append(path)
             yield path
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a pipe, socket or device, or a link to one. Opening it could wait for ever."""
+    try:
+        return not (entry.is_file() or entry.is_dir()) and os.path.exists(entry.path)
+    except OSError:
+        return False
 
 
 def _leaves(root: Path, path: str, selection: Selection) -> bool:

@@ -164,7 +164,7 @@ def quota_for_test(counts_C: Tensor, per_class: int | None) -> Tensor:
 
     By default, every class gives the same number: a fifth of the median class, at most a third of the rarest class,
     and at least one. Each class keeps at least one training image. A class that is too small gives what it can, and a
-    class with a single image gives none.
+    class with a single image gives none. Classes without an image do not count.
 
     Args:
         counts_C: Images of each class.
@@ -180,9 +180,10 @@ def quota_for_test(counts_C: Tensor, per_class: int | None) -> Tensor:
         >>> quota_for_test(torch.tensor([500, 50, 30]), None), quota_for_test(torch.tensor([500, 50, 9, 1]), None)
         (tensor([10, 10, 10]), tensor([1, 1, 1, 0]))
     """
+    filled_C = counts_C[counts_C > 0]
     if int(counts_C.max()) < 2:
         raise InputError("every class has a single image, so no test split can be held out; provide a test split")
-    default = min(int(TEST_SHARE * int(counts_C.median())), int(LARGEST_TEST_SHARE * int(counts_C.min())))
+    default = min(int(TEST_SHARE * int(filled_C.median())), int(LARGEST_TEST_SHARE * int(filled_C.min())))
     wanted = max(1, default) if per_class is None else per_class
     return (counts_C - 1).clamp(min=0, max=wanted)
 
@@ -324,6 +325,11 @@ def _test_notes(images: int, quota_C: Tensor, class_names: tuple[str, ...]) -> l
 
 def _cut_tail(rows: Rows, targets_N: Tensor, available_C: Tensor, factor: float, profile: Profile) -> Rows:
     """Keep the largest long tail that the classes allow. A larger class never keeps fewer images than a smaller one."""
+    if int(available_C.min()) == 0:
+        raise InputError(
+            f"`imbalance_factor` {factor:g} needs training images of every class, and {int((available_C == 0).sum())} "
+            'classes have none; set `empty_classes` to "drop", or leave the data as they are'
+        )
     # stable: among classes of equal size the first label stays the most frequent, as in the published subsets
     ranked_C, order_C = available_C.sort(descending=True, stable=True)
     for largest in range(int(ranked_C[0]), 0, -1):

@@ -1,32 +1,34 @@
 """Large images, read from disk in every epoch by worker processes that work ahead of the model.
 
-Shapes: N = images, S = steps of an epoch, B = batch, R = uniform random numbers per image.
+Shapes: N = images, S = steps of an epoch, B = batch, P = images of a request, R = uniform random numbers per image.
 """
 
+import functools
+import multiprocessing
 import os
 import signal
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from longtail._threads import available_cores
-from longtail.data.decode import (
-    CROP_UNIFORMS,
-    PLAIN,
-    BadImage,
-    Decoding,
-    decode_image,
-    fit_image,
-    random_resized_crop,
-)
+from longtail.data.decode import PLAIN, BadImage, Decoding, read_view
+from longtail.data.views import CROP_UNIFORMS
 from longtail.errors import InputError
 
 MAX_DEFAULT_WORKERS = 8
+REQUEST = 16
+"""Largest number of images that a worker reads at once. Several workers share the images of a larger batch."""
+REQUESTS_AHEAD = 8
+"""Requests that each worker may be ahead of the model."""
 
 
 def default_workers() -> int:
@@ -36,6 +38,9 @@ def default_workers() -> int:
 
 class StreamedImages:
     """Images that stay on disk.
+
+    The worker processes start with the first batches and are kept for all epochs and for all subsets, until the last
+    of these objects is deleted.
 
     Args:
         paths: N image files.
@@ -71,6 +76,7 @@ class StreamedImages:
         self.how = how
         self.device = torch.device(device)
         self.workers = default_workers() if workers is None else workers
+        self._pool = _Pool(size, how, pin_memory=self.device.type == "cuda")
 
     @property
     def paths(self) -> list[Path]:
@@ -96,81 +102,163 @@ class StreamedImages:
             raise InputError(
                 f"a random crop needs {CROP_UNIFORMS} random numbers per image, got {uniforms_SBR.shape[-1]}"
             )
-        order_SB = order_SB.cpu()
-        crops_SBR = None if uniforms_SBR is None else uniforms_SBR[..., :CROP_UNIFORMS].cpu().contiguous()
-        workers = min(self.workers, len(order_SB))
-        loader = DataLoader(
-            _Batches(self._names_N, self.size, order_SB, crops_SBR, self.how),
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=2 if workers else None,
-            pin_memory=self.device.type == "cuda",
-            collate_fn=_unchanged,
-            worker_init_fn=_ignore_stop_signals,
-            generator=torch.Generator(),  # the default generator would change the random state of the run
-        )
-        for batch in _unless_a_worker_died(loader):
-            if isinstance(batch, BadImage):
-                raise batch
-            pixels = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
-            yield pixels.to(self.device, non_blocking=True)
+        batch_size = order_SB.shape[1]
+        length = min(REQUEST, max(1, -(-order_SB.numel() // max(1, self.workers))))
+        requests = len(order_SB) * -(-batch_size // length)
+        workers = min(self.workers, requests) if requests > 1 else 0  # a single image needs no process
+        pieces = self._pool.read(self._requests(order_SB, uniforms_SBR, length), workers)
+        for _ in range(len(order_SB)):
+            batch = torch.empty(batch_size, 3, self.size, self.size, dtype=torch.uint8, device=self.device)
+            for start in range(0, batch_size, length):
+                batch[start : start + length].copy_(next(pieces), non_blocking=True)
+            yield batch
+        next(pieces, None)  # ends the pass, so that its workers are kept
+
+    def _requests(self, order_SB: Tensor, uniforms_SBR: Tensor | None, length: int) -> Iterator["_Request"]:
+        order = order_SB.cpu().numpy()
+        crops = None if uniforms_SBR is None else uniforms_SBR[..., :CROP_UNIFORMS].cpu().numpy()
+        for step in range(len(order)):
+            for start in range(0, order.shape[1], length):
+                piece = slice(start, start + length)
+                yield _Request(self._names_N[order[step, piece]], None if crops is None else crops[step, piece])
 
     def subset(self, indices: Tensor) -> "StreamedImages":
-        """Return the images at `indices`, in that order."""
+        """Return the images at `indices`, in that order. They are read by the same workers."""
         chosen = StreamedImages([], self.size, device=self.device, workers=self.workers, how=self.how)
         chosen._names_N = self._names_N[indices.cpu().numpy()]
+        chosen._pool = self._pool
         return chosen
 
     def thumbnail(self, index: int) -> Tensor:
         """Return the plain view of one image: uint8 (3, size, size) on the CPU."""
-        return fit_image(decode_image(_path(self._names_N, index), self.how), self.size)
+        return read_view(_path(self._names_N[index]), self.size, self.how)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Images that a worker reads at once: P names, and the numbers (P, 4) that choose their crops or None."""
+
+    names_P: np.typing.NDArray[np.bytes_]
+    crops_PR: np.typing.NDArray[np.float32] | None
 
 
 Message = Tensor | np.ndarray[Any, Any] | BadImage
 
 
-class _Batches(Dataset[Message]):
-    """Batches of one epoch, made in a worker process, or the BadImage that stopped one.
+class _Reader(Dataset[Message]):
+    """Reads the images of a request, or returns the BadImage that stopped it.
 
     The error is returned and not raised, because an error crosses the process border as a traceback in a string. A
-    worker returns its batch in shared memory. If that is full, as with the 64 MB of a container, the batch is an array,
+    worker returns its images in shared memory. If that is full, as with the 64 MB of a container, they are an array,
     which crosses the process border through a pipe.
     """
 
-    def __init__(
-        self,
-        names_N: np.typing.NDArray[np.bytes_],
-        size: int,
-        order_SB: Tensor,
-        crops_SBR: Tensor | None,
-        how: Decoding = PLAIN,
-    ) -> None:
-        self.names_N, self.size, self.order_SB, self.crops_SBR, self.how = names_N, size, order_SB, crops_SBR, how
+    def __init__(self, size: int, how: Decoding) -> None:
+        self.size, self.how = size, how
 
-    def __len__(self) -> int:
-        return len(self.order_SB)
-
-    def __getitem__(self, step: int) -> Message:
+    def __getitem__(self, request: _Request) -> Message:
+        shape = (len(request.names_P), 3, self.size, self.size)
+        pixels = torch.empty(shape, dtype=torch.uint8)
+        is_shared = get_worker_info() is not None and _share(pixels)
+        crops: list[Any] = [None] * shape[0] if request.crops_PR is None else request.crops_PR.tolist()
         try:
-            pixels = torch.stack([self._view(step, b, index) for b, index in enumerate(self.order_SB[step].tolist())])
+            for index, (name, crop) in enumerate(zip(request.names_P, crops, strict=True)):
+                pixels[index] = read_view(_path(name), self.size, self.how, crop)
         except BadImage as bad:
             return bad
-        return pixels if get_worker_info() is None else _to_send(pixels)
-
-    def _view(self, step: int, b: int, index: int) -> Tensor:
-        pixels = decode_image(_path(self.names_N, index), self.how)
-        if self.crops_SBR is None:
-            return fit_image(pixels, self.size)
-        return random_resized_crop(pixels, self.crops_SBR[step, b], self.size)
+        return pixels if is_shared or get_worker_info() is None else pixels.numpy()
 
 
-def _to_send(pixels: Tensor) -> Message:
-    """Move a batch to shared memory here, since an error in the thread that sends it would never reach the parent."""
+def _share(pixels: Tensor) -> bool:
+    """Move a tensor to shared memory here, since an error in the thread that sends it would never reach the parent."""
     try:
         pixels.share_memory_()  # type: ignore[no-untyped-call]
     except (RuntimeError, OSError):
-        return pixels.numpy()
-    return pixels
+        return False
+    return True
+
+
+class _Requests(Sampler[_Request]):
+    """Requests of the current pass, which the loader passes to its workers as if they were indices."""
+
+    def __init__(self) -> None:
+        self.current: Iterable[_Request] = ()
+
+    def __iter__(self) -> Iterator[_Request]:
+        return iter(self.current)
+
+
+class _Pool:
+    """Worker processes that are kept from one pass over images to the next.
+
+    A pass takes an idle loader with its workers, or starts one; passes at the same time have workers of their own. What
+    the workers have read ahead of a pass that is left early is dropped at the start of the next one.
+
+    Args:
+        size: Side of the views in pixels.
+        how: Settings to decode with.
+        pin_memory: Whether the batches are copied to page-locked memory, for the copy to a GPU.
+    """
+
+    def __init__(self, size: int, how: Decoding, pin_memory: bool) -> None:
+        self.reader, self.pin_memory = _Reader(size, how), pin_memory
+        self.loaders: list[DataLoader[Message]] = []
+        self.idle: list[DataLoader[Message]] = []
+        # the list outlives the pool: in a reference cycle, a loader would lose the queues it needs to end its workers
+        weakref.finalize(self, self.loaders.clear)
+
+    def read(self, requests: Iterable[_Request], workers: int) -> Iterator[Tensor]:
+        """Yield the images of each request, in order.
+
+        Args:
+            requests: Images to read.
+            workers: Number of processes. With 0, this process reads.
+
+        Raises:
+            BadImage: If an image cannot be read.
+            InputError: If the system has ended a worker.
+        """
+        if workers == 0:
+            yield from map(_checked, map(self.reader.__getitem__, requests))
+            return
+        loader = self._loader(workers)
+        loader.sampler.current = requests  # type: ignore[attr-defined]
+        try:
+            yield from map(_checked, _unless_a_worker_died(loader))
+        except InputError as error:
+            if not isinstance(error, BadImage):
+                self.loaders.remove(loader)
+            raise
+        finally:
+            loader.sampler.current = ()  # type: ignore[attr-defined]
+            self.idle += [each for each in self.loaders if each is loader]
+
+    def _loader(self, workers: int) -> "DataLoader[Message]":
+        enough = [loader for loader in self.idle if loader.num_workers >= workers]
+        if enough:
+            self.idle.remove(enough[0])
+            return enough[0]
+        self.loaders.append(
+            DataLoader(
+                self.reader,
+                batch_size=None,
+                sampler=_Requests(),
+                num_workers=workers,
+                prefetch_factor=REQUESTS_AHEAD,
+                persistent_workers=True,
+                pin_memory=self.pin_memory,
+                collate_fn=_unchanged,
+                worker_init_fn=_stop_signals_of(os.getpid()),
+                generator=torch.Generator(),  # the default generator would change the random state of the run
+            )
+        )
+        return self.loaders[-1]
+
+
+def _checked(message: Message) -> Tensor:
+    if isinstance(message, BadImage):
+        raise message
+    return torch.from_numpy(message) if isinstance(message, np.ndarray) else message
 
 
 def _unchanged(batch: Any) -> Any:
@@ -178,10 +266,30 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _ignore_stop_signals(worker: int) -> None:
-    """Leave the reaction to Ctrl-C and SIGTERM to the parent, also if the signal reaches the whole process group."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+class _StopSignals:
+    """Leave the reaction to Ctrl-C and SIGTERM to the parent, also if the signal reaches the whole process group.
+
+    When the parent exits, multiprocessing sends SIGTERM to the workers that are left and waits for their end.
+    """
+
+    def __init__(self) -> None:
+        self.parent_exits = multiprocessing.Event()
+        Finalize(None, self.parent_exits.set, exitpriority=0)  # runs before the signals are sent
+
+    def __call__(self, worker: int) -> None:
+        """Set the signal handlers of a worker process."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._end_with_the_parent)
+
+    def _end_with_the_parent(self, number: int, frame: object) -> None:
+        if self.parent_exits.is_set():
+            os._exit(0)
+
+
+@functools.cache
+def _stop_signals_of(parent: int) -> _StopSignals:
+    """Return the signal handling of the workers of a process; a forked process needs its own."""
+    return _StopSignals()
 
 
 def _unless_a_worker_died(batches: Iterable[Message]) -> Iterator[Message]:
@@ -207,5 +315,5 @@ def worker_death(error: BaseException) -> InputError:
     )
 
 
-def _path(names_N: np.typing.NDArray[np.bytes_], index: int) -> Path:
-    return Path(os.fsdecode(bytes(names_N[index])))
+def _path(name: np.bytes_) -> Path:
+    return Path(os.fsdecode(bytes(name)))

@@ -19,7 +19,7 @@ from torch import Tensor
 from longtail._io import atomic_write
 from longtail._tables import MISSING, clean_labels, is_whole_number, normalized, positions, whole_number
 from longtail.data.counts import ClassCounts, Countable
-from longtail.errors import InputError, first_ten, unknown_name
+from longtail.errors import InputError, first_ten, naming, unknown_name
 from longtail.evaluation.checks import Array, as_tensor, check_lengths, checked_labels, checked_logits
 from longtail.evaluation.metrics import Groups
 from longtail.evaluation.reading import (
@@ -200,18 +200,16 @@ def read_predictions(path: str | Path, counts: str | Path | Countable | None = N
     if path.suffix.lower() not in readers:
         raise InputError(f"cannot infer the format of {path} from its name; it must end in {', '.join(readers)}")
     given = None if counts is None else read_training_counts(counts)
-    try:
+    with naming(path):
         return _matched(readers[path.suffix.lower()](path), given)
-    except InputError as error:
-        if str(path) in str(error):
-            raise
-        raise InputError(f"{path}: {error}") from error
 
 
 def _matched(raw: RawPredictions, given: NamedCounts | None) -> Predictions:
     """Match labels to classes and check everything."""
     names, class_counts = _classes(raw, given)
     num_classes = len(class_counts)
+    if not class_counts.counts.any():
+        raise InputError(f"the training images per class are all 0; {HOW_TO_GIVE_COUNTS}")
     place = raw.place
     # the names of a file go with its own numbers; those of `counts` may be another code
     counts_named = given is not None and given.names is not None and raw.class_names is None
@@ -356,7 +354,7 @@ def read_result(path: Path) -> dict[str, Any]:
         raise InputError(f"there is no result at {path}; give the folder of a finished run")
     try:
         result = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}; remove it and resume the run in {path.parent}") from error
     if not isinstance(result, dict):
         raise InputError(f"{path} must be a JSON object, got a {type(result).__name__}")
@@ -378,6 +376,10 @@ def group_options(groups: Any) -> dict[str, Any]:
     """
     groups = groups or {}
     try:
+        if groups and groups["kind"] not in ("fixed", "quantile"):
+            raise ValueError(groups["kind"])
         return {"many": int(groups["many"]), "few": int(groups["few"]), "groups": groups["kind"]} if groups else {}
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f'"class_groups" of a result must have kind, many and few, got {groups!r}') from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(
+            f'"class_groups" of a result must have kind (fixed or quantile), many and few, got {groups!r}'
+        ) from error

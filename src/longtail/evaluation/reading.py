@@ -24,7 +24,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from longtail._tables import clean_labels, delimiter_of, is_whole_number, normalized, positions, read_text, whole_number
+from longtail._tables import (
+    clean_labels,
+    delimiter_of,
+    is_whole_number,
+    normalized,
+    positions,
+    read_table_text,
+    whole_number,
+)
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 from longtail.evaluation.checks import example
@@ -108,7 +116,11 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is a single array; write an NPZ file with numpy.savez(path, ...)")
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+        odd = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
+        if odd is not None:  # NumPy returns the bytes of a member that is no array
+            raise InputError(f"{path} holds {odd!r}, which is not an array; write the file with numpy.savez")
+        return arrays
     except InputError:
         raise
     except _BROKEN_NPZ as error:
@@ -130,7 +142,7 @@ def read_csv(path: Path) -> RawPredictions:
     Raises:
         InputError: If a column is missing or a line cannot be read, naming the columns or the line.
     """
-    content = read_text(path)
+    content = read_table_text(path)
     header, delimiter = _header(path, content)
     score_columns, kind = _score_columns(header)
     target = _pick(path, {name: name for name in header}, TARGETS, "true labels")
@@ -294,7 +306,7 @@ def read_training_counts(source: str | Path | Countable) -> NamedCounts:
         return NamedCounts(ClassCounts(source))
     path = Path(source).expanduser()
     try:
-        text = read_text(path)
+        text = read_table_text(path)
     except InputError as error:
         raise InputError(f"cannot read the class counts in {path}: {error}; {HOW_TO_GIVE_COUNTS}") from error
     return _counts_from_json(path, text) if path.suffix.lower() == ".json" else _counts_from_table(path, text)

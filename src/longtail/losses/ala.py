@@ -53,6 +53,7 @@ class ALALoss(Loss):
     """
 
     balances: ClassVar[bool] = True
+    convex = True
     expects_cosines: ClassVar[bool] = True
     factors_C: Tensor
 

@@ -50,6 +50,7 @@ class BalancedSigmoid(Loss):
     """
 
     balances: ClassVar[bool] = True
+    convex = True
     takes_background: ClassVar[bool] = True
     shift_C: Tensor
 

@@ -47,6 +47,7 @@ class BalancedSoftmax(Loss):
     """
 
     balances: ClassVar[bool] = True
+    convex = True
     shift_C: Tensor
 
     def __init__(

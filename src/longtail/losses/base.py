@@ -5,13 +5,14 @@ Shapes: B = batch, C = classes.
 """
 
 from abc import abstractmethod
+from collections.abc import Hashable
 from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from longtail.component import format_options
+from longtail.component import format_options, plain_attributes
 from longtail.data.counts import ClassCounts, Countable, checked_targets
 from longtail.errors import InputError, first_ten, unknown_name
 from longtail.ranges import check_number
@@ -31,6 +32,9 @@ class Loss(nn.Module):
         balances: Whether the loss corrects for the class counts. A balanced sampler would then correct a second time.
         expects_cosines: Whether the logits must be cosine similarities in [-1, 1], which the loss scales.
         takes_background: Whether the label C is allowed, for a row without a class.
+        convex: Whether the loss of each example is a fixed convex function of its logits, so that a linear head on
+            fixed features has one optimum. False for a loss that draws random numbers or compares the examples of a
+            batch. Set on the instance if it depends on an option.
         stand_in: Label that replaces the label of an ignored row before `per_example`. A loss that compares the
             examples of a batch uses C, which is not a class.
 
@@ -49,6 +53,7 @@ class Loss(nn.Module):
     uses_embeddings: ClassVar[bool] = False
     balances: ClassVar[bool] = False
     expects_cosines: ClassVar[bool] = False
+    convex: bool = False
     stand_in: int = 0
     takes_background: ClassVar[bool] = False
     counts_C: Tensor
@@ -106,6 +111,14 @@ class Loss(nn.Module):
         Args:
             progress: Completed share of the training, in [0, 1).
         """
+
+    def phase(self) -> Hashable:
+        """Return the Python values on which the computation depends, or None if it depends on tensors only.
+
+        While the value stays the same, a recorded step remains valid. By default, it consists of all attributes that
+        are numbers, strings or None.
+        """
+        return plain_attributes(self)
 
     def forward(self, logits_BC: Tensor, targets: Tensor, *extra: Tensor) -> Tensor:
         """Compute the loss of a batch.

@@ -50,6 +50,7 @@ class CDTLoss(Loss):
     """
 
     balances: ClassVar[bool] = True
+    convex = True
     temperatures_C: Tensor
 
     def __init__(

@@ -93,6 +93,7 @@ class ClassBalancedLoss(WeightedLoss):
             raise unknown_name("kind of class-balanced loss", kind, get_args(Kind))
         check_number("gamma", gamma, "the authors try 0.5, 1 and 2", at_least=0)
         self.beta, self.kind, self.gamma = beta, kind, gamma
+        self.convex = kind != "focal" or gamma == 0
         weights_C = effective_number_weights(self.counts_C, beta).float()
         self.register_buffer("weights_C", weights_C, persistent=False)
 

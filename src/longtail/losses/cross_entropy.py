@@ -25,6 +25,8 @@ class CrossEntropy(Loss):
         tensor(0.6931)
     """
 
+    convex = True
+
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss of each example, shape (B,)."""
         return cross_entropy(logits_BC, targets)

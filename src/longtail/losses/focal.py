@@ -48,6 +48,7 @@ class FocalLoss(Loss):
         super().__init__(class_counts, reduction=reduction, ignore_index=ignore_index, absent=absent)
         check_number("gamma", gamma, "1: usual on long-tailed data, 0: cross-entropy", at_least=0)
         self.gamma = gamma
+        self.convex = gamma == 0
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss of each example, shape (B,)."""

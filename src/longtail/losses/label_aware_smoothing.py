@@ -69,6 +69,7 @@ class LabelAwareSmoothing(Loss):
         tensor([0.3269, 0.1269])
     """
 
+    convex = True
     smoothing_C: Tensor
 
     def __init__(

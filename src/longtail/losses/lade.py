@@ -66,6 +66,7 @@ class LADELoss(Loss):
         check_number("alpha", alpha, "0.1 in the paper", at_least=0)
         check_number("regularization", regularization, "0.1 in the paper", at_least=0)
         self.alpha, self.regularization = alpha, regularization
+        self.convex = alpha == 0
         self.stand_in = len(self.counts_C)
         prior_C = self.counts_C.double() / self.counts_C.double().sum()
         importance_C = torch.where(self.absent_C, 0.0, 1 / ((~self.absent_C).sum() * prior_C))

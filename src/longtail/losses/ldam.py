@@ -64,6 +64,7 @@ class LDAMLoss(WeightedLoss):
     """
 
     expects_cosines: ClassVar[bool] = True
+    convex = True
     margins_C: Tensor
 
     def __init__(

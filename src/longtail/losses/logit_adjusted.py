@@ -35,6 +35,7 @@ class LogitAdjustedLoss(Loss):
     """
 
     balances: ClassVar[bool] = True
+    convex = True
     shift_C: Tensor
 
     def __init__(

@@ -10,7 +10,7 @@ included.
 Shapes: B = batch, C = classes.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, distributed
@@ -27,8 +27,9 @@ class SeesawLoss(Loss):
     """Cross-entropy with reduced negative gradients on rare classes, except where they score above the true class.
 
     In training mode, each batch is counted before its loss is computed. The counts therefore follow the sampler, and
-    they are saved in the state dict; `eval()` stops the counting. A soft target is treated as one class with the mean
-    count and mean score of the target, since the expectation of the loss would need a table of shape (B, C, C).
+    they are saved in the state dict; `eval()` stops the counting. They are exact also beyond 2^24, where float32 cannot
+    be incremented by one: `lost_C` holds the rounding error of `seen_C`. A soft target is treated as one class with the
+    mean count and mean score of the target, since the expectation of the loss would need a table of shape (B, C, C).
 
     Args:
         class_counts: Training images per class, shape (C,); used only for absent classes.
@@ -50,6 +51,7 @@ class SeesawLoss(Loss):
 
     balances: ClassVar[bool] = True
     seen_C: Tensor
+    lost_C: Tensor
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class SeesawLoss(Loss):
         check_number("q", q, "2 in the paper", at_least=0)
         self.p, self.q = p, q
         self.register_buffer("seen_C", torch.zeros_like(self.counts_C))
+        self.register_buffer("lost_C", torch.zeros_like(self.counts_C))
 
     def observe(self, targets: Tensor, kept_B: Tensor | None) -> None:
         """Count the classes of a training batch, over all ranks."""
@@ -75,7 +78,16 @@ class SeesawLoss(Loss):
             batch_C = torch.zeros_like(self.seen_C).index_add(0, targets, kept_B.to(self.seen_C.dtype))
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(batch_C)
-        self.seen_C += batch_C
+        added_C = batch_C + self.lost_C
+        sum_C = self.seen_C + added_C
+        kept_C = sum_C - self.seen_C  # two-sum (Knuth): the rounding error of a sum is a float
+        self.lost_C.copy_((self.seen_C - (sum_C - kept_C)) + (added_C - kept_C))
+        self.seen_C.copy_(sum_C)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Load a state. Those of version 0.2 and earlier have no `lost_C`."""
+        state_dict.setdefault(f"{prefix}lost_C", torch.zeros_like(self.seen_C))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def per_example(self, logits_BC: Tensor, targets: Tensor) -> Tensor:
         """Compute the loss of each example, shape (B,)."""

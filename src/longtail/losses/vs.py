@@ -41,6 +41,7 @@ class VSLoss(Loss):
     """
 
     balances: ClassVar[bool] = True
+    convex = True
     temperatures_C: Tensor
     shift_C: Tensor
 

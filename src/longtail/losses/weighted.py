@@ -117,6 +117,8 @@ class WeightedCrossEntropy(WeightedLoss):
         tensor(3.4657)
     """
 
+    convex = True
+
     def __init__(
         self,
         class_counts: Countable,

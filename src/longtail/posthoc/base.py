@@ -48,6 +48,11 @@ class PostHoc(ABC):
         """
 
     @property
+    def needs_every_class(self) -> bool:
+        """Whether `fit` refuses classes without a training image."""
+        return False
+
+    @property
     def needs_holdout(self) -> bool:
         """Whether `fit` chooses an option by the score on its input, which then must not be training data."""
         return False

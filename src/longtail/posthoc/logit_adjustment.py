@@ -59,6 +59,11 @@ class LogitAdjustment(Strength):
 
     meaning_of_one = "for calibrated logits"
 
+    @property
+    def needs_every_class(self) -> bool:
+        """True, because the log prior of a class without a training image is undefined."""
+        return True
+
     @torch.no_grad()
     def fit(self, features_ND: Tensor, targets_N: Tensor, head: nn.Linear, class_counts: Countable) -> Self:
         """Choose tau unless it is given, and adjust the bias.

@@ -72,6 +72,11 @@ class NearestClassMean(PostHoc):
         elif metric == "cl2n":
             self.component = Component("CenteredHead")
 
+    @property
+    def needs_every_class(self) -> bool:
+        """True, because a class without a training image has no mean."""
+        return True
+
     @torch.no_grad()
     def fit(
         self,

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.models.classifier import Classifier, build_classifier
+from longtail.run.estimate import log_estimate
 from longtail.run.folder import refuse_other_data, run_lock, starting_checkpoint
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
-from longtail.training.checkpoint import CheckpointStore
+from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.context import Context, stopping_on_signals
+from longtail.training.engine import check_engine
 from longtail.training.log import RunLog, check_loggers
 from longtail.training.predict import predict
 
@@ -74,6 +77,7 @@ def fit(
     folder = Path(folder)
     device = choose_device(config.device)
     check_loggers(loggers)
+    check_engine(config.engine, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
@@ -177,12 +181,17 @@ def _context(
         seconds=saved["seconds"],
         images=saved["images"],
         chosen=saved.get("chosen", {}),
+        compute=saved.get("compute", {}),
+        engine=config.engine,
+        estimate=partial(log_estimate, config, data),
+        checkpoint_seconds=config.checkpoint_seconds,
     )
 
 
 def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Dataset, context: Context) -> Classifier:
     if context.saved is not None:
-        model.load_saved(context.saved, len(data.class_names))
+        with applying(context.saved):
+            model.load_saved(context.saved, len(data.class_names))
     for index in range(context.stage, len(stages)):
         context.stage = index
         if context.saved is not None and "epoch" not in context.saved:

@@ -13,11 +13,11 @@ from longtail.config import recipes
 from longtail.config.convert import leaves, to_mapping
 from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
-from longtail.errors import InputError, nearest
+from longtail.errors import InputError, naming, nearest
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not its result
-FREE = ("device", "data.workers", "data.root")
+FREE = ("device", "engine", "checkpoint_seconds", "data.workers", "data.root")
 # settings in which a run may differ from the one it starts from, in addition to its later stages
 FREE_FROM = (*FREE, "method", "many", "few", "groups")
 
@@ -34,7 +34,9 @@ def load_config(folder: Path) -> Config:
         raise InputError(f"{folder} holds no run: there is no such folder; {hint}")
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder} holds no run (no config.yaml); give the folder that `longtail train` wrote")
-    return recipes.typed(recipes.read_file(folder / "config.yaml"))
+    path = folder / "config.yaml"
+    with naming(path):
+        return recipes.typed(recipes.read_file(path))
 
 
 def not_finished(folder: Path) -> InputError:
@@ -87,8 +89,8 @@ def refuse_other_data(saved: dict[str, Any] | None, data: Dataset) -> None:
     """
     if saved is not None and saved["split"] != data.split.sha256:
         raise InputError(
-            "the checkpoint was trained on other images than the data set now has (images were added, removed or "
-            "renamed); start a new run in another folder"
+            f"the checkpoint {getattr(saved, 'path', '')} was trained on other images than the data set now has "
+            "(images were added, removed or renamed); start a new run in another folder"
         )
 
 

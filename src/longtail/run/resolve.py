@@ -1,7 +1,7 @@
 """Resolve user input into a run configuration, choosing defaults where none are given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,15 @@ from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.schema import Config, DataConfig, ModelConfig
 from longtail.data.dataset import Dataset
 from longtail.data.load import load_data
-from longtail.errors import InputError
+from longtail.errors import InputError, naming
 from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvision_names
+from longtail.run.folder import load_config
 from longtail.run.recommend import recommend, without_weights
 
-DATA_OPTIONS = (
-    "root", "imbalance_factor", "image_size", "val_share", "on_bad_image", "workers",
-    "follow_links", "include", "exclude", "path_column", "label_column", "max_pixels",
-)  # fmt: skip
+DATA_OPTIONS = tuple(field.name for field in fields(DataConfig) if field.name not in ("name", "seed"))
 MODEL_OPTIONS = ("backbone", "pretrained")
 TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
-RUN_OPTIONS = ("seed", "device", "protocol", "many", "few", "groups", "loss")
+RUN_OPTIONS = ("seed", "device", "engine", "protocol", "many", "few", "groups", "loss")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def resolve(
     if resumed is not None and data is None and method is None and not files:
         if not (resumed / "config.yaml").exists():
             raise InputError(f"{resumed} holds no run to resume; check the folder, or give the data and the method")
-        own = recipes.read_file(resumed / "config.yaml")
+        own = to_mapping(load_config(resumed))
         return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
     read = [recipes.read_file(path) for path in files]
     if read and "stages" in read[0] and data is None and method is None:
@@ -101,11 +99,20 @@ def resolve(
                 "or give data and method"
             )
         merged: dict[str, Any] = {}
-        for change in [*read, changes]:
-            merged = recipes.apply(merged, change)
-        return ResolvedRun(recipes.typed(merged), None)
+        with naming(", ".join(map(str, files))):
+            for change in [*read, changes]:
+                merged = recipes.apply(merged, change)
+            return ResolvedRun(recipes.typed(merged), None)
+    for path, change in zip(files, read, strict=True):
+        with naming(path):
+            recipes.check_change(change)
     given = next((str(each["data"]["name"]) for each in read if "name" in each.get("data", {})), None)
-    return resolve_names(data or given or "digits-lt", method, recipe, [*read, changes], fetch=fetch)
+    try:
+        return resolve_names(data or given or "digits-lt", method, recipe, [*read, changes], fetch=fetch)
+    except InputError as error:
+        if not files:
+            raise
+        raise InputError(f"{error} (with the settings in {', '.join(map(str, files))})") from error
 
 
 def resolve_names(
@@ -207,9 +214,11 @@ def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any
 
 def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return absolute paths, which stay valid when the run is resumed from another working directory."""
-    roots = [change["data"]["root"] for change in changes if change.get("data", {}).get("root")]
-    absolute = {"name": str(Path(data_name).expanduser().resolve())}
-    return absolute | ({"root": str(Path(roots[-1]).expanduser().resolve())} if roots else {})
+    given: dict[str, Any] = {"name": data_name}
+    for change in changes:
+        given |= {key: value for key, value in change.get("data", {}).items() if key in ("root", "test") and value}
+        given |= {key[5:]: value for key, value in change.get("set", ()) if key in ("data.root", "data.test") and value}
+    return {key: str(Path(value).expanduser().resolve()) for key, value in given.items()}
 
 
 def _missing_weights(backbone: str) -> str:

@@ -43,6 +43,7 @@ def describe_run(
         "backbone": describe_backbone(config.model, model),
         "protocol": {"checkpoint": "best" if selected_on else "last", "selected_on": selected_on},
         "chosen": context.chosen,
+        "compute": context.compute,
         "class_groups": {"kind": config.groups, "many": config.many, "few": config.few},
         "test": scores.to_dict(),
         "cost": {

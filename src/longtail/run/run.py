@@ -4,27 +4,28 @@ Shapes: N = images, C = classes, H x W = image size.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from longtail.config.schema import Config
-from longtail.data.dataset import Images
-from longtail.data.decode import Decoding, fit_image
-from longtail.data.files import find_images
+from longtail.config.schema import Config, DataConfig
+from longtail.data.decode import BadImage, Decoding
+from longtail.data.files import check_all, find_images
 from longtail.data.resident import ResidentImages
+from longtail.data.scan import Selection
 from longtail.data.stream import StreamedImages
-from longtail.errors import InputError
+from longtail.data.views import fit_image
+from longtail.errors import InputError, naming
 from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.models.classifier import Classifier, restore_classifier
 from longtail.run.folder import load_config, not_finished
-from longtail.training.checkpoint import CheckpointStore
+from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.log import read_rows
 from longtail.training.predict import predict
 
@@ -40,11 +41,13 @@ class Predicted:
         probabilities: Softmax of the logits, float32, shape (N, C).
         class_names: Names of the C classes, in the order of the columns.
         paths: Image files, if the images came from files; else None.
+        unreadable: Image files that were left out because they cannot be read, each with the reason.
     """
 
     probabilities: Tensor
     class_names: tuple[str, ...]
     paths: tuple[Path, ...] | None = None
+    unreadable: tuple[tuple[Path, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -110,7 +113,8 @@ class Run:
     def groups(self) -> dict[str, Any]:
         """Options of `evaluate_logits` by which this run groups its classes: `many`, `few` and `groups`."""
         own = {"many": self.config.many, "few": self.config.few, "groups": self.config.groups}
-        return group_options(self.result.get("class_groups")) or own
+        with naming(self.folder / "result.json"):
+            return group_options(self.result.get("class_groups")) or own
 
     @cached_property
     def scores(self) -> Scores:
@@ -169,14 +173,33 @@ class Run:
         images: ImageLike | Sequence[ImageLike],
         device: str | torch.device = "cpu",
         on_batch: Callable[[int], None] | None = None,
+        *,
+        on_bad_image: Literal["fail", "skip"] = DataConfig.on_bad_image,
+        workers: int | None = DataConfig.workers,
+        follow_links: bool = DataConfig.follow_links,
+        include: Sequence[str] | None = DataConfig.include,
+        exclude: Sequence[str] | None = DataConfig.exclude,
+        path_column: str | None = DataConfig.path_column,
+        max_pixels: int | None = None,
     ) -> Predicted:
         """Classify images with the plain view that the evaluation uses.
 
+        The keywords are those of `longtail.train`, with the same defaults. They apply to files.
+
         Args:
-            images: One image or a sequence of images. A path may be a file or a folder, which is searched. Arrays and
-                tensors are RGB: uint8 of shape (H, W, 3) for arrays and (3, H, W) for tensors, or floats in [0, 1].
+            images: One image or a sequence of images. A path may be a file, a folder, which is searched, or a Parquet
+                table with the bytes of images. Arrays and tensors are RGB: uint8 of shape (H, W, 3) for arrays and
+                (3, H, W) for tensors, or floats in [0, 1].
             device: Device of the computation.
             on_batch: Called with the number of images of each finished batch.
+            on_bad_image: "fail" stops at an unreadable image. "skip" leaves it out and names it in
+                `Predicted.unreadable`.
+            workers: Processes that read the images. None starts one per core, at most 8.
+            follow_links: Follow symbolic links that lead out of a folder.
+            include: Patterns of the image files of a folder to use.
+            exclude: Patterns of the files and folders to leave out.
+            path_column: Column of the images in a table. Default: the first that holds bytes.
+            max_pixels: Largest number of pixels of an image file. None takes that of the run.
 
         Raises:
             InputError: If a file cannot be read, or an array has another shape, type or range.
@@ -186,16 +209,23 @@ class Run:
         if not isinstance(images, Iterable) or isinstance(images, bytes) or not (images := list(images)):
             raise InputError(f"`images` must be one image or a sequence of at least one, got {images!r}")
         trained = self.trained(device)
-        if all(isinstance(image, (str, Path)) for image in images):
-            paths = find_images([Path(image).expanduser() for image in images])  # type: ignore[arg-type]
-            how = replace(self.decoding, bits=trained.bits)
-            source: Images = StreamedImages(paths, trained.image_size, device=device, how=how)
-        else:
-            paths = []
+        if not all(isinstance(image, (str, Path)) for image in images):
             pixels = torch.stack([fit_image(to_pixels(image), trained.image_size) for image in images])
-            source = ResidentImages(pixels, device)
+            logits_NC, _ = predict(trained.model, ResidentImages(pixels, device), on_batch)
+            return Predicted(logits_NC.softmax(dim=1), trained.class_names)
+        selection = Selection(tuple(include or ()), tuple(exclude or ()), follow_links)
+        paths = find_images([Path(image) for image in images], selection, path_column)  # type: ignore[arg-type]
+        how = Decoding(trained.bits, max_pixels or self.decoding.max_pixels)
+        bad: tuple[BadImage, ...] = ()
+        if on_bad_image == "skip":
+            checked = check_all(paths, on_bad_image, how=how)
+            bad, paths = checked.bad, [paths[index] for index in checked.readable.tolist()]
+            if not paths:
+                raise InputError(f"none of the {len(bad):,} images can be read; the first: {bad[0]}")
+        source = StreamedImages(paths, trained.image_size, device=device, workers=workers, how=how)
         logits_NC, _ = predict(trained.model, source, on_batch)
-        return Predicted(logits_NC.softmax(dim=1), trained.class_names, tuple(paths) or None)
+        unreadable = tuple((each.path, each.reason) for each in bad)
+        return Predicted(logits_NC.softmax(dim=1), trained.class_names, tuple(paths), unreadable)
 
     def trained(self, device: str | torch.device = "cpu") -> Trained:
         """Return the trained model with its class names and image size. The data set is not needed.
@@ -207,7 +237,8 @@ class Run:
             InputError: If the run is not finished, or the checkpoint cannot be read.
         """
         saved = self.checkpoint()
-        model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
+        with applying(saved):
+            model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
         return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"], saved.get("bits"))
 
 

@@ -7,6 +7,7 @@ from longtail.stages.filter import Filter
 from longtail.stages.meta import RetrainMeta
 from longtail.stages.retrain import Retrain
 from longtail.stages.risda import RetrainRISDA
+from longtail.stages.solve import Solve
 from longtail.stages.train import Train
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "Retrain",
     "RetrainMeta",
     "RetrainRISDA",
+    "Solve",
     "Train",
 ]

@@ -39,9 +39,16 @@ class Adjust(Stage):
         """Build the correction once.
 
         Raises:
-            InputError: If a strength must be chosen and no images are held out, or the head is not linear.
+            InputError: If a class without a training image is refused, a strength must be chosen and no images are
+                held out, or the head is not linear.
         """
         correction: posthoc.PostHoc = self.method.build(posthoc)
+        empty = int((data.class_counts.counts == 0).sum())
+        if correction.needs_every_class and empty:
+            raise InputError(
+                f"{self.method.name} needs training images of every class, and {empty} classes have none; add images, "
+                'set `empty_classes` to "drop", or use another method'
+            )
         if correction.needs_holdout and data.val is None:
             raise InputError(
                 f"{self.method.name} chooses its strength on held-out training images, and none are held out; set "

@@ -1,12 +1,13 @@
 """What stages share: checks of how components fit together, and scoring during training."""
 
 import types
+from dataclasses import replace
 
 from torch import Tensor, nn
 
 from longtail import losses, samplers
 from longtail._logging import progress_bar
-from longtail.component import Component, find_class
+from longtail.component import Component, find_class, keyword_options
 from longtail.config.stage import PreparedStage, Stage
 from longtail.data.counts import ClassCounts
 from longtail.data.dataset import Dataset
@@ -61,9 +62,15 @@ def _balances(component: Component, package: types.ModuleType) -> bool:
 def build_loss(component: Component, counts: ClassCounts) -> nn.Module:
     """Return the loss of a stage.
 
+    Training data have classes without an image only if the user keeps these. Their logits are then left out of the
+    softmax, unless the loss has another option.
+
     Raises:
         InputError: If the loss cannot be built, or is not a module.
     """
+    has_empty = bool((counts.counts == 0).any())
+    if has_empty and "absent" in keyword_options(component.check(losses)) and "absent" not in component.options:
+        component = replace(component, options={**component.options, "absent": "mask"})
     loss = component.build(losses, counts)
     if not isinstance(loss, nn.Module):
         raise InputError(f"`loss` must be a torch.nn.Module, got {component.name}, a {type(loss).__name__}")

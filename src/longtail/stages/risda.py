@@ -160,13 +160,15 @@ class RISDALoss(Loss):
     taken_for_CC: Tensor
     covariances_CDD: Tensor
     shifts_CD: Tensor
+    strength: Tensor
 
     def __init__(
         self, class_counts: Countable, *, alpha: float = 1.0, beta: float = 0.5, ramp_from: float = 0.8
     ) -> None:
         super().__init__(class_counts)
         self.alpha, self.beta, self.ramp_from = alpha, beta, ramp_from
-        self.set_progress(0.0)
+        # a tensor, so that a recorded step reads its present value
+        self.register_buffer("strength", torch.tensor(ramp_from), persistent=False)
         weights_C = effective_number_weights(self.counts_C, OVERLAP).float()
         self.register_buffer("weights_C", weights_C, persistent=False)
 
@@ -192,7 +194,7 @@ class RISDALoss(Loss):
 
     def set_progress(self, progress: float) -> None:
         """Set the strength of `alpha` and `beta` from the share of the stage that is done."""
-        self.strength = self.ramp_from + (1 - self.ramp_from) * progress
+        self.strength.fill_(self.ramp_from + (1 - self.ramp_from) * progress)
 
     def offsets(self, weight_CD: Tensor) -> Tensor:
         """Return the offsets of the logits, shape (C, C): row = true class, column = class of the logit."""

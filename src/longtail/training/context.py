@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -37,6 +37,10 @@ class Context:
         seconds: Training time so far.
         images: Images trained on in that time.
         stop: Set when the user requests a stop.
+        compute: Precision, memory layout and engine of each stage that has trained, by its index as a string.
+        engine: Engine of the training steps; "auto" lets the device decide.
+        estimate: Function called once in a stage with its images per second and the seconds that the rest will take.
+        checkpoint_seconds: Seconds between two checkpoints within a stage; 0 writes one after each epoch.
         chosen: What stages have chosen on held-out training images or learned in addition to the model, for the result.
         cache: Values that a stage has computed and later stages may use, such as features.
     """
@@ -52,6 +56,10 @@ class Context:
     seconds: float = 0.0
     images: int = 0
     stop: threading.Event = field(default_factory=threading.Event)
+    compute: dict[str, dict[str, Any]] = field(default_factory=dict)
+    engine: str = "auto"
+    estimate: Callable[[float, float], None] | None = None
+    checkpoint_seconds: float = 60.0
     chosen: dict[str, Any] = field(default_factory=dict)
     cache: dict[str, Any] = field(default_factory=dict)
 
@@ -68,6 +76,7 @@ class Context:
             "seconds": self.seconds,
             "images": self.images,
             "chosen": self.chosen,
+            "compute": self.compute,
             "threads": torch.get_num_threads(),
         }
 

@@ -62,8 +62,11 @@ class FeatureImages:
     def batches(self, order_SB: Tensor, uniforms_SBR: Tensor | None) -> Iterator[Tensor]:
         """Yield a tensor (B, D) for each row of `order_SB`. Reading uses no random numbers."""
         del uniforms_SBR
-        for picked_B in order_SB.to(self.embeddings_ND.device):
-            yield self.embeddings_ND[picked_B]
+        yield from map(self.pick, order_SB.to(self.embeddings_ND.device))
+
+    def pick(self, picked_B: Tensor) -> Tensor:
+        """Return the embeddings at indices on the device, in their order."""
+        return self.embeddings_ND[picked_B]
 
     def subset(self, indices: Tensor) -> "FeatureImages":
         """Return the embeddings at `indices`, in that order."""

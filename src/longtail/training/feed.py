@@ -5,7 +5,7 @@ numbers an image may use.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,8 +17,10 @@ from longtail.augment.mixing import Mixing
 from longtail.augment.policies import policy
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Part
+from longtail.data.resident import ResidentImages
 from longtail.samplers.base import Sampler
 from longtail.training.context import Context
+from longtail.training.features import FeatureImages
 
 
 class Feed(Protocol):
@@ -51,6 +53,30 @@ class EpochPlan:
     targets_SB: Tensor
     mix: EpochMix | None = None
 
+    def to(self, device: torch.device) -> "EpochPlan":
+        """Return the plan with all tensors on a device."""
+        return self._of([tensor.to(device) for tensor in self._tensors()])
+
+    def at(self, position_1: Tensor) -> "EpochPlan":
+        """Return the plan of one step, whose position is a tensor on the device of the plan."""
+        return self._of([tensor.index_select(0, position_1) for tensor in self._tensors()])
+
+    def copy_(self, other: "EpochPlan") -> None:
+        """Overwrite the tensors with those of another plan of the same shapes."""
+        for mine, its in zip(self._tensors(), other._tensors(), strict=True):
+            mine.copy_(its)
+
+    def _tensors(self) -> list[Tensor]:
+        mixing = [] if self.mix is None else [self.mix.partners_SB.contiguous(), self.mix.numbers_SBR]
+        return [self.order_SB, self.uniforms_SBR, self.targets_SB, *mixing]
+
+    def _of(self, tensors: list[Tensor]) -> "EpochPlan":
+        order_SB, uniforms_SBR, targets_SB, *mixing = tensors
+        if self.mix is None:
+            return EpochPlan(order_SB, uniforms_SBR, targets_SB)
+        mix = replace(self.mix, partners_SB=mixing[0], numbers_SBR=mixing[1])
+        return EpochPlan(order_SB, uniforms_SBR, targets_SB, mix)
+
 
 class EpochFeed:
     """Batches in the order of a sampler, augmented and mixed.
@@ -76,6 +102,18 @@ class EpochFeed:
         self.stream = randomness.key("stream", context.seed, context.stage)
         shape = (self.steps, self.batch_size)
         self.mixer = None if mixing is None else Mixer(mixing, data.targets, shape, settings.epochs, context.device)
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether the images are tensors on the device, so that a batch can be selected there."""
+        return isinstance(self.data.images, (ResidentImages, FeatureImages))
+
+    def batch(self, plan_1: EpochPlan) -> tuple[Tensor, Tensor]:
+        """Return images and labels of a plan of one step, selected and changed on the device."""
+        assert isinstance(self.data.images, (ResidentImages, FeatureImages))
+        pixels = self.data.images.pick(plan_1.order_SB[0])
+        images, targets = self.augment(pixels, plan_1.uniforms_SBR[0]), plan_1.targets_SB[0]
+        return (images, targets) if plan_1.mix is None else plan_1.mix(0, images, targets)
 
     def plan(self, epoch: int) -> EpochPlan:
         """Return the random choices of an epoch: a function of seed, stage and epoch."""

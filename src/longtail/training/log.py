@@ -81,7 +81,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict) or not {"stage", "epoch"} <= row.keys():
         raise InputError(f"line {number} of {path} is not a row of a training log; remove the line, or start a new run")

@@ -38,6 +38,9 @@ def predict(model: Classifier, images: Images, on_batch: Callable[[int], None] |
 
     Returns:
         Logits (N, C) and embeddings (N, D), float32, on the CPU.
+
+    Raises:
+        InputError: If a logit is NaN or infinite, because the training has diverged.
     """
 
     def both(pixels_BCHW: Tensor) -> Sequence[Tensor]:
@@ -45,6 +48,12 @@ def predict(model: Classifier, images: Images, on_batch: Callable[[int], None] |
         return model.head(embeddings_BD), embeddings_BD
 
     logits_NC, embeddings_ND = _in_batches(model, images, both, on_batch, _CPU)
+    bad = int((logits_NC.isnan() | (logits_NC == torch.inf)).any(1).sum())
+    if bad:
+        raise InputError(
+            f"the model gives NaN or infinite logits for {bad:,} of {len(logits_NC):,} images; its training has "
+            "diverged: train again with a lower learning rate or `clip_norm`"
+        )
     return logits_NC, embeddings_ND
 
 

@@ -71,6 +71,10 @@ class Step(nn.Module):
             if isinstance(listener, (Loss, Transfer)):
                 listener.set_progress(progress)
 
+    def phase(self) -> tuple[object, ...]:
+        """Return what loss and transfer branch on in Python. A recorded step is valid while it stays the same."""
+        return tuple(part.phase() for part in (self.loss, self.transfer) if isinstance(part, (Loss, Transfer)))
+
     def auxiliary_modules(self) -> dict[str, nn.Module]:
         """Return the modules that have a state in addition to the model, by name."""
         parts = {"loss": self.loss, "embedding_loss": self.embedding_loss, "transfer": self.transfer}

@@ -3,12 +3,13 @@
 Shapes: B = batch, C = channels (in `adjust`: classes), H x W = positions of a feature map, D = embedding dimension.
 """
 
+from collections.abc import Hashable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from longtail.component import Component, format_options
+from longtail.component import Component, format_options, plain_attributes
 from longtail.data.counts import ClassCounts, Countable
 from longtail.errors import InputError
 from longtail.ranges import check_number
@@ -54,6 +55,14 @@ class Transfer(nn.Module):
         Args:
             progress: Completed share of the training, in [0, 1).
         """
+
+    def phase(self) -> Hashable:
+        """Return the Python values on which the computation depends, or None if it depends on tensors only.
+
+        While the value stays the same, a recorded step remains valid. By default, it consists of all attributes that
+        are numbers, strings or None.
+        """
+        return plain_attributes(self)
 
     def forward(self, maps: Tensor, targets_B: Tensor, second_B: Tensor) -> tuple[Tensor, Tensor | None]:
         """Change the features of a batch.

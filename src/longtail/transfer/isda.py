@@ -48,6 +48,7 @@ class ISDA(Transfer):
     """
 
     uses_maps: ClassVar[bool] = False
+    half_lambda: Tensor
 
     def __init__(
         self, class_counts: Countable, channels: int, *, strength: float = 0.5, memory_budget_gb: float = 2.0
@@ -55,13 +56,15 @@ class ISDA(Transfer):
         super().__init__(class_counts, channels)
         check_number("strength", strength, "default: 0.5", at_least=0)
         check_number("memory_budget_gb", memory_budget_gb, "default: 2.0", above=0)
-        self.strength, self.memory_budget_gb, self.ramp = strength, memory_budget_gb, 1.0
+        self.strength, self.memory_budget_gb = strength, memory_budget_gb
+        # lambda / 2; a tensor, so that a recorded step reads its present value
+        self.register_buffer("half_lambda", torch.tensor(0.5 * strength), persistent=False)
         diagonal = _dense_bytes(self.num_classes, channels) > memory_budget_gb * 1e9
         self.running = RunningClassStatistics(self.num_classes, channels, diagonal=diagonal)
 
     def set_progress(self, progress: float) -> None:
         """Scale lambda with the completed share of the training."""
-        self.ramp = progress
+        self.half_lambda.fill_(0.5 * self.strength * progress)
 
     def adjust(self, logits_BC: Tensor, embeddings_BD: Tensor, targets_B: Tensor, head: nn.Module) -> Tensor:
         """Return the logits (B, C) of the upper bound, float32, in training mode.
@@ -82,7 +85,7 @@ class ISDA(Transfer):
             moments = self.running.update(embeddings_BD.detach().to(weight_CD.dtype)[:, None], targets_B)
             classes_G, covariances_GDD = moments.groups.classes_G, moments.covariances_GCC
             spread_GC = spread(weight_CD, weight_CD[classes_G], covariances_GDD)
-            return logits_BC + 0.5 * self.strength * self.ramp * spread_GC[moments.groups.group_E]
+            return logits_BC + self.half_lambda * spread_GC[moments.groups.group_E]
 
 
 def spread(weight_CD: Tensor, own_GD: Tensor, covariances_GDD: Tensor) -> Tensor:

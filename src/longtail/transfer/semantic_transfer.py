@@ -13,6 +13,7 @@ K = classes, G = groups of images of one class, D = dimension of the stored cova
 
 import logging
 import math
+from collections.abc import Hashable
 from typing import Any, Literal, get_args
 
 import torch
@@ -192,6 +193,10 @@ class SemanticTransfer(Transfer):
             _log.info("transfer from head to tail classes: %s", self.form)
             self.is_announced = True
         self.active, self.progress = begins, progress
+
+    def phase(self) -> Hashable:
+        """Return whether the transfer has started."""
+        return self.active
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the training progress."""

@@ -4,8 +4,11 @@ It trains in seconds on a CPU and comes with scikit-learn, so everything can be 
 the test set of Alpaydin and Kaynak (1998, https://doi.org/10.24432/C50P49).
 """
 
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from longtail.config.schema import DataConfig
@@ -70,6 +73,14 @@ def load_digits_lt(config: DataConfig, device: torch.device | str = "cpu") -> Da
 
 
 def _read_digits() -> tuple[Tensor, Tensor]:
-    digits = load_digits()
-    gray_NHW = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)
-    return gray_NHW.unsqueeze(1).repeat(1, 3, 1, 1), torch.from_numpy(digits.target).long()
+    rows = np.loadtxt(_file(), delimiter=",")
+    gray_NHW = torch.from_numpy(rows[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().to(torch.uint8)
+    return gray_NHW.unsqueeze(1).repeat(1, 3, 1, 1), torch.from_numpy(rows[:, -1]).long()
+
+
+def _file() -> Path:
+    """Return the file of scikit-learn, whose import would take longer than the training to its first step."""
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"

@@ -18,7 +18,7 @@ from longtail.data.formats.feature_files import Array
 from longtail.data.formats.features import FeatureSet, load_features
 from longtail.data.formats.listing import check_class_presence
 from longtail.data.splits import check_split_options, complete_splits, val_suffix
-from longtail.errors import InputError
+from longtail.errors import InputError, naming
 
 
 class MappedFeatures:
@@ -116,16 +116,17 @@ def load_feature_data(config: DataConfig, device: torch.device | str = "cpu") ->
     labels_M, names = found.rows.labels_N, found.rows.class_names
     given = {part: found.rows_of(part) for part in found.parts}
     check_class_presence(config.name, names, {part: labels_M[rows] for part, rows in given.items()})
-    rows, notes = complete_splits(
-        given,
-        labels_M,
-        names,
-        test_per_class=config.test_per_class,
-        imbalance_factor=config.imbalance_factor,
-        profile=config.profile,
-        val_share=config.val_share,
-        seed=config.seed,
-    )
+    with naming(config.name):
+        rows, notes = complete_splits(
+            given,
+            labels_M,
+            names,
+            test_per_class=config.test_per_class,
+            imbalance_factor=config.imbalance_factor,
+            profile=config.profile,
+            val_share=config.val_share,
+            seed=config.seed,
+        )
     views_Vn = _views(found)[:, torch.searchsorted(given["train"], rows["train"])]
     parts = {part: MappedFeatures(found.embeddings_ND, rows_n[None], device) for part, rows_n in rows.items()}
     train = MappedFeatures(found.embeddings_ND, views_Vn, device)

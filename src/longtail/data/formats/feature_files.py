@@ -224,18 +224,25 @@ def read_safetensors(path: Path, wanted: Collection[str]) -> tuple[dict[str, Arr
 
     try:
         with safe_open(path, framework="numpy") as checked:  # checks header, offsets and file size
-            facts = json.loads((checked.metadata() or {}).get(KEY, "{}"))
+            facts = _facts((checked.metadata() or {}).get(KEY, "{}"))
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         arrays = {name: _map_tensor(path, 8 + length, name, header[name]) for name in header if name in wanted}
-        for name, vocabulary in facts.pop("vocabularies", {}).items():
+        for name, vocabulary in dict(facts.pop("vocabularies", {})).items():
             if name in arrays:
                 arrays[name] = np.array(vocabulary)[arrays[name]]
-    except (SafetensorError, OSError, ValueError, IndexError) as error:
+        return {**_fact_arrays(facts), **arrays}, list(header)
+    except (SafetensorError, OSError, ValueError, TypeError, IndexError, RecursionError) as error:
         raise InputError(f"cannot read {path}: {error}; it is truncated or not a safetensors file") from error
-    return {**_fact_arrays(facts), **arrays}, list(header)
+
+
+def _facts(text: str | bytes) -> dict[str, Any]:
+    facts = json.loads(text)
+    if not isinstance(facts, dict):
+        raise ValueError(f"the entry {KEY!r} of its metadata must be a JSON object, got {str(text)[:50]!r}")
+    return facts
 
 
 def _map_tensor(path: Path, start: int, name: str, entry: Mapping[str, Any]) -> Array:
@@ -309,11 +316,11 @@ def read_parquet(path: Path, wanted: Collection[str]) -> tuple[dict[str, Array],
     try:
         with pa_parquet.ParquetFile(path) as file:
             names: list[str] = file.schema_arrow.names
-            facts = json.loads((file.schema_arrow.metadata or {}).get(KEY.encode(), b"{}"))
+            facts = _facts((file.schema_arrow.metadata or {}).get(KEY.encode(), b"{}"))
             arrays = {name: _column(file, name) for name in names if name in wanted}
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    return {**_fact_arrays(facts), **arrays}, names
+        return {**_fact_arrays(facts), **arrays}, names
+    except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        raise InputError(f"cannot read {path}: {error}; write it again with `longtail features`") from error
 
 
 def _column(file: Any, name: str) -> Array:

@@ -275,13 +275,23 @@ def _rows(arrays: Mapping[str, Array], labels: Array, parts: Array | None) -> Fe
     is_trained_on = torch.from_numpy(parts_N == "train") & (views == 0)
     counts, given = None, arrays.get("class_counts")
     if given is not None:
+        if given.dtype.kind not in "iuf" or given.ndim != 1:
+            raise InputError(f"class_counts must be integers of shape (C,), got {given.dtype} {given.shape}")
         counts = ClassCounts(torch.from_numpy(np.array(given)))
     elif is_trained_on.any():
         counts = ClassCounts.from_targets(labels_N[is_trained_on], len(class_names))
     if counts is not None and len(counts) != len(class_names):
         raise InputError(f"there are {len(counts)} class_counts for {len(class_names)} classes; give one per class")
-    about = json.loads(str(arrays["about"])) if "about" in arrays else {}
-    return FeatureRows(labels_N, parts_N, views, class_names, counts, about)
+    return FeatureRows(labels_N, parts_N, views, class_names, counts, _about(arrays))
+
+
+def _about(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Return the origin of the features; none if another tool uses the name for something else."""
+    try:
+        about = json.loads(str(arrays["about"])) if "about" in arrays else {}
+    except (ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _labels(labels: Array, class_names: tuple[str, ...] | None) -> tuple[tuple[str, ...], Tensor]:

@@ -51,10 +51,12 @@ def read_folder(path: Path | str, selection: Selection = EVERYTHING) -> Listing:
     passed = PassedOver()
     if any(tops.values()):
         visible_noting_hidden(root, "", passed)
+    tops = {part: top for part, top in tops.items() if part == "train" or part in selection.splits}
     found = {part: _images_by_class(root, top, selection, passed) for part, top in tops.items()}
     if passed.outside:
         raise leaves_root(root, passed.outside, is_folder=True)
-    _check_no_empty_class(root, tops, found, passed)
+    if not selection.allow_empty:
+        _check_no_empty_class(root, tops, found, passed)
     notes += _twin_notes(found)
     class_names = ordered_class_names(normalized(class_name) for classes in found.values() for class_name in classes)
     if len(class_names) == 1:
@@ -66,7 +68,9 @@ def read_folder(path: Path | str, selection: Selection = EVERYTHING) -> Listing:
         parts[part] = ([image for image, _ in pairs], [label for _, label in pairs])
         notes += _stray_notes(root / tops[part])
     notes += passed.notes()
-    return make_listing(str(path), root, "folder", class_names, parts, notes, follow_links=selection.follow_links)
+    return make_listing(
+        str(path), root, "folder", class_names, parts, notes, selection=selection, passed_over=passed.omissions()
+    )
 
 
 def _split_folders(root: Path) -> tuple[dict[str, str], list[str]]:
@@ -124,7 +128,8 @@ def _check_no_empty_class(
     if empty:
         raise InputError(
             f"{len(empty):,} class folder{'s' * (len(empty) > 1)} in {str(root)!r} without an image; remove "
-            f"{'them' if len(empty) > 1 else 'it'} or add images ({' '.join(sorted(IMAGE_SUFFIXES))}):\n"
+            f"{'them' if len(empty) > 1 else 'it'}, add images ({' '.join(sorted(IMAGE_SUFFIXES))}), or set "
+            '`empty_classes` to "keep" or "drop":\n'
             f"{first_ten(empty)}" + "".join(f"\n{note}" for note in passed.notes())
         )
 

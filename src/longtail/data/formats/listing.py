@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from longtail._tables import MISSING, clean_labels, is_whole_number, whole_number
+from longtail.data.dataset import Omission
 from longtail.data.formats.paths import locate_files, relative_paths
-from longtail.errors import InputError, first_ten, unknown_name
+from longtail.data.scan import EVERYTHING, Selection
+from longtail.errors import InputError, first_ten, naming, unknown_name
 
 SPLIT_NAMES = ("train", "val", "test")
 SPLIT_ALIASES: Mapping[str, str] = {
@@ -27,6 +29,9 @@ SPLIT_ALIASES: Mapping[str, str] = {
     "testing": "test",
 }
 
+EMPTY_CLASS_REMEDY = 'add training images, remove these classes, or set `empty_classes` to "keep" or "drop"'
+TEST_WORDS = frozenset(("test", "testing", "holdout", "heldout", "eval", "evaluation"))
+"""Words in the name of a file that may be a test split."""
 DIGITS = 18
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)([.,][0-9]*)?")
@@ -59,6 +64,7 @@ class Listing:
         class_names: C names, in the order of the labels.
         parts: Examples of each split that exists, under "train", "val" and "test".
         notes: Sentences for the reader of a result.
+        passed_over: Files that were left out, by reason.
     """
 
     name: str
@@ -67,6 +73,7 @@ class Listing:
     class_names: tuple[str, ...]
     parts: Mapping[str, Examples]
     notes: tuple[str, ...] = ()
+    passed_over: tuple[Omission, ...] = ()
 
 
 def make_listing(
@@ -77,7 +84,9 @@ def make_listing(
     parts: Mapping[str, tuple[Sequence[str], Sequence[int]]],
     notes: Sequence[str] = (),
     *,
-    follow_links: bool = False,
+    selection: Selection = EVERYTHING,
+    are_files: bool = True,
+    passed_over: Sequence[Omission] = (),
 ) -> Listing:
     """Check labels and paths, and then that the files exist.
 
@@ -88,7 +97,9 @@ def make_listing(
         class_names: C names, in the order of the labels.
         parts: Paths and labels of each split.
         notes: Sentences for the reader of a result.
-        follow_links: Follow symbolic links that lead out of the root.
+        selection: Choice of files, of which `follow_links` and `allow_empty` are used.
+        are_files: Whether each path is a file. Otherwise it is a row of a table with the bytes of the image.
+        passed_over: Files that were left out, by reason.
 
     Raises:
         InputError: If there is no image, there are fewer than two classes, a label is out of range, a class has no
@@ -96,19 +107,22 @@ def make_listing(
     """
     if not any(len(paths) for paths, _ in parts.values()):
         raise InputError(f"there is no image in {name!r}; give one folder per class, a table or a list of images")
-    if len(class_names) < 2:
+    if len(class_names) < 2 and not selection.allow_empty:
         only = f", {class_names[0]!r}" if class_names else ""
         raise InputError(f"{name!r} has fewer than two classes{only}; a classifier needs at least two")
     for paths, labels in parts.values():
         _check_range(name, paths, labels, len(class_names))
     targets = {part: torch.tensor(labels, dtype=torch.int64) for part, (_, labels) in parts.items() if len(labels)}
-    paths_by_part = {part: relative_paths(root, parts[part][0]) for part in targets}
-    check_class_presence(name, class_names, targets)
-    located = iter(locate_files(root, [path for paths in paths_by_part.values() for path in paths], follow_links))
+    if not selection.allow_empty:
+        check_class_presence(name, class_names, targets, EMPTY_CLASS_REMEDY)
+    with naming(name):
+        paths_by_part = {part: relative_paths(root, parts[part][0]) for part in targets}
+        given = [path for paths in paths_by_part.values() for path in paths]
+        located = iter(locate_files(root, given, selection.follow_links) if are_files else given)
     examples = {
         part: Examples(tuple(next(located) for _ in paths), targets[part]) for part, paths in paths_by_part.items()
     }
-    return Listing(name, root, source, tuple(class_names), examples, tuple(notes))
+    return Listing(name, root, source, tuple(class_names), examples, tuple(notes), tuple(passed_over))
 
 
 def _check_range(name: str, paths: Sequence[str], labels: Sequence[int], num_classes: int) -> None:
@@ -120,13 +134,19 @@ def _check_range(name: str, paths: Sequence[str], labels: Sequence[int], num_cla
         )
 
 
-def check_class_presence(name: str, class_names: Sequence[str], targets: Mapping[str, Tensor]) -> None:
+def check_class_presence(
+    name: str,
+    class_names: Sequence[str],
+    targets: Mapping[str, Tensor],
+    remedy: str = "add training images or remove these classes",
+) -> None:
     """Check that every class has a training image.
 
     Args:
         name: Name of the data, for messages.
         class_names: C names.
         targets: Labels of each split, shape (N,).
+        remedy: Advice, for messages.
 
     Raises:
         InputError: If a class has no training image. Classes that occur in another split are reported separately.
@@ -141,12 +161,12 @@ def check_class_presence(name: str, class_names: Sequence[str], targets: Mapping
         if bool(only_here_C.any()):
             raise InputError(
                 f"{int(only_here_C.sum()):,} of {num_classes:,} classes occur only in the {part} split of {name!r}, "
-                f"never in training; add training images or remove these classes:\n{_named(class_names, only_here_C)}"
+                f"never in training; {remedy}:\n{_named(class_names, only_here_C)}"
             )
     if bool(untrained_C.any()):
         raise InputError(
-            f"{int(untrained_C.sum()):,} of {num_classes:,} classes of {name!r} have no training image; add some or "
-            f"remove these classes:\n{_named(class_names, untrained_C)}"
+            f"{int(untrained_C.sum()):,} of {num_classes:,} classes of {name!r} have no training image; {remedy}:\n"
+            f"{_named(class_names, untrained_C)}"
         )
 
 
@@ -251,18 +271,52 @@ def label_notes(class_names: Sequence[str]) -> list[str]:
     return notes
 
 
-def split_files(train: Path) -> dict[str, Path]:
+def split_files(train: Path, wanted_parts: Sequence[str] = ("val", "test")) -> dict[str, Path]:
     """Return the validation and test files next to a training file, whose names differ in the word "train" only.
 
     Args:
         train: Training file, such as `train.csv` or `Places_LT_train.txt`.
+        wanted_parts: Splits to look for.
     """
-    found = re.fullmatch(r"(|.*[_.-])train(?:ing)?(|[_.-].*)", train.stem, re.IGNORECASE)
+    found = re.fullmatch(r"(|.*[^A-Za-z])(?:[Tt]rain(?:ing)?|TRAIN(?:ING)?)(|[^a-z].*)", train.stem)
     if found is None or not train.parent.is_dir():
         return {}
     wanted = {f"{found[1]}{word}{found[2]}{train.suffix}".lower(): part for word, part in SPLIT_ALIASES.items()}
     siblings = sorted(entry for entry in train.parent.iterdir() if entry.name.lower() in wanted and entry != train)
-    return {part: entry for entry in siblings if (part := wanted[entry.name.lower()]) != "train"}
+    return {part: entry for entry in siblings if (part := wanted[entry.name.lower()]) in wanted_parts}
+
+
+def unused_test_file_notes(train: Path) -> list[str]:
+    """Return a note on files next to the training file that may hold the test split but are not used.
+
+    Args:
+        train: Training file without a test split next to it.
+    """
+    if split_of_file(train) != "train" or not train.parent.is_dir():
+        return []
+    names = [
+        entry.name
+        for entry in train.parent.iterdir()
+        if entry.suffix.lower() in (".csv", ".tsv", ".parquet", ".txt")
+        and TEST_WORDS & set(re.split(r"[^a-z]+", entry.stem.lower()))
+    ]
+    if not names:
+        return []
+    return [f"Next to {train.name}, not used: {', '.join(sorted(names))}; set `test` if it is the test split."]
+
+
+def split_of_file(file: Path) -> str:
+    """Return the split whose name a file name has as a word, or "train".
+
+    Args:
+        file: Path of the file.
+
+    Example:
+        >>> split_of_file(Path("validation-00000-of-00001.parquet")), split_of_file(Path("photos.parquet"))
+        ('val', 'train')
+    """
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    return next((SPLIT_ALIASES[word] for word in words if word in SPLIT_ALIASES), "train")
 
 
 def split_from_name(name: str) -> str:

@@ -6,13 +6,14 @@ code (Kang et al., ICLR 2020).
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from longtail._tables import read_text, whole_number
+from longtail._tables import is_whole_number, read_text, whole_number
 from longtail.data.files import data_root
-from longtail.data.formats.listing import Listing, label_notes, make_listing, split_files
+from longtail.data.formats.listing import Listing, label_notes, make_listing, split_files, unused_test_file_notes
 from longtail.data.scan import EVERYTHING, Selection
 from longtail.errors import InputError, first_ten
 
@@ -34,6 +35,8 @@ class Benchmark:
     source: str
 
 
+_SEPARATED = re.compile(r"(.+?)\s*[,;]\s*([0-9]+(?:[.,]0*)?)")
+_FRACTION = re.compile(r"-?[0-9]+[.,][0-9]+")
 _OLTR = "the lists from https://github.com/zhmiao/OpenLongTailRecognition-OLTR"
 BENCHMARKS = {
     "imagenet-lt": Benchmark(
@@ -127,7 +130,7 @@ def _read(name: str, train: Path, root: Path, selection: Selection) -> Listing:
     parts = {"train": _selected(train, selection)}
     notes = []
     is_published = train.name.endswith("_train.txt")
-    for part, file in split_files(train).items():
+    for part, file in split_files(train, selection.splits).items():
         try:
             parts[part] = _selected(file, selection)
         except InputError as error:
@@ -137,6 +140,8 @@ def _read(name: str, train: Path, root: Path, selection: Selection) -> Listing:
         else:
             if not is_published:
                 notes.append(f"{file.name} next to {train.name} is used as the {part} split.")
+    if "test" in selection.splits and "test" not in parts and not is_published:
+        notes += unused_test_file_notes(train)
     if train.name == "iNaturalist18_train.txt" and "test" not in parts and "val" in parts:
         parts["test"] = parts.pop("val")
         notes.append(INAT_NOTE)
@@ -144,7 +149,7 @@ def _read(name: str, train: Path, root: Path, selection: Selection) -> Listing:
     if class_names is None:
         class_names, parts = _numbers(name, parts)
         notes += label_notes(class_names)
-    return make_listing(name, root, "list", class_names, parts, notes, follow_links=selection.follow_links)
+    return make_listing(name, root, "list", class_names, parts, notes, selection=selection)
 
 
 def _selected(path: Path, selection: Selection) -> tuple[list[str], list[int]]:
@@ -162,7 +167,7 @@ def parse_list(path: Path) -> tuple[list[str], list[int]]:
         InputError: If the file cannot be read, or a line has no path or no integer label.
     """
     lines = read_text(path).split("\n")
-    pairs = [line.strip().rsplit(None, 1) for line in lines if line and not line.isspace()]
+    pairs = [_pair(line) for line in lines if line and not line.isspace()]
     try:
         return [image for image, _ in pairs], [whole_number(label) for _, label in pairs]
     except ValueError as error:
@@ -172,10 +177,21 @@ def parse_list(path: Path) -> tuple[list[str], list[int]]:
         ) from error
 
 
-def _is_valid(line: str) -> bool:
+def _pair(line: str) -> list[str]:
+    """Return path and label of a line, which spaces separate, or a comma or a semicolon as in a table."""
     pair = line.strip().rsplit(None, 1)
+    if len(pair) < 2 or not (is_whole_number(pair[1]) or _FRACTION.fullmatch(pair[1])):
+        separated = _SEPARATED.fullmatch(line.strip())
+        pair = list(separated.groups()) if separated else pair
+    if pair and len(pair[0]) > 2 and pair[0][0] == pair[0][-1] == '"':
+        pair[0] = pair[0][1:-1]
+    return pair
+
+
+def _is_valid(line: str) -> bool:
+    pair = _pair(line)
     try:
-        return not pair or (len(pair) == 2 and whole_number(pair[1]) is not None)
+        return not line.strip() or (len(pair) == 2 and whole_number(pair[1]) is not None)
     except ValueError:
         return False
 
@@ -208,7 +224,7 @@ def _class_names(folder: Path) -> list[str] | None:
 def _from_categories(path: Path) -> list[str]:
     try:
         entries = sorted((int(entry["id"]), str(entry["name"])) for entry in json.loads(read_text(path)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f'{str(path)!r} must be a JSON list of mappings with "id" and "name": {error}') from error
     if [label for label, _ in entries] != list(range(len(entries))):
         raise InputError(f"the ids of the {len(entries):,} classes in {str(path)!r} must be 0 to {len(entries) - 1:,}")

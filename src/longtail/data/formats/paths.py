@@ -16,7 +16,7 @@ def relative_paths(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
 
     Args:
         root: Folder of the data.
-        paths: Paths relative to the root, or absolute paths. On Windows, backslashes may separate folders.
+        paths: Paths relative to the root, or absolute paths. Backslashes may separate folders.
 
     Raises:
         InputError: If a path is empty or leads out of the root.
@@ -27,6 +27,8 @@ def relative_paths(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
     """
     homes = [f"{_with_slashes(absolute)}/" for absolute in (os.path.abspath(root), os.path.realpath(root))]
     given = list(paths)
+    if os.sep == "/":  # a table that was written on Windows
+        given = [path.replace("\\", "/") if "\\" in path and not (root / path).exists() else path for path in given]
     clean = [_strip_home(posixpath.normpath(_with_slashes(path)), homes) for path in given]
     outside = [
         old
@@ -99,6 +101,20 @@ def locate_files(root: Path, paths: Sequence[str], follow_links: bool = False) -
     if outside and not follow_links:
         raise leaves_root(root, outside)
     return tuple(spelled.get(path, path) for path in paths) if spelled else tuple(paths)
+
+
+def on_disk(path: Path) -> Path:
+    """Return a path as it is spelled on disk if only its Unicode form differs.
+
+    Args:
+        path: Path of a file or folder.
+    """
+    if path.exists() or str(path).isascii():
+        return path
+    absolute = path.absolute()
+    root = Path(absolute.anchor)
+    spelled = root / _spelled(root, absolute.relative_to(root).as_posix())
+    return spelled if spelled.exists() else path
 
 
 def _spelled(root: Path, folder: str) -> str:

@@ -2,14 +2,17 @@
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from longtail._tables import MISSING, delimiter_of, normalized, read_text
+from longtail._tables import MISSING, delimiter_of, normalized, read_table_text, whole_number
+from longtail.data.dataset import Omission
 from longtail.data.decode import IMAGE_SUFFIXES
 from longtail.data.formats.listing import (
     SPLIT_NAMES,
@@ -19,7 +22,10 @@ from longtail.data.formats.listing import (
     numbered_labels,
     split_files,
     split_from_name,
+    split_of_file,
+    unused_test_file_notes,
 )
+from longtail.data.packed import image_columns, packed_paths, tables_in
 from longtail.data.scan import EVERYTHING, Selection
 from longtail.errors import InputError
 
@@ -47,10 +53,12 @@ def read_table(
     Args:
         path: Path of a .csv, .tsv or .parquet file with the named columns `path` (or file, filename, image, image_path,
             filepath), `label` (or class, target, category) and optionally `split` (train, val, test). Labels are class
-            names, or integers (see `numbered_labels`). Semicolons may separate the columns of a .csv file.
+            names, or integers (see `numbered_labels`). Semicolons may separate the columns of a .csv file. A Parquet
+            file may hold the bytes of the images instead of paths, in a column of a binary type or of mappings with
+            the field `bytes`; and the names of integer labels, as Hugging Face data sets write them.
         root: Folder to which the paths are relative. By default, the folder of the table.
         selection: Choice of files.
-        path_column: Column of the paths, if it has another name.
+        path_column: Column of the paths or images, if it has another name.
         label_column: Column of the labels, if it has another name.
 
     Raises:
@@ -69,41 +77,133 @@ def read_table(
     if not file.is_file():
         raise InputError(f"no table at {str(path)!r}; check the path")
     wanted = {"path": path_column, "label": label_column}
-    columns = _columns(file, wanted)
+    rows = _read_rows(file, wanted)
     notes: list[str] = []
-    if "split" not in columns:
-        columns, notes = _with_siblings(columns, file, wanted)
-    kept = [row for row, name in enumerate(columns["path"]) if selection.takes(name)]
-    if len(kept) < len(columns["path"]):
-        notes.append(f"{len(columns['path']) - len(kept):,} images were left out by `include` and `exclude`.")
+    if "split" not in rows.columns:
+        rows, notes = _with_siblings(rows, file, wanted, selection)
+    return _listing(str(path), file.parent, root, rows, notes, selection)
+
+
+def read_tables(
+    path: Path | str,
+    root: Path | str | None = None,
+    selection: Selection = EVERYTHING,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+) -> Listing:
+    """List the images of a folder of Parquet tables, such as a data set of Hugging Face in several files.
+
+    A table is part of the split that its name has as a word ("train-00000-of-00002.parquet"), or of the training split.
+
+    Args:
+        path: Folder of the tables.
+        root: Folder to which paths in the tables are relative. By default, the folder of the tables.
+        selection: Choice of files.
+        path_column: Column of the paths or images, if it has another name.
+        label_column: Column of the labels, if it has another name.
+
+    Raises:
+        InputError: As `read_table`.
+    """
+    wanted = {"path": path_column, "label": label_column}
+    files = tables_in(Path(path).expanduser())
+    by_part: dict[str, list[Path]] = {}
+    for file in files:
+        by_part.setdefault(split_of_file(file), []).append(file)
+    found = {
+        part: _joined([_read_rows(file, wanted) for file in tables], None)
+        for part, tables in by_part.items()
+        if part == "train" or part in selection.splits
+    }
+    rows = _joined(list(found.values()), list(found))
+    return _listing(str(path), files[0].parent, root, rows, [], selection)
+
+
+def _listing(
+    name: str, folder: Path, root: Path | str | None, rows: "_Rows", notes: list[str], selection: Selection
+) -> Listing:
+    columns = rows.columns
+    kept = [row for row, path in enumerate(columns["path"]) if selection.takes(path)]
+    left_out = len(columns["path"]) - len(kept)
+    if left_out:
+        notes.append(f"{left_out:,} images were left out by `include` and `exclude`.")
         columns = {role: [entries[row] for row in kept] for role, entries in columns.items()}
     if not columns["path"]:
-        raise InputError(f"the table {str(path)!r} has no rows; give one row per image")
-    class_names, labels = numbered_labels(str(path), columns["label"])
-    home = Path(root).expanduser() if root is not None else file.parent
-    parts = _parts(columns, labels, str(path))
-    notes += label_notes(class_names)
-    return make_listing(str(path), home, "table", class_names, parts, notes, follow_links=selection.follow_links)
+        raise InputError(f"the table {name!r} has no rows; give one row per image")
+    if rows.class_names is None:
+        class_names, labels = numbered_labels(name, columns["label"])
+        notes += label_notes(class_names)
+    else:
+        class_names, labels = rows.class_names, _positions(name, columns["label"])
+    parts = _parts(columns, labels, name)
+    if selection.splits == ("val",) and parts.pop("test", ([], []))[0]:
+        notes.append(f"The test split of {name} itself is not used.")
+    home = folder if rows.holds_images or root is None else Path(root).expanduser()
+    return make_listing(
+        name,
+        home,
+        "table",
+        class_names,
+        parts,
+        notes,
+        selection=selection,
+        are_files=not rows.holds_images,
+        passed_over=[Omission("`include` and `exclude`", left_out)] if left_out else [],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Rows of one or more tables.
+
+    Args:
+        columns: Text of each row, under "path", "label" and perhaps "split".
+        class_names: Names of the integer labels that a Parquet file states. None otherwise.
+        holds_images: Whether the paths are rows of a table with the bytes of the images.
+    """
+
+    columns: dict[str, list[str]]
+    class_names: tuple[str, ...] | None = None
+    holds_images: bool = False
+
+
+def _joined(tables: Sequence[_Rows], parts: Sequence[str] | None) -> _Rows:
+    """Return the rows of several tables, with the split of each table as a column."""
+    first = tables[0]
+    if any((each.class_names, each.holds_images) != (first.class_names, first.holds_images) for each in tables):
+        raise InputError("the tables differ in the names of their classes, or only some hold images; use one form")
+    columns = {role: [entry for each in tables for entry in each.columns[role]] for role in ("path", "label")}
+    if parts is not None:
+        columns["split"] = [part for part, each in zip(parts, tables, strict=True) for _ in each.columns["path"]]
+    return replace(first, columns=columns)
 
 
 def _with_siblings(
-    columns: dict[str, list[str]], file: Path, wanted: Mapping[str, str | None]
-) -> tuple[dict[str, list[str]], list[str]]:
+    rows: _Rows, file: Path, wanted: Mapping[str, str | None], selection: Selection
+) -> tuple[_Rows, list[str]]:
     """Append the rows of the validation and test tables next to a training table. Return notes on them too."""
     notes = []
-    found = {"train": columns}
-    for part, sibling in split_files(file).items():
+    parts, tables = ["train"], [rows]
+    for part, sibling in split_files(file, selection.splits).items():
         try:
-            found[part] = _columns(sibling, wanted)
+            other = _read_rows(sibling, wanted)
+            _joined([rows, other], None)
         except InputError as error:
             notes.append(f"{sibling.name} next to {file.name} is not used as the {part} split: {error}.")
         else:
+            parts, tables = [*parts, part], [*tables, other]
             notes.append(f"{sibling.name} next to {file.name} is used as the {part} split.")
-    if len(found) == 1:
-        return columns, notes
-    joined = {role: [entry for rows in found.values() for entry in rows[role]] for role in ("path", "label")}
-    joined["split"] = [part for part, rows in found.items() for _ in rows["path"]]
-    return joined, notes
+    if "test" in selection.splits and "test" not in parts:
+        notes += unused_test_file_notes(file)
+    return (_joined(tables, parts) if len(tables) > 1 else rows), notes
+
+
+def _positions(name: str, labels: Sequence[str]) -> list[int]:
+    try:
+        return [whole_number(label) for label in labels]
+    except ValueError as error:
+        raise InputError(f"{name!r} names its integer labels, but holds others: {error}; use integers") from error
 
 
 def _parts(columns: dict[str, list[str]], labels: list[int], name: str) -> dict[str, tuple[list[str], list[int]]]:
@@ -121,21 +221,54 @@ def _parts(columns: dict[str, list[str]], labels: list[int], name: str) -> dict[
     return parts
 
 
-def _columns(file: Path, wanted: Mapping[str, str | None]) -> dict[str, list[str]]:
+def _read_rows(file: Path, wanted: Mapping[str, str | None]) -> _Rows:
     """Read the columns as text, under "path", "label" and "split"."""
+    class_names, images = None, None
     try:
-        content = b"" if file.suffix.lower() == ".parquet" else read_text(file).encode()
+        if file.suffix.lower() == ".parquet":
+            content, schema = b"", pa_parquet.read_schema(file)
+            images = _image_column(schema, wanted)
+            if images is not None:
+                wanted = {**wanted, "path": images}
+        else:
+            content, schema = read_table_text(file).encode(), None
         header, delimiter = _header(file, content)
         names = _names_by_role(header, file, wanted)
+        if schema is not None:
+            class_names = _stated_class_names(schema, names["label"])
+        if images is not None:
+            del names["path"]
         table = _read(file, content, delimiter, list(names.values()))
         columns = {role: _text(table, name, file) for role, name in names.items()}
     except (pa.ArrowException, OSError, csv.Error) as error:
         raise InputError(f"cannot read the table {str(file)!r}: {error}") from error
+    if images is not None:
+        columns = {"path": [str(path) for path in packed_paths(file.absolute(), images)], **columns}
     for role, entries in columns.items():
         empty = next((row for row, entry in enumerate(entries, 1) if entry in MISSING), None)
         if empty is not None and (role != "label" or entries[empty - 1] == ""):
             raise InputError(f"row {empty:,} of {str(file)!r} has no {role}; fill it in or remove it")
-    return columns
+    return _Rows(columns, class_names, images is not None)
+
+
+def _image_column(schema: pa.Schema, wanted: Mapping[str, str | None]) -> str | None:
+    """Return the column that holds the bytes of images, or None if the table has paths."""
+    found = image_columns(schema)
+    if wanted["path"] is None:
+        return next(iter(found), None)
+    asked = normalized(wanted["path"]).lower()
+    return next((name for name in found if normalized(name).lower() == asked), None)
+
+
+def _stated_class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | None:
+    """Return the names of integer labels, which Hugging Face data sets write into the metadata of the schema."""
+    try:
+        about = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][column]
+        names = tuple(normalized(str(name)) for name in about["names"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    is_stated = pa.types.is_integer(schema.field(column).type) and len(set(names)) == len(names) > 0
+    return names if is_stated else None
 
 
 def _header(file: Path, content: bytes) -> tuple[list[str], str]:

@@ -40,6 +40,7 @@ from longtail.training.context import Context
 from longtail.training.distributed import average_, rank_and_size
 from longtail.training.feed import shape_of_epoch
 from longtail.training.loop import Score, prepare, run_epochs
+from longtail.training.precision import resolve_precision
 from longtail.training.state import AUTOCAST, TrainState
 from longtail.training.step import Step, takes_embeddings
 
@@ -71,7 +72,7 @@ def train_bilevel(
         InputError: If a loss is not finite, or the batches cannot be divided among the ranks.
         Interrupted: If the user asked to stop. The state is saved.
     """
-    settings = settings.in_epochs(shape_of_epoch(settings, sampler)[1])
+    settings = resolve_precision(settings.in_epochs(shape_of_epoch(settings, sampler)[1]), step, context)
     prepare(step, settings, context)
     state = BilevelState(step, sampler.to(context.device), settings, context)
     run_epochs(MetaFeed(data, sampler, settings, context, meta_batch_size, draw_ahead), state, score)
@@ -193,6 +194,7 @@ class BilevelState(TrainState):
         gradient_K = self.sampler.rate_gradient(drawn.draw, gradients_B)
         average_([gradient_K])
         self.sampler.learn(gradient_K)
+        self.step += 1
 
     def _descend(self, embeddings_BD: Tensor, targets_B: Tensor, lr: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Take a step of the head; return the gradient at the logits and the parameters before the step."""
