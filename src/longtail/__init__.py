@@ -190,6 +190,8 @@ def train(
         prepare(threads)
     if resume and out is None:
         raise InputError("`resume` requires `out`, the folder of the run to resume")
+    if out is not None and not Path(out).name:
+        raise InputError(f"`out` must name a folder, got {str(out)!r}")
     options = {**options, "set": list((settings or {}).items())}
     folder = None if out is None else Path(out).expanduser()
     resolved = resolve(

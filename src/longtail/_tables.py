@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from longtail._numbers import parse_integer
 from longtail.errors import InputError
 
 MISSING = frozenset(
@@ -123,7 +124,7 @@ def whole_number(text: str) -> int:
         (1, -3)
     """
     found = _WHOLE.fullmatch(text)
-    return int(found[1]) if found else int(text)
+    return int(found[1]) if found else parse_integer(text)
 
 
 def positions(names: Sequence[Any]) -> list[int] | None:

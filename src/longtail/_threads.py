@@ -213,4 +213,4 @@ def _quota(folder: Path) -> float | None:
 def _number(text: str | None) -> int | None:
     """Return the first number of a value such as "4" or "4,2"; None if there is none above zero."""
     first = (text or "").partition(",")[0].strip()
-    return int(first) if first.isdigit() and int(first) > 0 else None
+    return int(first) if first.isdecimal() and int(first) > 0 else None

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
 
 LISTED = 30
 """Largest number of names that a message lists."""
@@ -71,7 +73,21 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
         ['cifar100-lt']
     """
     by_lower = {choice.lower(): choice for choice in sorted(known)}
-    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)]
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3)]
+
+
+def near_paths(path: Path) -> list[str]:
+    """Return up to three existing paths next to a missing one that have a similar name, the most similar first.
+
+    Args:
+        path: Path that does not exist. Of a large folder, the first 1,000 entries are compared.
+    """
+    try:
+        siblings = [entry.name for entry in islice(path.parent.iterdir(), 1_000) if not entry.name.startswith(".")]
+        siblings = [name for name in siblings if name != path.name]  # a link that leads nowhere
+    except OSError:
+        return []
+    return [str(path.parent / name) for name in nearest(path.name, siblings)]
 
 
 def first_ten(items: Iterable[object]) -> str:

@@ -95,6 +95,17 @@ def tables(plan: Plan, rows: RowCells, out: Path, keep_old: bool = False) -> lis
     return built
 
 
+def check_formats(formats: Sequence[str]) -> None:
+    """Check the names of formats, before hours of training.
+
+    Raises:
+        InputError: If a format is unknown.
+    """
+    for name in formats:
+        if name not in FILES:
+            raise unknown_name("format", name, FILES)
+
+
 def write_tables(built: Sequence[Table], plan: Plan, out: Path, formats: Sequence[str] = tuple(FILES)) -> list[Path]:
     """Write the tables atomically, and return the paths.
 
@@ -113,10 +124,9 @@ def write_tables(built: Sequence[Table], plan: Plan, out: Path, formats: Sequenc
         "csv": lambda: csv_table(built),
         "html": lambda: page(built, plan.name, plan.about),
     }
+    check_formats(formats)
     paths = []
     for name in formats:
-        if name not in texts:
-            raise unknown_name("format", name, texts)
         path = out / plan.name / FILES[name]
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from longtail._streams import prepare_streams, stderr, stdout, use_utf8
 from longtail._threads import prepare
-from longtail.cli._errors import usage_error, with_flags
+from longtail.cli._errors import refuse_empty, usage_error, with_flags
 from longtail.cli._help import command_help, overview
 from longtail.errors import InputError
 from longtail.version import __version__
@@ -154,6 +154,7 @@ def parse(arguments: Sequence[str]) -> Callable[[], None]:
     path = app.parse_commands(words)[0]
     known = _commands_below(path)
     try:
+        refuse_empty(words)
         if known and len(words) == len(path):
             raise InputError(f"the command is missing; use one of {', '.join(known)}")
         function, given, not_parsed = app.parse_args(words, print_error=False, exit_on_error=False)
@@ -231,7 +232,7 @@ def _run(words: list[str]) -> None:
                 raise
             raise stream.worker_death(error) from error
         except InputError as error:
-            raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1])) from error
+            raise InputError(with_flags(str(error), _build_app().parse_commands(words)[1][-1], words)) from error
         except OSError as error:
             if error.errno not in OUTSIDE or error.filename is None:
                 raise

@@ -16,7 +16,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-from longtail.errors import unknown_name
+from longtail.errors import InputError, unknown_name
 
 RULES = {int: "an integer", float: "a finite number"}
 
@@ -48,18 +48,41 @@ def usage_error(error: CycloptsError, commands: Sequence[str]) -> str:
     return str(error)
 
 
-def with_flags(message: str, app: App) -> str:
+def refuse_empty(words: Sequence[str]) -> None:
+    """Refuse empty words and values, such as an unset variable of a shell in quotes.
+
+    Args:
+        words: Words after `longtail`.
+
+    Raises:
+        InputError: With the option, or the word before.
+    """
+    for before, word in zip(["longtail", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        has_value = bool(equals) and option.startswith("--")
+        if not (value if has_value else word).strip():
+            place = f"`{option}`" if has_value else f"`{before}`" if before.startswith("--") else "an argument"
+            raise InputError(f"{place} must not be empty, got {(value if has_value else word)!r}; leave it out")
+
+
+def with_flags(message: str, app: App, words: Sequence[str] = ()) -> str:
     """Return the message with the flags of the parameters that it names in backquotes.
 
-    Components name parameters (`val_share`); only the command line maps them to flags.
+    Components name parameters (`val_share`); only the command line maps them to flags. A value of `--set` gets no flag,
+    and a setting of a stage only if the flag was given, because it can also come from a file.
 
     Args:
         message: Message of an `InputError`.
         app: Command that was run.
+        words: Words after `longtail`.
     """
     if app.default_command is None:
         return message
     named = re.findall(r"`(?:\w+\.)*(\w+)`", message)
+    named = [name for name in named if not any(re.match(rf"(--set=)?([\w.]+\.)?{name}=", word) for word in words)]
+    if re.search(r"\bstages\.\d", message):
+        given = {word.partition("=")[0] for word in words}
+        named = [name for name in named if f"--{name.replace('_', '-')}" in given]
     flags = {
         argument.field_info.name: argument.name
         for argument in app.assemble_argument_collection()

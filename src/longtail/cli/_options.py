@@ -3,7 +3,6 @@
 The docstring of a dataclass is the help of its options. An option that is not given is None.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from cyclopts import CoercionError, Parameter, Token
 
+from longtail._numbers import parse_integer, parse_number
 from longtail.errors import InputError
 
 T = TypeVar("T")
@@ -25,14 +25,11 @@ class Switch(Enum):
 
 
 def _integer(kind: object, tokens: Sequence[Token]) -> int:
-    return int(tokens[0].value)  # refuses 1.5, which cyclopts would round
+    return parse_integer(tokens[0].value)  # refuses 1.5, which cyclopts would round
 
 
 def _number(kind: object, tokens: Sequence[Token]) -> float:
-    value = float(tokens[0].value)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
+    return parse_number(tokens[0].value)
 
 
 def _integers(kind: object, tokens: Sequence[Token]) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """`longtail bench`: train the methods of a plan and write the tables."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -79,12 +80,15 @@ def main(
     from longtail.bench.budget import budget
     from longtail.bench.cells import adopt as adopt_runs
     from longtail.bench.plan import narrowed, read_plan
-    from longtail.bench.run import rows_of, tables, train_rows
+    from longtail.bench.run import check_formats, rows_of, tables, train_rows
     from longtail.cli._output import console
 
     if plan is None:
+        if shlex.split(command)[2:]:
+            raise InputError("the plan is missing; `longtail bench` without options lists the plans")
         _list_plans()
         return
+    check_formats(formats)
     given = {key: value for key, value in changes.items() if value}
     wanted = narrowed(read_plan(plan), only, seeds, given, imbalance_factors)
     limits = budget(_number_of(jobs), memory_gb, threads, device or "auto")

@@ -48,12 +48,12 @@ def export(
     """
     from longtail._logging import progress_bar
     from longtail.cli._output import out
-    from longtail.config import recipes
     from longtail.data.export import export_dataset
     from longtail.data.load import load_data
     from longtail.run.fit import choose_device
+    from longtail.run.resolve import data_config
 
-    config = recipes.data_config(data, given_of(options))
+    config = data_config(data, given_of(options))
     loaded = load_data(config, choose_device("cpu"))
     with progress_bar("writing", 1) as bar:
         place = export_dataset(loaded, target, on_progress=bar.moved_to)

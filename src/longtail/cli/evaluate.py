@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from longtail._numbers import parse_number
 from longtail._threads import prepare
 from longtail.cli._options import GroupOptions, Threads, given_of
 from longtail.errors import InputError
@@ -73,14 +74,14 @@ def load_predictions(
     Raises:
         InputError: If the target cannot be read, or the run is not finished.
     """
-    from longtail.evaluation import read_predictions
+    from longtail.evaluation import merged_groups, read_predictions
     from longtail.run import Run
 
     if not target.is_dir():
-        return read_predictions(target, counts), dict(groups)
+        return read_predictions(target, counts), merged_groups({}, groups)
     run = Run.load(target)
     predictions = run.predictions() if counts is None else read_predictions(target / "predictions.npz", counts)
-    return predictions, {**run.groups, **groups}
+    return predictions, merged_groups(run.groups, groups)
 
 
 def _prior(name: str, predictions: "Predictions") -> "Tensor":
@@ -95,8 +96,13 @@ def _prior(name: str, predictions: "Predictions") -> "Tensor":
         return torch.full((len(counts),), 1 / len(counts))
     if name == "train":
         return counts.prior
-    if direction in ("forward", "backward") and factor.replace(".", "", 1).isdigit():
-        return long_tailed_prior(counts, float(factor), "forward" if direction == "forward" else "backward")
+    try:
+        if direction in ("forward", "backward"):
+            return long_tailed_prior(counts, parse_number(factor), "forward" if direction == "forward" else "backward")
+    except InputError:
+        raise
+    except ValueError:  # the factor is not a number
+        pass
     raise InputError(
         f"`--test-prior` must be uniform, train, forward-K or backward-K (forward-50, for example), got {name!r}"
     )

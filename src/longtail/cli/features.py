@@ -21,7 +21,7 @@ def main(
     parts: Annotated[tuple[str, ...] | None, FEATURES, Parameter(metavar="PART")] = None,
     augment: Annotated[Integer, FEATURES] = 0,
     policy: Annotated[Name, FEATURES] = None,
-    seed: Annotated[Integer, FEATURES] = 0,
+    seed: Annotated[Integer, FEATURES] = None,
     pretrained: Annotated[Boolean, FEATURES] = None,
     device: Annotated[Device, FEATURES] = "auto",
     threads: Annotated[Threads, FEATURES] = None,
@@ -67,7 +67,7 @@ def main(
         parts=None if parts is None else tuple(parts),
         augment=augment or 0,
         policy=policy,
-        seed=seed or 0,
+        seed=seed,
     )
     require_writable(wanted.output)
     with progress_bar("embedding", 1, images_per_unit=1) as bar:

@@ -1,7 +1,7 @@
 """`longtail figure`: draw a figure of the source papers, or list the figures."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -73,13 +73,16 @@ def main(
     from longtail.cli._output import out as results
     from longtail.papers import FIGURES, draw, write_plot
 
+    given: dict[str, Any] = {key: value for key, value in options.items() if value not in ((), None)}
     if figure is None:
+        if given or labels or out != Path("figures"):
+            raise InputError("the name of the figure is missing; `longtail figure` without options lists the figures")
         _list_figures()
         return
     if labels and not FIGURES.get(figure, FIGURES["group-bars"]).most:
         raise InputError(f"{figure} takes no runs; leave out --labels")
-    given = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if value != ()}
-    plot = draw(figure, runs, {key: value for key, value in given.items() if value is not None}, labels or None)
+    given = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    plot = draw(figure, runs, given, labels or None)
     first, *others = write_plot(plot, figure, out)
     for line in (*plot.summary, plot.note):
         if line:

@@ -37,8 +37,9 @@ def main(
     from longtail.data.load import load_data
     from longtail.run.fit import choose_device
     from longtail.run.recommend import recommend
+    from longtail.run.resolve import data_config
 
-    config = recipes.data_config(data, given_of(options))
+    config = data_config(data, given_of(options))
     device = choose_device("auto")
     loaded = load_data(config, device)
     inspection, advice = inspect_data(loaded), recommend(loaded, device)

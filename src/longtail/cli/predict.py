@@ -52,6 +52,8 @@ def main(
     from longtail.run import Run
     from longtail.run.fit import choose_device
 
+    if not (run / "config.yaml").exists() and any((image / "config.yaml").exists() for image in images):
+        raise InputError(f"{run} holds no run (no config.yaml); the run comes first: longtail predict RUN IMAGE ...")
     prepare(threads)
     require_writable(output)
     where = choose_device(device)

@@ -16,9 +16,9 @@ def main(
 
     Args:
         target: Folder of a run, or a CSV or NPZ file of predictions.
-        counts: File with the training images per class, if the predictions lack them.
+        counts: File with the training images per class, for predictions without them, or to replace those of a run.
         output: HTML file to write. Default: report.html in the run, or next to the predictions.
-        groups: Options of the groups of classes. A run keeps its own.
+        groups: Options of the groups of classes. Default: those of the run.
 
     Examples:
         longtail report runs/first
@@ -27,8 +27,8 @@ def main(
     from longtail.cli._output import console, out
     from longtail.report import write_report, write_report_for
 
+    predictions, options = load_predictions(target, counts, given_of(groups))
     if not target.is_dir():
-        predictions, options = load_predictions(target, counts, given_of(groups))
         page = output or target.with_suffix(".html")
         write_report_for(predictions, predictions.scores(**options), page, target.name, **options)
         out.print(f"report: {page}")
@@ -40,4 +40,5 @@ def main(
     thumbnails, reason = load_thumbnails([run])
     if reason:
         console.print(f"note: no example images: {reason}")
-    out.print(f"report: {write_report(run, thumbnails, output)}")
+    page = write_report(run, thumbnails, output, predictions=predictions if counts else None, groups=options)
+    out.print(f"report: {page}")

@@ -1,5 +1,6 @@
 """`longtail train`: train a method, evaluate it on the test split and write a report."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,31 +51,39 @@ def main(
     """
     if resume and out is None:
         raise InputError("`--resume` needs `--out`, the folder of the run to resume")
-    if out is not None and not out.name:
+    if out is not None and out.name in ("", ".."):
         raise InputError(f"`--out` must name a folder, got {str(out)!r}")
     chosen = prepare(threads)
     name = run.data_set(data)
-    from longtail.cli._output import console
     from longtail.cli._output import out as results
-    from longtail.run.fit import fit
-    from longtail.run.folder import new_folder
-    from longtail.run.resolve import same_but_method
+    from longtail.data.load import load_data
+    from longtail.run.fit import check_run, choose_device, fit
 
     plan = resolve(run, name, resumed=out if resume else None)
-    console.print(str(chosen))
-    for reason in plan.reasons:
-        console.print(f"chosen: {reason}")
-    first = plan.config
+    first, loaded = plan.config, plan.data
     example = name is None and run.method is None and not run.config and not resume
-    runs = {out or new_folder(first): first}
-    for method in against or (["ce"] if example and first.method != "ce" else []):
-        other = same_but_method(first, method)
-        runs[out.with_name(f"{out.name}-{method}") if out else new_folder(other)] = other
-    scores = {}
+    runs = _runs(first, out, against or (("ce",) if example and first.method != "ce" else ()))
+    if len(runs) > 1:  # check every run before the first one trains
+        loaded = loaded or load_data(first.data, choose_device(first.device))
+        for folder, config in runs.items():
+            check_run(config, folder, data=loaded, resume=resume, start=start, loggers=log)
+    scores, reasons = {}, [str(chosen), *(f"chosen: {reason}" for reason in plan.reasons)]
     for folder, config in runs.items():
-        console.print(f"training {config.method} on {_described(config)} -> {folder}")
-        finished = fit(config, folder, data=plan.data, resume=resume, start=start, loggers=log, command=command)
-        scores[config.method] = finished.scores
+        announced = [
+            *reasons,
+            f"training {config.method} on {_described(config)} -> {folder}",
+        ]
+        finished = fit(
+            config,
+            folder,
+            data=loaded,
+            resume=resume,
+            start=start,
+            loggers=log,
+            command=command,
+            on_start=partial(_print_all, announced),
+        )
+        scores[config.method], reasons = finished.scores, []
     from longtail.report import scores_table  # matplotlib takes a second to import
 
     results.print(scores_table(scores))
@@ -97,6 +106,30 @@ def resolve(run: RunOptions, data: str | None, *, resumed: Path | None = None, f
     from longtail.run import resolve
 
     return resolve.resolve(data, run.method, run.recipe, run.changes(), files=run.config, resumed=resumed, fetch=fetch)
+
+
+def _runs(first: "Config", out: Path | None, against: tuple[str, ...]) -> dict[Path, "Config"]:
+    """Return the configuration of every run by its folder: the first run, and the same with other methods."""
+    from longtail.run.folder import new_folder
+    from longtail.run.resolve import same_but_method
+
+    repeated = next((method for method in against if method == first.method or against.count(method) > 1), None)
+    if repeated is not None:
+        raise InputError(
+            f"`--against` must name methods that differ from each other and from {first.method}, got {repeated}"
+        )
+    runs = {out or new_folder(first): first}
+    for method in against:
+        other = same_but_method(first, method)
+        runs[out.with_name(f"{out.name}-{method}") if out else new_folder(other)] = other
+    return runs
+
+
+def _print_all(lines: list[str]) -> None:
+    from longtail.cli._output import console
+
+    for line in lines:
+        console.print(line)
 
 
 def _described(config: "Config") -> str:

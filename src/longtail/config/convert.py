@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import yaml
 
+from longtail._numbers import parse_number
 from longtail.component import Component, find_class
 from longtail.config.stage import Stage
 from longtail.errors import InputError, unknown_name
@@ -134,21 +135,41 @@ def _scalar(cls: Any, value: Any, where: str) -> Any:
         return float(value)
     if cls is float and isinstance(value, str):  # YAML 1.1 reads 2e-4 as a string
         try:
-            return float(value)
+            return parse_number(value)
         except ValueError:
             pass
     if isinstance(value, cls) and (cls is bool or not isinstance(value, bool)):
+        if value == "":
+            raise InputError(f"`{where}` must not be empty, got ''; leave it out for the default")
         return value
     raise InputError(f"`{where}` must be {TYPES.get(cls, cls.__name__)}, got {value!r}")
 
 
+_NUMBERS = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp")}
+_FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?[0-9]+[eE][-+]?[0-9]+$")
+
+
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # in C, if PyYAML has it: 8x faster
-    """YAML loader that reads 1e-5 as a number; PyYAML itself requires 1.0e-5."""
+    """YAML loader that reads numbers as the command line does: 1e-5 is a number; 1_000, 0x10, 1:30 and dates are text.
+
+    PyYAML itself requires 1.0e-5, and reads 010 as 8 and 1:30 as 90.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - as in PyYAML, which replaces it in subclasses
+        first: [each for each in resolvers if each[0] not in _NUMBERS]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """YAML dumper that quotes text which `_Loader` would read as a number."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9]{1,18}$"), list("-+0123456789"))
+for _kind in (_Loader, _Dumper):
+    _kind.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\.inf$|\.nan$", re.I), list("-+."))
 
 
 def read_yaml(text: str) -> Any:
@@ -200,6 +221,16 @@ def _check_keys(node: yaml.MappingNode) -> None:
         if key in keys[:place]:
             line = node.value[place][0].start_mark.line + 1
             raise yaml.YAMLError(f"line {line} sets {key[1]!r} a second time; keep one of them")
+
+
+def write_yaml(value: Any) -> str:
+    """Return plain values as YAML text that `read_yaml` reads back.
+
+    Example:
+        >>> read_yaml(write_yaml({"name": "1e5"}))
+        {'name': '1e5'}
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def leaves(value: Any, path: str = "") -> dict[str, Any]:

@@ -18,9 +18,9 @@ from typing import Any, Literal
 import yaml
 
 from longtail.component import Component
-from longtail.config.convert import from_mapping, read_yaml, to_mapping
+from longtail.config.convert import from_mapping, read_yaml, to_mapping, write_yaml
 from longtail.config.schema import Config, DataConfig
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError, near_paths, unknown_name
 
 Kind = Literal["data", "training", "methods", "stages", "plans"]
 GROUP = "longtail"
@@ -236,7 +236,11 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     try:
         content = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except OSError as error:
+        near = near_paths(path)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InputError(f"cannot read the configuration {path}: {error.strerror or error}{hint}") from error
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"cannot read the configuration {path}: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"the configuration {path} must be a mapping of settings, as `longtail show` prints it")
@@ -245,7 +249,7 @@ def read_file(path: Path) -> dict[str, Any]:
 
 def to_yaml(config: Config) -> str:
     """Return a configuration as YAML that `longtail train --config` runs again."""
-    return yaml.safe_dump(to_mapping(config), sort_keys=False, allow_unicode=True)
+    return write_yaml(to_mapping(config))
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def _read(name: str, root: str | None, selection: Selection, config: DataConfig)
     columns = {"path_column": config.path_column, "label_column": config.label_column}
     if name in BENCHMARKS:
         return read_lists(name, root, selection)
+    if (path / "config.yaml").is_file() and (path / "checkpoint").is_dir():
+        raise InputError(f"{name!r} is the folder of a run, not a data set; give the data that the run used")
     if path.is_dir():
         if any(path.glob("*_train.txt")):
             return read_lists(name, root, selection)

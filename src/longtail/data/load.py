@@ -5,7 +5,7 @@ Shapes: N = images of all splits, C = classes.
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,15 +26,34 @@ from longtail.data.formats.digits import load_digits_lt
 from longtail.data.formats.feature_dataset import load_feature_data
 from longtail.data.formats.features import holds_features
 from longtail.data.formats.listing import SPLIT_NAMES, Listing
+from longtail.data.formats.lists import BENCHMARKS
 from longtail.data.formats.paths import on_disk
+from longtail.data.formats.table import TABLE_SUFFIXES
+from longtail.data.packed import tables_in
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
 from longtail.data.stream import StreamedImages
 from longtail.data.views import SMALL
-from longtail.errors import InputError, naming, nearest
+from longtail.errors import InputError, naming, near_paths, nearest
 
 NAMES = ("digits-lt", "cifar10-lt", "cifar100-lt", "cifar10", "cifar100", "imagenet-lt", "places-lt", "inat18")
 CHECK_LIMIT = 50_000
+_FILES = ("folders of classes", "tables", "lists")
+APPLIES_TO = {
+    "root": ("CIFAR by name", "tables", "lists"),
+    "image_size": (*_FILES, "CIFAR by name", "CIFAR files"),  # CIFAR accepts 32 and refuses others itself
+    "test_per_class": (*_FILES, "features"),
+    "storage": (*_FILES, "CIFAR by name", "CIFAR files"),
+    "follow_links": _FILES,
+    "include": _FILES,
+    "exclude": _FILES,
+    "test": _FILES,
+    "empty_classes": _FILES,
+    "path_column": ("tables",),
+    "label_column": ("tables",),
+}
+"""Kinds of data on which an option has an effect. Options that are not listed have an effect on all kinds, or are
+limits."""
 # statistics of ImageNet, the convention for natural images
 STREAMED_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -62,8 +81,12 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         data: Dataset = readers[config.name](config, torch.device(device))
         return data
     known = (*NAMES, *readers)
+    if config.name not in known and path.is_symlink() and not path.exists():
+        raise InputError(
+            f"{config.name!r} is a symbolic link that leads nowhere; repair it, or give the data themselves"
+        )
     if config.name not in known and not path.exists():
-        near = nearest(config.name, known)
+        near = [*near_paths(path), *nearest(config.name, known)][:3]
         choices = f"one of {', '.join(known)}, a folder with one folder per class, a table or a list"
         hint = f"did you mean {' or '.join(near)}?" if near else f"give {choices}"
         raise InputError(f"there is no data set and no file or folder {config.name!r}; {hint}")
@@ -78,6 +101,51 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         return load_cifar(config, device)
     with progress_bar("reading images", 1, images_per_unit=1) as bar:
         return load_files(config, device, bar.moved_to)
+
+
+def refuse_unused(config: DataConfig, given: Iterable[str]) -> None:
+    """Refuse options that choose or change the images but have no effect on this kind of data.
+
+    Limits, such as `max_pixels` and `workers`, are accepted: they hold for any data.
+
+    Args:
+        config: Name or path of the data.
+        given: Names of the fields that the user gave.
+
+    Raises:
+        InputError: With the option and the data for which it has an effect.
+
+    Example:
+        >>> refuse_unused(DataConfig(name="digits-lt"), ["path_column"])
+        Traceback (most recent call last):
+        ...
+        longtail.errors.InputError: `path_column` has no effect on 'digits-lt', ...
+    """
+    kind = _kind(config.name)
+    for option in given:
+        kinds = APPLIES_TO.get(option, ())
+        if kind is not None and kinds and kind not in kinds:
+            raise InputError(f"`{option}` has no effect on {config.name!r}, only on {', '.join(kinds)}; leave it out")
+
+
+def _kind(name: str) -> str | None:
+    """Return the kind of data as in `APPLIES_TO`; None if it does not exist or a plug-in reads it."""
+    path = Path(name).expanduser()
+    if name in BENCHMARKS:
+        return "lists"
+    if name == "digits-lt":
+        return "the digits"
+    if name in NAMES:
+        return "CIFAR by name"
+    if name in plugin_readers() or not path.exists():
+        return None
+    if holds_features(path):
+        return "features"
+    if detect_cifar(path) is not None:
+        return "CIFAR files"
+    if path.is_dir() and not any(path.glob("*_train.txt")):
+        return "tables" if tables_in(path) else "folders of classes"
+    return "tables" if path.suffix.lower() in TABLE_SUFFIXES else "lists"
 
 
 def load_files(config: DataConfig, device: torch.device | str = "cpu", on_progress: Progress | None = None) -> Dataset:

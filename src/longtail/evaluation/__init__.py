@@ -18,6 +18,7 @@ from longtail.evaluation.metrics import confusion_matrix, shot_groups
 from longtail.evaluation.predictions import (
     Predictions,
     group_options,
+    merged_groups,
     read_predictions,
     read_result,
     save_predictions,
@@ -65,6 +66,7 @@ __all__ = [
     "long_tailed_prior",
     "max_intra_class_distances",
     "mean_intra_class_distances",
+    "merged_groups",
     "nearest_centroid_distances",
     "paired_bootstrap",
     "read_predictions",

@@ -361,6 +361,30 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
+def merged_groups(own: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `evaluate_logits` for the groups of classes, given ones over those of a run.
+
+    Args:
+        own: Options of the run; empty for predictions of other tools.
+        given: Options that the user gave.
+
+    Raises:
+        InputError: If a limit is given for groups that are thirds of the classes.
+
+    Example:
+        >>> merged_groups({"many": 100, "few": 20, "groups": "fixed"}, {"many": 50})
+        {'many': 50, 'few': 20, 'groups': 'fixed'}
+    """
+    options = {**own, **given}
+    for name in ("many", "few"):
+        if name in given and options.get("groups") == "quantile":
+            raise InputError(
+                f"`{name}` {given[name]} has no effect, because `groups` is quantile, thirds of the classes; leave it "
+                "out, or set `groups` to fixed"
+            )
+    return options
+
+
 def group_options(groups: Any) -> dict[str, Any]:
     """Convert the section "class_groups" of a result to options of `evaluate_logits`.
 

@@ -27,13 +27,22 @@ _EXAMPLES = 4  # images of each
 _ELSEWHERE = frozenset({"test", "notes", "command", "class_groups", "skipped", "duplicates"})
 
 
-def write_report(run: str | Path | Run, thumbnails: Thumbnails | None = None, target: str | Path | None = None) -> Path:
+def write_report(
+    run: str | Path | Run,
+    thumbnails: Thumbnails | None = None,
+    target: str | Path | None = None,
+    *,
+    predictions: Predictions | None = None,
+    groups: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the report of a finished run atomically.
 
     Args:
         run: Run, or its folder.
         thumbnails: Function from the index of a test image to its pixels, uint8 (3, h, w); None shows no examples.
         target: File to write. Default: `report.html` in the run's folder.
+        predictions: Predictions of the run with other class counts. Default: those of the run.
+        groups: Options of `evaluate_logits` for the groups of classes. Default: those of the run.
 
     Returns:
         Path of the page.
@@ -49,12 +58,13 @@ def write_report(run: str | Path | Run, thumbnails: Thumbnails | None = None, ta
         longtail.errors.InputError: runs/none holds no run...
     """
     run = run if isinstance(run, Run) else Run.load(run)
-    predictions = run.predictions()
+    own = predictions is None and groups in (None, run.groups)
+    predictions, groups = predictions or run.predictions(), groups or run.groups
     data = ReportData(
         title=_title(run),
         predictions=predictions,
-        scores=run.scores,
-        classes=Classes.grouped(predictions.class_names, predictions.class_counts, **run.groups),
+        scores=run.scores if own else predictions.scores(**groups),
+        classes=Classes.grouped(predictions.class_names, predictions.class_counts, **groups),
         result=run.result,
         config=(run.folder / "config.yaml").read_text("utf-8", errors="replace"),
         log=run.log,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from longtail.errors import InputError
-from longtail.evaluation import Predictions, Scores, read_predictions
+from longtail.evaluation import Predictions, Scores, merged_groups, read_predictions
 from longtail.report.confusions import Confusion, confusions, main_confusions
 from longtail.run.run import Run
 
@@ -81,13 +81,15 @@ def read_sides(
     if names and (len(names) != len(places) or len(set(names)) < len(names) or not all(map(str.strip, names))):
         raise InputError(f"`names` must be {len(places)} distinct names, one per side, got {', '.join(names)}")
     runs = [Run.load(place) if place.is_dir() else None for place in places]
+    if counts is not None and all(runs):
+        raise InputError(f"`counts` {counts} has no effect, because every side is a run with its own; leave it out")
     results = [run.result if run else {} for run in runs]
     read = [
         run.predictions() if run else read_predictions(place, counts) for run, place in zip(runs, places, strict=True)
     ]
     for place, result, predictions in zip(places[1:], results[1:], read[1:], strict=True):
         _require_same_task((places[0], results[0], read[0]), (place, result, predictions))
-    options = {**(runs[0].groups if runs[0] else {}), **(groups or {})}
+    options = merged_groups(runs[0].groups if runs[0] else {}, groups or {})
     parts = zip(names or _labels(places, results), places, read, runs, results, strict=True)
     sides = [
         Side(label, place, found, found.scores(**options), run, result) for label, place, found, run, result in parts

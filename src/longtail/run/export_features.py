@@ -13,15 +13,16 @@ from torch import nn
 from longtail import _random as randomness
 from longtail import models
 from longtail.augment.policies import policy
-from longtail.config import recipes
 from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.schema import Config, DataConfig
 from longtail.data.dataset import Dataset
 from longtail.data.formats.features import write_features
-from longtail.data.load import load_data
+from longtail.data.load import load_data, refuse_unused
 from longtail.errors import InputError, unknown_name
 from longtail.models.classifier import STATISTICS, Classifier
 from longtail.models.pretrained import PREFIX, TimmBackbone, TorchvisionBackbone, torchvision_names
+from longtail.ranges import check_ranges, ranged
+from longtail.run.resolve import data_config
 from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore
 from longtail.training.features import fingerprint
@@ -43,21 +44,23 @@ class ExportOptions:
         parts: Splits to write: "train", "val", "test". None: all that the data set has.
         augment: Number of augmented views of each training image, in addition to the plain one.
         policy: Augmentation of these views. None: that of the run.
-        seed: Seed of the augmentation and of an untrained backbone.
+        seed: Seed of the augmentation and of an untrained backbone. None: 0.
 
     Raises:
-        InputError: If a split or augmentation is unknown, or the suffix does not match the format.
+        InputError: If a number is out of range, a split or augmentation is unknown, `policy` has no effect, or the
+            suffix does not match the format.
     """
 
     output: Path
     kind: Literal["npz", "safetensors", "parquet"] = "npz"
     dtype: Literal["float32", "float16"] = "float32"
     parts: tuple[str, ...] | None = None
-    augment: int = 0
+    augment: int = ranged(0, at_least=0)
     policy: str | None = None
-    seed: int = 0
+    seed: int | None = ranged(None, at_least=0)
 
     def __post_init__(self) -> None:
+        check_ranges(self)
         for part in self.parts or ():
             if part not in PARTS:
                 raise unknown_name("split", part, PARTS)
@@ -65,6 +68,8 @@ class ExportOptions:
             raise InputError(f"`output` must end in .{self.kind}, the suffix of its format, got {self.output}")
         if self.policy is not None:
             policy(self.policy)
+            if not self.augment:
+                raise InputError(f"`policy` {self.policy} has no effect without augmented views; set `augment`")
 
 
 @dataclass(frozen=True)
@@ -115,20 +120,23 @@ def export_features(
     Raises:
         InputError: If the run, backbone or data set cannot be read, or an option does not apply to it.
     """
-    if (Path(target) / "config.yaml").exists():
+    is_run, seed = (Path(target) / "config.yaml").exists(), options.seed or 0
+    if options.seed is not None and not options.augment and (is_run or pretrained is not False):
+        raise InputError(f"`seed` {seed} has no effect without augmented views; set `augment`, or leave it out")
+    if is_run:
         if pretrained is not None:
             raise InputError(f"`pretrained` does not apply to {target}: a run has its own weights; leave it out")
         source = _from_run(Path(target), data, changes, device)
     else:
-        wanted = recipes.data_config(data or "digits-lt", changes)
-        source = _from_backbone(target, wanted, pretrained is not False, options.seed, device)
+        wanted = data_config(data or "digits-lt", changes)
+        source = _from_backbone(target, wanted, pretrained is not False, seed, device)
     _check_size(source, target)
     parts = options.parts or tuple(part for part in PARTS if part != "val" or source.data.val is not None)
     views = views_of(source.data, parts, options.augment)
     name = _augmentation(source, options)
     about = {**source.about, **_describe(source.data), "command": command, "made_by": f"longtail {__version__}"}
     if options.augment:
-        about["augment"] = {"policy": name, "views": options.augment, "seed": options.seed}
+        about["augment"] = {"policy": name, "views": options.augment, "seed": seed}
     rows = feature_rows(source.data, views, about)
     done = 0
 
@@ -142,7 +150,7 @@ def export_features(
         source.data,
         views,
         policy(name).to(device),
-        options.seed,
+        seed,
         with_logits=source.with_logits,
         on_batch=advance,
     )
@@ -157,9 +165,10 @@ def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device
     trained = run.trained(device)
     if data is None:
         wanted: DataConfig = from_mapping(DataConfig, {**to_mapping(run.config.data), **changes}, "data")
+        refuse_unused(wanted, changes)
     else:
         size = changes.get("image_size", trained.image_size)
-        wanted = replace(recipes.data_config(data, changes), image_size=size)
+        wanted = replace(data_config(data, changes), image_size=size)
     loaded = load_data(wanted, device)
     same_classes = trained.class_names == loaded.class_names
     if not same_classes:

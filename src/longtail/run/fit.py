@@ -1,7 +1,8 @@
 """A whole run: data -> model -> stages -> scores -> the files of the run folder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.run.estimate import log_estimate
-from longtail.run.folder import refuse_other_data, run_lock, starting_checkpoint
+from longtail.run.folder import check_place, refuse_other_data, run_lock, starting_checkpoint
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
@@ -45,6 +46,7 @@ def fit(
     loggers: Sequence[str] = (),
     command: str = "",
     report: bool = True,
+    on_start: Callable[[], None] = lambda: None,
 ) -> Run:
     """Train by a configuration, evaluate once on the test split, and write the run folder.
 
@@ -58,6 +60,7 @@ def fit(
         loggers: Additional loggers, "tensorboard" or "wandb".
         command: Command of the user, for the result.
         report: Write report.html too. A sweep over many runs can skip it.
+        on_start: Called after all checks, before the run folder is created.
 
     Returns:
         The finished run.
@@ -76,19 +79,13 @@ def fit(
     """
     folder = Path(folder)
     device = choose_device(config.device)
-    check_loggers(loggers)
-    check_engine(config.engine, device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
-    _use_threads_of(saved if resume else None)
-    data = data or load_data(config.data, device)
-    refuse_other_data(saved, data)
+    ready = check_run(config, folder, data=data, resume=resume, start=start, loggers=loggers)
+    saved, data, model, stages = ready.saved, ready.data, ready.model, ready.stages
+    on_start()
     for note in data.load_report.notes:
         logger.info("note: %s", note)
-    check_features(config, data)
-    model = build_classifier(config.model, data, config.seed).to(device)
-    stages = prepare_stages(config, data, model)
     for warning in stage_warnings(config):
         logger.warning(warning)
     with run_lock(folder, config, resume):  # only now, so that invalid input leaves nothing behind
@@ -101,6 +98,46 @@ def fit(
         if report:
             _write_report(run, data)
     return run
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run whose input is checked.
+
+    Args:
+        saved: Checkpoint to start from, if any.
+        data: Data set.
+        model: Model on its device, before the first stage.
+        stages: Stages with their components.
+    """
+
+    saved: dict[str, Any] | None
+    data: Dataset
+    model: Classifier
+    stages: list[PreparedStage]
+
+
+def check_run(
+    config: Config,
+    folder: Path,
+    *,
+    data: Dataset | None = None,
+    resume: bool = False,
+    start: Path | str | None = None,
+    loggers: Sequence[str] = (),
+) -> PreparedRun:
+    """Check everything that can be known before the training. Arguments and errors are those of `fit`."""
+    device = choose_device(config.device)
+    check_loggers(loggers)
+    check_engine(config.engine, device)
+    check_place(folder, config)
+    saved = starting_checkpoint(folder, config, resume, None if start is None else Path(start))
+    _use_threads_of(saved if resume else None)
+    data = data or load_data(config.data, device)
+    refuse_other_data(saved, data)
+    check_features(config, data)
+    model = build_classifier(config.model, data, config.seed).to(device)
+    return PreparedRun(saved, data, model, prepare_stages(config, data, model))
 
 
 def _use_threads_of(saved: dict[str, Any] | None) -> None:

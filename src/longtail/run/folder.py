@@ -1,6 +1,7 @@
 """Run folder: its configuration, its lock, and the checkpoint that a run starts from."""
 
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from longtail.config import recipes
 from longtail.config.convert import leaves, to_mapping
 from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
-from longtail.errors import InputError, naming, nearest
+from longtail.errors import InputError, naming, near_paths
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not its result
@@ -29,8 +30,8 @@ def load_config(folder: Path) -> Config:
         InputError: If the folder holds no run.
     """
     if not folder.exists():
-        near = nearest(folder.name, [each.name for each in folder.parent.iterdir()] if folder.parent.is_dir() else [])
-        hint = f"did you mean {folder.parent / near[0]}?" if near else "give the folder that `longtail train` wrote"
+        near = near_paths(folder)
+        hint = f"did you mean {near[0]}?" if near else "give the folder that `longtail train` wrote"
         raise InputError(f"{folder} holds no run: there is no such folder; {hint}")
     if not (folder / "config.yaml").exists():
         raise InputError(f"{folder} holds no run (no config.yaml); give the folder that `longtail train` wrote")
@@ -61,6 +62,22 @@ def new_folder(config: Config) -> Path:
     return next(place for place in tries if not place.exists())
 
 
+def check_place(folder: Path, config: Config) -> None:
+    """Check that a run folder can be written and is not part of the data, where it would be read as a class.
+
+    Raises:
+        InputError: If it cannot be used.
+    """
+    above = next(each for each in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(each))
+    if not above.is_dir():
+        raise InputError(f"cannot write into {folder}: {above} is not a folder; choose another folder")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"cannot write into {folder}: {above} is read-only; choose another folder")
+    data = Path(config.data.name).expanduser()
+    if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+        raise InputError(f"the run folder {folder} is inside the data {data}; set `out` to a folder outside of them")
+
+
 def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path | None) -> dict[str, Any] | None:
     """Return the checkpoint that a run starts from: its own, that of another run, or None.
 
@@ -76,7 +93,9 @@ def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path 
     if is_taken(folder):
         if not resume:
             raise already_taken(folder)
-        _refuse(_differences(to_mapping(load_config(folder)), to_mapping(config), FREE), folder, "resume it with the")
+        _refuse(
+            _differences(to_mapping(load_config(folder)), to_mapping(config), FREE), folder, "resume it with the same"
+        )
         return CheckpointStore(folder / "checkpoint").load()
     return None if start is None else _end_of(start, config)
 

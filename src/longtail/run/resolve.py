@@ -11,8 +11,9 @@ from longtail.config import recipes
 from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.schema import Config, DataConfig, ModelConfig
 from longtail.data.dataset import Dataset
-from longtail.data.load import load_data
+from longtail.data.load import load_data, refuse_unused
 from longtail.errors import InputError, naming
+from longtail.evaluation import merged_groups
 from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvision_names
 from longtail.run.folder import load_config
 from longtail.run.recommend import recommend, without_weights
@@ -49,6 +50,7 @@ def changes_from(options: Mapping[str, Any]) -> dict[str, Any]:
         {'seed': 1, 'training': {'epochs': 3, 'optimizer': {'lr': 0.1}}}
     """
     given = {name: value for name, value in options.items() if value is not None}
+    _refuse_empty(**given)
     training = {name: given[name] for name in TRAINING_OPTIONS if name in given}
     if "lr" in given:
         training["optimizer"] = {"lr": given["lr"]}
@@ -86,18 +88,43 @@ def resolve(
     Raises:
         InputError: For an unknown name or setting, or data that cannot be read.
     """
+    _refuse_empty(data=data, method=method, recipe=recipe)
+    resolved = _resolve(data, method, recipe, changes, files, resumed, fetch)
+    refuse_unused(resolved.config.data, changes.get("data", {}))
+    given = [*changes.get("training", {}), *(["loss"] if "loss" in changes else [])]
+    if given and not any(type(stage).__name__ == "Train" for stage in resolved.config.stages):
+        raise InputError(
+            f"`{given[0]}` has no effect, because no stage is named Train; set it by its path, stages.0... for example"
+        )
+    merged_groups({"groups": resolved.config.groups}, {key: changes[key] for key in ("many", "few") if key in changes})
+    return resolved
+
+
+def _resolve(
+    data: str | None,
+    method: str | None,
+    recipe: str | None,
+    changes: Mapping[str, Any],
+    files: Sequence[Path],
+    resumed: Path | None,
+    fetch: bool,
+) -> ResolvedRun:
     if resumed is not None and data is None and method is None and not files:
         if not (resumed / "config.yaml").exists():
             raise InputError(f"{resumed} holds no run to resume; check the folder, or give the data and the method")
         own = to_mapping(load_config(resumed))
+        if recipe not in (None, own.get("recipe")):
+            raise InputError(f"`recipe` {recipe} has no effect on the run in {resumed}, which is resumed; leave it out")
         return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
     read = [recipes.read_file(path) for path in files]
-    if read and "stages" in read[0] and data is None and method is None:
-        if recipe is not None:
+    for path, each in zip(files, read, strict=True):
+        if "stages" in each and (method is not None or (recipe is not None and (data is None or "recipe" in each))):
+            option = f"`recipe` {recipe}" if method is None else f"`method` {method}"
             raise InputError(
-                f"`recipe` {recipe} has no effect with {files[0]}, which lists its stages; set single values instead, "
-                "or give data and method"
+                f"{option} has no effect with {path}, which lists its stages; set single values instead, or leave out "
+                "the file"
             )
+    if read and "stages" in read[0] and data is None:
         merged: dict[str, Any] = {}
         with naming(", ".join(map(str, files))):
             for change in [*read, changes]:
@@ -174,6 +201,12 @@ def _compose(
     return config, (f"{name} from scratch: the recipe's ImageNet weights exist for torchvision networks only",)
 
 
+def _refuse_empty(**options: Any) -> None:
+    for name, value in options.items():
+        if isinstance(value, str) and not value.strip():
+            raise InputError(f"`{name}` must not be empty, got {value!r}; leave it out for the default")
+
+
 def _sets_pretrained(changes: Sequence[Mapping[str, Any]]) -> bool:
     return any(
         "pretrained" in change.get("model", {}) or any(path == "model.pretrained" for path, _ in change.get("set", ()))
@@ -210,6 +243,22 @@ def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any
         settings = recipes.apply({"data": settings}, {"data": change.get("data", {}), "set": sets})["data"]
     config: DataConfig = from_mapping(DataConfig, settings, "data")
     return replace(config, name=data_name)
+
+
+def data_config(data_name: str, options: Mapping[str, Any]) -> DataConfig:
+    """Return the data configuration of a data set with options of the user, each of which has an effect.
+
+    Args:
+        data_name: Data name or path.
+        options: Fields of `DataConfig` to replace.
+
+    Raises:
+        InputError: If an option is invalid or has no effect on these data.
+    """
+    _refuse_empty(data=data_name, **options)
+    config = recipes.data_config(data_name, options)
+    refuse_unused(config, options)
+    return config
 
 
 def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
