@@ -10,6 +10,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from longtail._numbers import parse_number
 from longtail.config.stage import Stage
 from longtail.data.counts import ClassCounts
 from longtail.errors import InputError, first_ten
@@ -56,8 +57,8 @@ def named_prior(name: str | Path, class_counts: ClassCounts, class_names: Sequen
         return torch.full((len(class_counts),), 1 / len(class_counts), dtype=torch.float64)
     if name == "train":
         return class_counts.prior.double()
-    if direction in get_args(Direction) and factor.isascii() and factor.replace(".", "", 1).isdigit():
-        return long_tailed_prior(class_counts, float(factor), "forward" if direction == "forward" else "backward")
+    if direction in get_args(Direction) and (number := _number(factor)) is not None:
+        return long_tailed_prior(class_counts, number, "forward" if direction == "forward" else "backward")
     if not Path(name).expanduser().is_file():
         raise InputError(
             f"`test_prior` must be uniform, train, estimate, forward-K or backward-K (forward-50, for example), or a "
@@ -104,6 +105,13 @@ def to_prior(
     else:
         prior_C = torch.as_tensor(wanted.counts if isinstance(wanted, ClassCounts) else wanted, dtype=torch.float64)
     return adjust_to_prior(logits_NC, assumed, prior_C).softmax(dim=1).float(), prior_C / prior_C.sum()
+
+
+def _number(text: str) -> float | None:
+    try:
+        return parse_number(text)
+    except ValueError:
+        return None
 
 
 def _prior_of_file(path: Path, class_names: Sequence[str]) -> Tensor:
