@@ -26,7 +26,8 @@ def test_the_chosen_penalty_has_the_best_held_out_score(blobs):
     assert solved.l2 not in (max(penalty.CANDIDATES), min(penalty.CANDIDATES))  # noise needs some penalty, not all
     assert solved.solution.converged
     assert solved.chosen["l2"] == solved.l2
-    assert len(solved.held_targets_M) == len(solved.held_logits_MC) == 20
+    assert len(solved.held_M) == 20
+    assert (solved.held_head(features[solved.held_M]).argmax(dim=1) == targets[solved.held_M]).float().mean() > 0.6
 
 
 def test_the_search_stops_where_weaker_penalties_are_worse(blobs):
@@ -45,7 +46,8 @@ def test_given_held_out_examples_are_not_trained_on(blobs):
     alone = solve_head(features[rows], targets[rows], loss, l2=first.l2)
     assert torch.allclose(first.head.weight, alone.head.weight, atol=1e-3)
     assert alone.curve == {}
-    assert alone.held_logits_MC is None
+    assert alone.held_head is None
+    assert first.held_M is None
 
 
 @pytest.mark.parametrize("criterion", ["loss", "balanced_loss", "balanced"])

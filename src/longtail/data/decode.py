@@ -196,6 +196,32 @@ def read_view(path: Path, size: int, how: Decoding = PLAIN, uniforms_R: Sequence
         return resize_to_square(_pixels(rgb.crop((left, top, left + width, top + height))), size)
 
 
+def read_reduced(path: Path, shorter: int, how: Decoding = PLAIN) -> Image.Image | None:
+    """Read an image and reduce its shorter side. A large JPEG is decoded at a reduced scale, as in `read_view`.
+
+    Args:
+        path: Path of the file.
+        shorter: Shorter side of the result in pixels.
+        how: Settings of the data set.
+
+    Returns:
+        RGB image in its EXIF orientation. None if the image is not larger, or holds gray values of more than 8 bits.
+
+    Raises:
+        BadImage: If the file cannot be read.
+    """
+    with _open(path, how) as image:
+        divisor = next((each for each in (8, 4, 2) if min(image.size) >= each * OVERSAMPLING * shorter), 1)
+        if divisor > 1:
+            image.draft("RGB", (image.width // divisor, image.height // divisor))
+        rgb, bits = _to_rgb(image, how)
+        shortest = min(rgb.size)
+        if bits is not None or shortest <= shorter:
+            return None
+        width, height = (int(shorter * side / shortest) for side in rgb.size)
+        return rgb.resize((width, height), Image.Resampling.BILINEAR)
+
+
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels."""
 TURNED = (5, 6, 7, 8)

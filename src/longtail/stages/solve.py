@@ -49,7 +49,7 @@ class Solve(Stage):
     loss: Component = field(default_factory=lambda: Component("BalancedSoftmax"))
     l2: float | None = ranged(None, above=0)
     candidates: tuple[float, ...] = ranged(CANDIDATES, above=0)
-    criterion: Criterion = "balanced_loss"
+    criterion: Criterion = "loss"
     holdout_share: float = ranged(0.2, above=0, below=1)
     tolerance: float = ranged(1e-4, above=0)
 

@@ -98,7 +98,7 @@ def standardize(features_ND: Tensor) -> Features:
     """
     num, dim = features_ND.shape
     dtype = torch.float64 if features_ND.numel() <= CHUNK_FEATURES else torch.float32
-    mean_D, std_D = _statistics(features_ND)
+    mean_D, std_D = statistics(features_ND)
     values_ND = _standardized(features_ND, mean_D, std_D, torch.empty(0, dtype=dtype, device=features_ND.device))
     if num >= dim:
         variances_D, vectors_DD = torch.linalg.eigh((values_ND.T @ values_ND).double() / num)
@@ -110,8 +110,15 @@ def standardize(features_ND: Tensor) -> Features:
     return Features((left_NR * lengths_R).to(dtype), mean_D, std_D, span_DR, None, squares_N[kept] / num)
 
 
-def _statistics(features_ND: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each feature, float64, with one chunk in memory."""
+def statistics(features_ND: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each feature, float64, with one chunk in memory.
+
+    Args:
+        features_ND: Features, shape (N, D), any float type.
+
+    Returns:
+        Two tensors of shape (D,). The deviation of a constant feature is given as 1.
+    """
     num = len(features_ND)
     mean_D = torch.stack([chunk.double().sum(dim=0) for chunk in _chunks(features_ND)]).sum(dim=0) / num
     squares = [(chunk.double() - mean_D).square_().sum(dim=0) for chunk in _chunks(features_ND)]

@@ -37,17 +37,16 @@ class SolvedHead:
         l2: Penalty on the weights of standardized features.
         curve: Held-out score of each candidate that was tried, higher is better; empty for a given penalty.
         solution: Optimum on all training examples.
-        held_logits_MC: Logits of the held-out examples, of the head with this penalty that was trained without them.
-            None for a given penalty.
-        held_targets_M: Labels of the held-out examples, or None.
+        held_head: Head with this penalty that was trained without the held-out examples, or None for a given penalty.
+        held_M: Indices of the held-out training examples, or None if there are none.
     """
 
     head: LinearHead
     l2: float
     curve: dict[float, float]
     solution: Solution
-    held_logits_MC: Tensor | None = None
-    held_targets_M: Tensor | None = None
+    held_head: LinearHead | None = None
+    held_M: Tensor | None = None
 
     @property
     def chosen(self) -> dict[str, object]:
@@ -64,7 +63,7 @@ def solve_head(
     *,
     l2: float | None = None,
     candidates: Sequence[float] = CANDIDATES,
-    criterion: Criterion = "balanced_loss",
+    criterion: Criterion = "loss",
     held_out: tuple[Tensor, Tensor] | None = None,
     holdout_share: float = 0.2,
     seed: int = 0,
@@ -111,7 +110,8 @@ def solve_head(
     choice.try_all(candidates, criterion)
     solution = solve(features, targets_N, loss, choice.l2, start=choice.solution, tolerance=tolerance, **options)
     head = features.head(solution.weight_CR, solution.bias_C)
-    return SolvedHead(head, choice.l2, choice.curve, solution, choice.logits_MC, choice.held_targets_M)
+    held_head = features.head(choice.solution.weight_CR, choice.solution.bias_C)
+    return SolvedHead(head, choice.l2, choice.curve, solution, held_head, choice.held_M)
 
 
 class _Choice:
@@ -119,7 +119,7 @@ class _Choice:
 
     l2: float
     solution: Solution
-    logits_MC: Tensor
+    held_M: Tensor | None = None
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Choice:
         if held_out is None:
             kept, held = stratified_holdout(targets_N, num_classes, holdout_share, seed)
             self.held_MR = features.values_NR[held.to(features.values_NR.device)].double()
-            self.held_targets_M = targets_N[held]
+            self.held_targets_M, self.held_M = targets_N[held], held
         else:
             kept = torch.arange(len(targets_N))
             self.held_MR, self.held_targets_M = features.transform(held_out[0]).double(), held_out[1].cpu()
@@ -157,7 +157,7 @@ class _Choice:
             self.curve[l2] = _score(logits_MC, self.held_targets_M, self.loss, criterion)
             since_best += 1
             if self.curve[l2] >= max(self.curve.values()):
-                self.l2, self.solution, self.logits_MC, since_best = l2, start, logits_MC, 0
+                self.l2, self.solution, since_best = l2, start, 0
             if since_best == PATIENCE:
                 break
 
