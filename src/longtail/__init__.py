@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # the import of the package itself stays cheap
 
     from longtail import augment, data, embedding, evaluation, losses, models, posthoc, samplers, stages, transfer
     from longtail.data.counts import Countable
+    from longtail.estimator import LongTailClassifier
     from longtail.evaluation import Scores
     from longtail.evaluation.checks import Array
     from longtail.run import Run
@@ -55,6 +56,7 @@ SUBPACKAGES = (
 
 __all__ = [
     "InputError",
+    "LongTailClassifier",
     "Run",
     "__version__",
     "augment",
@@ -289,9 +291,11 @@ def recommend(data: str | Path, *, device: str = "auto") -> Recommendation:
 
 
 def __getattr__(name: str) -> Any:
-    """Import a subpackage, or `Run`, on first use."""
+    """Import a subpackage or a class on first use."""
     if name in SUBPACKAGES:
         return importlib.import_module(f"longtail.{name}")
+    if name == "LongTailClassifier":
+        return importlib.import_module("longtail.estimator").LongTailClassifier
     if name == "Run":
         return importlib.import_module("longtail.run").Run
     raise AttributeError(f"module 'longtail' has no attribute {name!r}")
