@@ -63,14 +63,15 @@ def write_photos(folder: Path, width: int, height: int, count: int, distinct: in
 
 def ours(paths: list[Path], workers: int) -> Epoch:
     images, flip = StreamedImages(paths, SIZE, workers=workers), Flip()
-    mean, std = (torch.tensor(each).view(3, 1, 1) * 255 for each in STREAMED_STATISTICS)
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in STREAMED_STATISTICS)
+    scale, shift = 1 / (255 * std), -mean / std
     batch = min(BATCH, len(paths))
 
     def epoch() -> Iterator[torch.Tensor]:
         order_SB = torch.randperm(len(paths))[: len(paths) // batch * batch].view(-1, batch)
         uniforms_SBR = torch.rand(*order_SB.shape, 5)
         for pixels, uniforms_BR in zip(images.batches(order_SB, uniforms_SBR), uniforms_SBR, strict=True):
-            yield (flip(pixels, uniforms_BR[:, 4:]).float() - mean) / std
+            yield flip(pixels, uniforms_BR[:, 4:]) * scale + shift  # as the model does
 
     return epoch
 

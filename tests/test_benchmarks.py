@@ -44,11 +44,14 @@ def test_rates_can_start_from_a_finished_run(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_the_loop_is_compared_with_its_floor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_loop_is_compared_with_its_floor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy = ["--steps", "1", "--rounds", "1", "--workers", "0", "--device", "cpu", "--precisions", "fp32"]
-    script("loop").main(toy)
+    script("loop").main([*toy, "--json", str(tmp_path / "loop.json")])
     printed = capsys.readouterr().out
-    assert all(f"fp32       {side}" in printed for side in ("floor", "ours", "peers"))
+    assert all(f"fp32       {side}" in printed for side in ("floor", "eager", "peers"))
+    rows = json.loads((tmp_path / "loop.json").read_text())["rows"]
+    assert {row["loop"]: len(row["seconds"]) for row in rows} == {"peers": 1, "floor": 1, "eager": 1}
+    assert next(row["share_of_floor"] for row in rows if row["loop"] == "floor") == 1
 
 
 def test_overheads_are_ratios_to_cross_entropy(capsys: pytest.CaptureFixture[str]) -> None:

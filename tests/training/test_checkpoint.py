@@ -3,6 +3,9 @@
 import os
 import resource
 import signal
+import subprocess
+import sys
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -98,3 +101,35 @@ def test_an_error_while_writing_keeps_the_old_content_and_no_temporary_file(tmp_
         interrupted()
     assert path.read_text() == '{\n  "a": 1\n}\n'
     assert [entry.name for entry in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_checkpoint_in_the_background_holds_the_state_at_the_call(tmp_path):
+    store, weight = CheckpointStore(tmp_path), torch.zeros(3)
+    state = {"epoch": 1, "model": OrderedDict(weight=weight), "nested": {"a": [weight]}}
+    store.save_in_background(state)
+    weight.fill_(1.0)
+    state["nested"]["a"].append(2)
+    store.wait()
+    found = store.load()
+    assert torch.equal(found["model"]["weight"], torch.zeros(3))
+    assert len(found["nested"]["a"]) == 1
+
+
+def test_a_failed_write_in_the_background_is_raised_at_the_next_checkpoint(tmp_path, small_files):
+    store = CheckpointStore(tmp_path)
+    store.save({"epoch": 1})
+    store.save_in_background({"epoch": 2, "weight": torch.zeros(100_000)})
+    with pytest.raises(InputError, match=r"cannot write the checkpoint .*last good checkpoint is kept"):
+        store.save_in_background({"epoch": 3})
+    assert store.load() == {"epoch": 1}
+
+
+def test_a_process_ends_after_its_last_checkpoint_is_written(tmp_path):
+    code = (
+        "import sys, time, torch; from pathlib import Path; from longtail.training import checkpoint\n"
+        "write = checkpoint.CheckpointStore._write\n"
+        "checkpoint.CheckpointStore._write = lambda *arguments: (time.sleep(0.3), write(*arguments))\n"
+        "checkpoint.CheckpointStore(Path(sys.argv[1])).save_in_background({'epoch': 7})\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    assert CheckpointStore(tmp_path).load() == {"epoch": 7}

@@ -137,3 +137,13 @@ def test_a_reduction_of_the_loss_is_ignored_and_kept():
     logits, targets = torch.zeros(3, 2), torch.tensor([0, 0, 1])
     assert torch.allclose(convex.losses_of(loss, logits, targets), F.cross_entropy(logits, targets, reduction="none"))
     assert loss.reduction == "sum"
+
+
+def test_balanced_softmax_solved_is_cross_entropy_with_post_hoc_logit_adjustment(digits):
+    features, targets = digits
+    found, prior = standardize(features), counts(targets).double() / len(targets)
+    plain = solve(found, targets, losses.CrossEntropy(counts(targets)), 0.01, tolerance=1e-7)
+    balanced = solve(found, targets, losses.BalancedSoftmax(counts(targets)), 0.01, tolerance=1e-7)
+    assert torch.allclose(plain.weight_CR, balanced.weight_CR, atol=1e-4)
+    shift = plain.bias_C - prior.log() - balanced.bias_C
+    assert torch.allclose(shift, shift.mean().expand(5), atol=1e-3)

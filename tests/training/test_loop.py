@@ -259,3 +259,57 @@ def test_the_loss_receives_the_progress_before_each_epoch(data, model, context):
     loss = Recording()
     train(Step(model, loss), data, InstanceSampler(data.targets), replace(PLAIN, epochs=4), context)
     assert loss.received == [0.0, 0.25, 0.5, 0.75]
+
+
+class Counting(CheckpointStore):
+    """Store that counts the checkpoints of each kind."""
+
+    def __init__(self, folder) -> None:
+        super().__init__(folder)
+        self.places: list[tuple[int, int]] = []
+
+    def save_in_background(self, state):
+        self.places.append((state["epoch"], state["step"]))
+        super().save_in_background(state)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "places"),
+    [(0, [(1, 0), (2, 0)]), (60, []), (1e-9, [(0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)])],
+)
+def test_checkpoints_are_written_by_time_or_after_each_epoch(data, model, context, seconds, places, tmp_path):
+    store = Counting(tmp_path / "counted")
+    run(model, data, PLAIN, replace(context, store=store, checkpoint_seconds=seconds))
+    assert store.places == places
+
+
+def test_the_time_of_an_epoch_with_checkpoints_within_it_is_counted_once(data, model, context, tmp_path):
+    context = replace(context, store=Counting(tmp_path / "counted"), checkpoint_seconds=1e-9)
+    run(model, data, PLAIN, context)
+    assert context.images == 2 * 24
+    assert context.seconds == pytest.approx(sum(row["seconds"] for row in context.log.rows), abs=0.01)
+    context.store.wait()
+    last = context.store.load()
+    assert (last["images"], last["seconds"]) == (48, pytest.approx(context.seconds))
+
+
+def test_a_checkpoint_within_an_epoch_resumes_to_the_same_bits(data, model, context, tmp_path):
+    unbroken, broken, settings = copy.deepcopy(model), copy.deepcopy(model), replace(PLAIN, ema=0.9)
+    run(unbroken, data, settings, replace(context, store=CheckpointStore(tmp_path / "other")))
+
+    class KilledError(Exception):
+        pass
+
+    class KillAfter(Counting):
+        def save_in_background(self, state):
+            super().save_in_background(state)
+            if len(self.places) == 5:
+                self.wait()
+                raise KilledError
+
+    store = KillAfter(tmp_path / "killed")
+    with pytest.raises(KilledError):
+        run(broken, data, settings, replace(context, store=store, checkpoint_seconds=1e-9))
+    assert store.places[-1] == (1, 2)
+    run(model, data, settings, replace(context, saved=store.load()))
+    assert torch.equal(weights(model), weights(unbroken))

@@ -26,7 +26,8 @@ def test_the_chosen_penalty_has_the_best_held_out_score(blobs):
     assert solved.l2 not in (max(penalty.CANDIDATES), min(penalty.CANDIDATES))  # noise needs some penalty, not all
     assert solved.solution.converged
     assert solved.chosen["l2"] == solved.l2
-    assert len(solved.held_targets_M) == len(solved.held_logits_MC) == 20
+    assert len(solved.held_M) == 20
+    assert (solved.held_head(features[solved.held_M]).argmax(dim=1) == targets[solved.held_M]).float().mean() > 0.6
 
 
 def test_the_search_stops_where_weaker_penalties_are_worse(blobs):
@@ -45,7 +46,8 @@ def test_given_held_out_examples_are_not_trained_on(blobs):
     alone = solve_head(features[rows], targets[rows], loss, l2=first.l2)
     assert torch.allclose(first.head.weight, alone.head.weight, atol=1e-3)
     assert alone.curve == {}
-    assert alone.held_logits_MC is None
+    assert alone.held_head is None
+    assert first.held_M is None
 
 
 @pytest.mark.parametrize("criterion", ["loss", "balanced_loss", "balanced"])
@@ -92,3 +94,12 @@ def test_thinning_keeps_rare_classes_and_the_sums_of_all():
     represented = torch.bincount(targets[rows]) * weights * len(targets) / len(rows)
     assert torch.allclose(represented, torch.tensor([1000.0, 500.0, 20.0, 3.0]).double())
     assert abs(float(weights[targets[rows]].mean()) - 1) < 1e-9
+
+
+def test_the_scaling_with_the_better_held_out_loss_is_chosen(blobs):
+    features, targets = blobs
+    loss = losses.CrossEntropy([60, 30, 10])
+    shrunk = torch.cat([features[:, :3], 0.05 * features[:, 3:]], dim=1)  # noise is small, so a common scale helps
+    grown = torch.cat([0.05 * features[:, :3], features[:, 3:]], dim=1)
+    assert solve_head(shrunk, targets, loss).scaling == "all"
+    assert solve_head(grown, targets, loss).scaling == "each"

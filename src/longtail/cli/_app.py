@@ -38,13 +38,14 @@ COMMANDS = {
     "inspect": "Describe a data set and recommend a method.",
     "list": "List methods, data sets, losses, samplers, ...",
     "show": "Print the resolved configuration of a run.",
-    "data": "Download or export a data set.",
+    "data": "Download, export or prepare a data set.",
 }
 """The commands with their one-line descriptions, in the order of the help."""
 
 DATA_COMMANDS = {
     "get": "Download a data set.",
     "export": "Write a data set as a folder of PNG files.",
+    "prepare": "Write a copy with smaller images.",
 }
 """The commands below `longtail data`."""
 

@@ -1,7 +1,7 @@
-"""`longtail data get` and `longtail data export`: download a data set, or write one as a folder of PNG files."""
+"""`longtail data get`, `export` and `prepare`: download a data set, write one as PNG files, or with smaller images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -58,3 +58,43 @@ def export(
     with progress_bar("writing", 1) as bar:
         place = export_dataset(loaded, target, on_progress=bar.moved_to)
     out.print(f"{config.name} -> {place}")
+
+
+def prepare(
+    data: str,
+    /,
+    *,
+    output: Annotated[Path, Parameter(metavar="FOLDER")],
+    size: Annotated[int, Parameter(metavar="N")] = 224,
+    form: Annotated[Literal["auto", "jpeg", "png", "webp"], Parameter(name="--format")] = "auto",
+    quality: Annotated[int, Parameter(metavar="N")] = 95,
+    options: DataOptions = DataOptions(),
+) -> None:
+    """Write a copy of a data set of large images whose shorter side is 8/7 of the size that the network sees.
+
+    Classes, splits and paths are kept. Run the command again to continue after an interruption.
+
+    Args:
+        data: Folder, table or list of images.
+        output: Folder to write.
+        size: Side of the square images that the network will see, in pixels.
+        form: Format of the reduced images: jpeg, lossless png or webp, or (auto) jpeg for JPEG and png for others.
+        quality: Quality of JPEG files, 1 to 100.
+        options: Options of the data set.
+
+    Examples:
+        longtail data prepare photos/ --output photos-224/
+        longtail train photos-224/
+    """
+    from longtail._logging import progress_bar
+    from longtail.cli._output import out
+    from longtail.config import recipes
+    from longtail.data.prepare import prepare_dataset
+
+    config = recipes.data_config(data, given_of(options))
+    with progress_bar("reducing images", 1) as bar:
+        done = prepare_dataset(config, size, output, form=form, quality=quality, on_progress=bar.moved_to)
+    for error in done.bad:
+        out.print(f"left out: {error.path} ({error.reason})")
+    counts = ", ".join(f"{count:,} {name}" for name, count in sorted(done.counts.items()))
+    out.print(f"{config.name} -> {done.place}: {counts}, {len(done.bad):,} left out")

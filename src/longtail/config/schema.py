@@ -47,6 +47,8 @@ class DataConfig:
             their images.
         empty_classes: "fail" refuses a class without training images, which is mostly an incomplete copy. "keep" keeps
             its output of the model. "drop" removes the class from the model and from the other splits.
+        resize: Way to fit an image to the square. "crop" takes the central square, "squash" resizes both sides, "pad"
+            fills the shorter side up. "auto" squashes if a crop would leave out more than 4 % of the area.
     """
 
     name: str = "digits-lt"
@@ -69,6 +71,7 @@ class DataConfig:
     max_pixels: int | None = ranged(None, at_least=1, omit_default=True)
     test: str | None = field(default=None, metadata=OMIT_DEFAULT)
     empty_classes: Literal["fail", "keep", "drop"] = field(default="fail", metadata=OMIT_DEFAULT)
+    resize: Literal["auto", "crop", "squash", "pad"] = field(default="crop", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_ranges(self)

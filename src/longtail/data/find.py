@@ -22,6 +22,7 @@ from longtail.data.formats.listing import (
 )
 from longtail.data.formats.lists import BENCHMARKS, read_lists
 from longtail.data.formats.paths import on_disk
+from longtail.data.formats.prepared import MARKER, read_prepared
 from longtail.data.formats.table import TABLE_SUFFIXES, read_table, read_tables
 from longtail.data.packed import tables_in
 from longtail.data.scan import Selection
@@ -65,6 +66,8 @@ def _read(name: str, root: str | None, selection: Selection, config: DataConfig)
     if (path / "config.yaml").is_file() and (path / "checkpoint").is_dir():
         raise InputError(f"{name!r} is the folder of a run, not a data set; give the data that the run used")
     if path.is_dir():
+        if (path / MARKER).is_file():
+            return read_prepared(name, selection)
         if any(path.glob("*_train.txt")):
             return read_lists(name, root, selection)
         return read_tables(name, root, selection, **columns) if tables_in(path) else read_folder(name, selection)

@@ -7,11 +7,13 @@ Monthly Weather Review 1950, summed over classes.
 Shapes: N = examples, C = classes, K = bins.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from longtail.errors import InputError
 
@@ -150,3 +152,31 @@ def brier_score(logits_NC: Tensor, targets_N: Tensor, weights_N: Tensor | None =
     own_logit_N = logits_NC.gather(1, targets_N.to(logits_NC.device)[:, None])[:, 0]
     score_N = (squares_N - 2 * (own_logit_N - log_total_N).double().exp() + 1).cpu()
     return float(score_N.mean() if weights_N is None else (score_N * weights_N).sum() / weights_N.sum())
+
+
+def fit_temperature(logits_MC: Tensor, targets_M: Tensor, *, balanced: bool) -> float:
+    """Return the temperature with the lowest negative log-likelihood on held-out examples, in [0.05, 20].
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, https://arxiv.org/abs/1706.04599.
+
+    Args:
+        logits_MC: Logits, shape (M, C).
+        targets_M: Labels, shape (M,).
+        balanced: Give all classes equal weight, for logits of a uniform prior.
+
+    Example:
+        >>> logits, targets = torch.tensor([[4.0, 0.0]]).repeat(4, 1), torch.tensor([0, 0, 0, 1])
+        >>> round(fit_temperature(logits, targets, balanced=False), 2)  # 4 / T = log 3
+        3.64
+    """
+    from scipy.optimize import minimize_scalar
+
+    counts_C = torch.bincount(targets_M, minlength=logits_MC.shape[1])
+    weights_M = 1 / counts_C[targets_M].double() if balanced else torch.ones(len(targets_M), dtype=torch.float64)
+
+    def cost(log_temperature: float) -> float:
+        losses_M = F.cross_entropy(logits_MC.double() / math.exp(log_temperature), targets_M, reduction="none")
+        return float((weights_M * losses_M).sum() / weights_M.sum())
+
+    found = minimize_scalar(cost, bounds=(-math.log(20), math.log(20)), method="bounded", options={"xatol": 1e-4})
+    return math.exp(float(found.x))

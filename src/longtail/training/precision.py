@@ -20,7 +20,9 @@ BF16_FLAGS = {"amx_bf16", "avx512_bf16", "amx_tile"}
 
 
 def resolve_precision(settings: TrainingConfig, step: Step, context: Context) -> TrainingConfig:
-    """Return the settings with a definite precision and memory layout, which the context records and the log states.
+    """Return the settings with a definite precision and memory layout, which the context records.
+
+    A choice is logged.
 
     A resumed stage keeps those that its checkpoint records, so that it continues with the same arithmetic.
 
@@ -37,7 +39,8 @@ def resolve_precision(settings: TrainingConfig, step: Step, context: Context) ->
     if channels_last is None:
         faster = step.backbone != "skip" and channels_last_is_faster(context.device, step.model.backbone)
         channels_last = recorded.get("channels_last", faster)
-    if step.backbone != "skip" and "precision" not in recorded:
+    is_chosen = settings.precision == "auto" or settings.channels_last is None
+    if step.backbone != "skip" and is_chosen and "precision" not in recorded:
         logger.info("%s", _described(settings, precision, channels_last, context.device))
     recorded |= {"precision": precision, "channels_last": channels_last}
     return dataclasses.replace(settings, precision=precision, channels_last=channels_last)
@@ -77,6 +80,6 @@ def _cpu_flags() -> set[str]:
 def _described(settings: TrainingConfig, precision: str, channels_last: bool, device: torch.device) -> str:
     chosen = f"precision: {precision}, {'channels-last' if channels_last else 'contiguous'}"
     if settings.precision != "auto":
-        return f"{chosen} (precision set by the recipe or the user)"
+        return f"{chosen} (the precision is set by the recipe or the user)"
     name = "CPU" if device.type == "cpu" else "device"
     return f"{chosen} (this {name} {'computes' if precision == 'bf16' else 'does not compute'} bf16 natively)"
