@@ -211,6 +211,8 @@ def _from_backbone(name: str, wanted: DataConfig, pretrained: bool, seed: int, d
 
 def _backbone(name: str, pretrained: bool) -> Backbone:
     library = library_of(name)
+    if library == "own" and pretrained and name.islower():
+        raise InputError(f"{name} has no pretrained weights; set `pretrained` to false, or use resnet50")
     if library in ("torchvision", "timm", "transformers") or (library == "own" and name.islower()):
         return build_backbone(Component(name), pretrained=pretrained)
     if Path(name).exists():
