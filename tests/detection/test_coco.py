@@ -146,7 +146,7 @@ REFUSED = {
     "crowd flag": (changed(iscrowd=2), "annotation 1: `iscrowd` must be 0 or 1, got 2"),
     "no annotation": (mapping(annotations=[]), "the list 'annotations' is empty"),
     "no category": (mapping(categories=[]), "the list 'categories' is empty"),
-    "category twice": (mapping(categories=[{"id": 3, "name": "a"}, {"id": 5, "name": "a"}]), "2 categories have the name"),
+    "category twice": (mapping(categories=[{"id": 3, "name": "a"}, {"id": 5, "name": "a"}]), "2 categories have"),
     "frequency": (mapping(categories=[{"id": 3, "name": "a", "frequency": "x"}]), "must be r, c or f, got 'x'"),
     "not a mapping": ([{"image_id": 1, "bbox": []}], "got a list, as in a file of detections"),
     "lists missing": ({"images": [{"id": 1}]}, "must hold the lists"),

@@ -231,7 +231,7 @@ def _yolo_object(words: Sequence[str], where: str, width: int, height: int) -> d
 
 
 def _yolo_names(folder: Path) -> list[str]:
-    """Return the class names of a YAML file with `names`, or of `classes.txt` or `obj.names`; none if there is no file."""
+    """Return the class names of a YAML file with `names`, of `classes.txt` or of `obj.names`, if there is one."""
     import yaml
 
     for path in [*_files(folder, ".yaml"), *_files(folder, ".yml")]:
