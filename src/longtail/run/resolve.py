@@ -282,7 +282,7 @@ def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str,
 
 def _settled(data: Dataset) -> dict[str, Any]:
     """Return what was chosen when the data were read, so that the configuration states it."""
-    return {"resize": data.resize}
+    return {"resize": data.resize, "group": data.group}
 
 
 def _missing_weights(backbone: str) -> str:
