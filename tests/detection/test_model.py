@@ -22,7 +22,7 @@ def test_a_sigmoid_predictor_starts_at_the_prior():
     assert logits.shape == (2, 3)
     assert offsets.shape == (2, 16)
     assert torch.allclose(logits.sigmoid(), torch.full((2, 3), 0.001))
-    assert predictor.cls_score.bias[0] == pytest.approx(-math.log(999))
+    assert predictor.cls_score.bias[0].item() == pytest.approx(-math.log(999))
 
 
 def test_class_agnostic_boxes_are_shared():

@@ -63,7 +63,7 @@ class LabelCounts:
         return len(self.images_C)
 
     @property
-    def below_all_C(self) -> Tensor:
+    def capped_images(self) -> Tensor:
         """Images that contain each class, at most all but one: a class in every image has infinite log odds."""
         return self.images_C.clamp(max=max(self.num_images - 1, 1))
 
@@ -134,7 +134,7 @@ def _plain_sigmoid(counts: LabelCounts, reduction: Reduction) -> Loss:
 
 def _balanced_sigmoid(counts: LabelCounts, reduction: Reduction) -> Loss:
     return BalancedSigmoid(
-        counts.below_all_C, num_images=counts.num_images, test_rate=0.5, reduction=reduction, absent="mask"
+        counts.capped_images, num_images=counts.num_images, test_rate=0.5, reduction=reduction, absent="mask"
     )
 
 

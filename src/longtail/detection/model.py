@@ -1,8 +1,8 @@
 """Detectors of torchvision with the box classifiers of this library.
 
-`Detector` wraps a Faster R-CNN or Mask R-CNN of torchvision. Its box predictor and RoI heads are replaced: the predictor
-has C + 1 softmax logits or C sigmoids (`box_losses`), and the heads return the logits and labels of the proposals in
-training, so that a loss outside the model evaluates them.
+`Detector` wraps a Faster R-CNN or Mask R-CNN of torchvision. Its box predictor and RoI heads are replaced. The
+predictor has C + 1 softmax logits or C sigmoids (`box_losses`). In training, the heads return the logits and
+labels of the proposals, so that a loss outside the model evaluates them.
 Shapes: B = proposals, C = classes without background, D = width of the box head, K = outputs of the classifier,
 R = sets of box offsets: C + 1, or 1 if all classes share them.
 """
@@ -133,9 +133,7 @@ class LongTailRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no ty
                 each["masks"] = mask
         return detections, {}
 
-    def rows(
-        self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]
-    ) -> Tensor:
+    def rows(self, features: dict[str, Tensor], proposals: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
         """Return the input of the classifier for each proposal, shape (B, D)."""
         rows: Tensor = self.box_head(self.box_roi_pool(features, proposals, image_shapes))
         return rows.flatten(start_dim=1)
@@ -186,14 +184,12 @@ class LongTailRoIHeads(RoIHeads):  # type: ignore[misc]  # torchvision has no ty
         lengths = [len(each) for each in proposals]
         scores_BC = scores_of(class_logits, self.box_predictor.activation)
         boxes_BC4 = self.box_coder.decode(box_regression, proposals)[:, 1:]
-        images = zip(boxes_BC4.split(lengths), scores_BC.split(lengths), image_shapes, strict=True)
+        images = zip(torch.split(boxes_BC4, lengths), torch.split(scores_BC, lengths), image_shapes, strict=True)
         kept = [self._kept(*image) for image in images]
         boxes, scores, labels = (list(each) for each in zip(*kept, strict=True))
         return boxes, scores, labels
 
-    def _kept(
-        self, boxes_BC4: Tensor, scores_BC: Tensor, shape: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _kept(self, boxes_BC4: Tensor, scores_BC: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
         row, column = torch.where(scores_BC > self.score_thresh)
         boxes, scores, labels = boxes_BC4[row, column], scores_BC[row, column], column + 1
         boxes = box_ops.clip_boxes_to_image(boxes, shape)
@@ -266,6 +262,10 @@ class Detector(nn.Module):
         """Whether the detector predicts masks."""
         return bool(self.heads.has_mask())
 
+    def structure(self) -> dict[str, Any]:
+        """Return the part of a checkpoint that names the box classifier."""
+        return {"head": self.head_component.to_mapping()}
+
     def use_classifier(self, classifier: Component) -> None:
         """Replace the kind of the box classifier and keep its weights.
 
@@ -276,8 +276,8 @@ class Detector(nn.Module):
         if activation != self.predictor.activation:
             raise InputError(
                 f"{classifier.name} has {activation} outputs, but the detector was trained with "
-                f"{self.head_component.name}, which has {self.predictor.activation} outputs; train it with a classifier "
-                f"of the same kind, such as {activation}"
+                f"{self.head_component.name}, which has {self.predictor.activation} outputs; train it with "
+                f"a classifier of the same kind, such as {activation}"
             )
         self.head_component = classifier
 

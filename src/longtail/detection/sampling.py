@@ -36,8 +36,8 @@ def build_image_sampler(component: Component, labels: Sequence[Sequence[int]]) -
     """Return a sampler of images whose objects have several classes.
 
     `RepeatFactorSampler` repeats an image by its rarest class, as on LVIS. `InstanceSampler` takes every image once per
-    epoch. Others, such as `ClassAwareSampler`, draw a class and then an image with it. An epoch has N images, except with
-    `RepeatFactorSampler`.
+    epoch. Others, such as `ClassAwareSampler`, draw a class and then an image with it. An epoch has N images,
+    except with `RepeatFactorSampler`.
 
     Args:
         component: Sampler and its options.

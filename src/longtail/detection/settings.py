@@ -144,6 +144,8 @@ class FinetuneClassifier:
         _check_training(self.classifier, self.sampler, self.training)
         if self.training.clip_norm is not None or self.training.ema is not None:
             raise InputError("`finetune.training` supports neither `clip_norm` nor `ema`; remove them")
+        if self.reweigh and self.training.optimizer.kind != "sgd":
+            raise InputError(f"`reweigh` needs the optimizer sgd, got {self.training.optimizer.kind}")
         if self.reweigh and box_classifier(self.classifier).activation != "sigmoid":
             raise InputError(
                 f"`reweigh` needs a box classifier with sigmoid outputs, got {self.classifier.name}; use "
@@ -215,10 +217,13 @@ class DetectionConfig:
 def _check_training(classifier: Component, sampler: Component, training: TrainingConfig) -> None:
     box_classifier(classifier)
     sampler.check(samplers)
-    if training.augment != "none":
+    if training.optimizer.needs_groups:
         raise InputError(
-            f"`augment` must be none for a detector, got {training.augment!r}; set `view` instead"
+            "a detector has one learning rate and weight decay for all parameters; remove `decay_norms_and_biases`, "
+            "`layer_decay`, `head_lr` and `unfreeze` from its optimizer"
         )
+    if training.augment != "none":
+        raise InputError(f"`augment` must be none for a detector, got {training.augment!r}; set `view` instead")
 
 
 def methods() -> dict[str, dict[str, Any]]:

@@ -108,9 +108,10 @@ def finetune_classifier(
     with only_classifier(model):
         prepare(cast(Step, step), settings, context)
         if not stage.reweigh:
-            run_epochs(RowFeed(model, source, sampler, settings, stage, context), TrainState(
-                cast(Step, step), settings, context
-            ))
+            run_epochs(
+                RowFeed(model, source, sampler, settings, stage, context),
+                TrainState(cast(Step, step), settings, context),
+            )
             return None
         state = ReweighState(step, source.counts, stage, settings, context)
         rates_N = image_rates(labels, source.counts.num_classes)
@@ -201,9 +202,7 @@ class ImageFeed:
 
     stop_every = 1
 
-    def __init__(
-        self, source: DetectionSource, sampler: Sampler, settings: TrainingConfig, context: Context
-    ) -> None:
+    def __init__(self, source: DetectionSource, sampler: Sampler, settings: TrainingConfig, context: Context) -> None:
         self.source, self.sampler, self.epochs, self.device = source, sampler, settings.epochs, context.device
         self.batch_size, self.steps = shape_of_epoch(settings, sampler)
         self.stream = randomness.key("stream", context.seed, context.stage)
@@ -254,7 +253,9 @@ class RowFeed(ImageFeed):
             return
         generator = randomness.generator("meta images", self.stream, epoch)
         shape = (self.steps, self.meta_batch_size)
-        meta_SM = torch.multinomial(self.rates_N, shape[0] * shape[1], replacement=True, generator=generator).view(shape)
+        meta_SM = torch.multinomial(self.rates_N, shape[0] * shape[1], replacement=True, generator=generator).view(
+            shape
+        )
         for batch, meta_batch in zip(drawn, self._rows("meta", meta_SM, epoch, first), strict=True):
             yield *batch, *meta_batch
 
@@ -263,7 +264,7 @@ class RowFeed(ImageFeed):
             yield from map(self.cached.of, order_SB[first:])
             return
         stream = randomness.key(purpose, self.stream)
-        uniforms_SBR = view_uniforms(*order_SB.shape, stream, epoch)
+        uniforms_SBR = view_uniforms(order_SB.shape[0], order_SB.shape[1], stream, epoch)
         batches = self.source.read(order_SB[first:], uniforms_SBR[first:], self.device)
         for index, (images, targets) in enumerate(batches, first):
             torch.manual_seed(randomness.key("rows", stream, epoch, index))  # of the sample of proposals
@@ -285,11 +286,11 @@ class CachedRows:
         self.labels: list[Tensor] = []
         indices_N = torch.arange(len(source.data))
         with progress_bar("proposals", len(indices_N), images_per_unit=1) as bar:
-            for order_B in indices_N.split(CACHE_BATCH):
+            for order_B in torch.split(indices_N, CACHE_BATCH):
                 torch.manual_seed(randomness.key("cached rows", context.seed, context.stage, int(order_B[0])))
                 for images, targets in source.read(order_B.unsqueeze(0), None, context.device):
                     rows_BD, labels = model.rows(images, targets)
-                    self.rows += rows_BD.split([len(each) for each in labels])
+                    self.rows += torch.split(rows_BD, [len(each) for each in labels])
                     self.labels += labels
                 bar.advance(len(order_B))
 
@@ -321,6 +322,7 @@ class ReweighState(TrainState):
         self.reweigher = MetaReweigher(counts.num_classes).to(context.device)
         self.meta_optimizer = torch.optim.Adam(self.reweigher.parameters(), lr=stage.meta_lr)
         super().__init__(cast(Step, step), settings, context)
+        assert isinstance(self.optimizer, torch.optim.SGD)  # checked by the settings
         self.box_loss = BoxLoss(stage.classifier, counts, reduction="none").to(context.device)
         self.reweighed = ReweighedStep(
             step.model.predictor.cls_score,
