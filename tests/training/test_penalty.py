@@ -75,6 +75,20 @@ def test_a_thinned_choice_is_close_to_the_full_one(blobs, monkeypatch):
     assert thinned.solution.converged
 
 
+def test_a_rough_choice_on_fewer_examples_leads_to_a_local_optimum_of_the_full_one(blobs, monkeypatch):
+    features, targets = (torch.cat([each] * 4) for each in blobs)
+    features = features + 0.1 * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+    loss = losses.CrossEntropy([240, 120, 40])
+    full = solve_head(features, targets, loss, scaling="each")
+    monkeypatch.setattr(penalty, "ROUGH_SIZE", 100)
+    solved = solve_head(features, targets, loss, scaling="each")
+    assert 1 < len(solved.curve) < len(full.curve)
+    assert solved.curve[solved.l2] == max(solved.curve.values())
+    assert abs(solved.curve[solved.l2] - full.curve[full.l2]) < 0.01
+    assert len(solved.held_M) == len(full.held_M)
+    assert solved.solution.converged
+
+
 def test_a_class_of_two_gives_one_and_a_class_of_one_gives_none():
     targets = torch.tensor([0] * 50 + [1] * 2 + [2])
     kept, held = stratified_holdout(targets, 3, 0.2, seed=0)
