@@ -281,9 +281,7 @@ class _Problem:
         penalty = 0.5 * self.l2 * float(weight_CR.square().sum())
         return value + penalty, _flat(slope_CR * self.scale_CR, slope_C * self.scale_C)
 
-    def _pass(
-        self, weight_CR: Tensor, bias_C: Tensor, squares_C: Tensor | None = None
-    ) -> tuple[float, Tensor, Tensor]:
+    def _pass(self, weight_CR: Tensor, bias_C: Tensor, squares_C: Tensor | None = None) -> tuple[float, Tensor, Tensor]:
         """Return the mean loss and its gradient. Add the mean square of the slope of each logit to `squares_C`."""
         if self.on_evaluation is not None:
             self.on_evaluation()
