@@ -47,7 +47,7 @@ def main() -> None:
             data.group_counts,
         )
         shares = (scores.top1, scores.balanced, scores.many, scores.medium, scores.few)
-        row = [str(weighting), f"{c:g}", *("-" if share is None else f"{100 * share:.1f}" for share in shares)]
+        row = [str(weighting), f"{c:g}", *("-" if share is None else f"{share:.1f}" for share in shares)]
         print(f"| {SEPARATOR.join(row)} | {time.process_time() - started:.0f} |", flush=True)
 
 

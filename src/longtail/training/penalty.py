@@ -199,7 +199,7 @@ class _Choice:
                 break
 
     def try_around(self, rough: "_Choice", candidates: Sequence[float]) -> None:
-        """Solve with the penalty of a rough choice, and with weaker or else stronger ones as long as they are better."""
+        """Solve with the penalty of a rough choice, then with weaker or else stronger ones while they are better."""
         ordered = sorted(candidates, reverse=True)
         first = ordered.index(rough.l2)
         self._try(rough.l2, rough.solution)
