@@ -21,6 +21,7 @@ from longtail.data.formats.feature_dataset import thumbnails_of
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
+from longtail.evaluation.table import save_table
 from longtail.models.base import check_output
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.run.estimate import log_estimate
@@ -53,8 +54,8 @@ def fit(
 
     Args:
         config: Configuration; `longtail.config.recipes.compose` makes one from names.
-        folder: Run folder. It receives config.yaml, log.jsonl, checkpoint/, predictions.npz, result.json and
-            report.html.
+        folder: Run folder. It receives config.yaml, log.jsonl, checkpoint/, predictions.npz, predictions.csv,
+            result.json and report.html.
         data: Data set, if it is loaded already.
         resume: Continue an interrupted run in `folder`. A folder without a run starts a new one.
         start: Finished run whose stages are the first ones of this run. They are not repeated.
@@ -251,8 +252,11 @@ def _evaluate(model: Classifier, data: Dataset, config: Config, context: Context
     """Evaluate on the test split, once, write the predictions and the result, and return the scores."""
     with progress_bar("testing", len(data.test), images_per_unit=1) as bar:
         logits, _ = predict(model, data.test.images, bar.advance)
-    predictions = Predictions(data.test.targets, data.group_counts, logits=logits, class_names=data.class_names)
+    predictions = Predictions(
+        data.test.targets, data.group_counts, logits=logits, class_names=data.class_names, paths=data.test.paths
+    )
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)
     save_predictions(folder / "predictions.npz", predictions)
+    save_table(folder / "predictions.csv", predictions)
     write_json(folder / "result.json", describe_run(model, data, config, context, scores, command))
     return scores
