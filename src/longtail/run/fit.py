@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,13 @@ def fit(
         376
     """
     folder = Path(folder)
+    if config.data.folds is not None and config.data.fold is None:
+        from longtail.run.folds import fit_folds  # it trains each fold with this function
+
+        if start is not None:
+            raise InputError("`start` has no effect on cross-validation (`folds`); leave one of them out")
+        options: dict[str, Any] = {"resume": resume, "loggers": loggers, "command": command, "report": report}
+        return fit_folds(config, folder, data=data, on_start=on_start, **options)
     device = choose_device(config.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -98,7 +105,7 @@ def fit(
         run = Run(folder)
         run.scores = scores  # spares reading and scoring the predictions again
         if report:
-            _write_report(run, data)
+            write_run_report(run, data)
     return run
 
 
@@ -129,6 +136,8 @@ def check_run(
     loggers: Sequence[str] = (),
 ) -> PreparedRun:
     """Check everything that can be known before the training. Arguments and errors are those of `fit`."""
+    if config.data.folds is not None and config.data.fold is None:  # the folds differ in their images only
+        config, folder, data = replace(config, data=replace(config.data, fold=0)), folder / "fold0", None
     device = choose_device(config.device)
     check_loggers(loggers)
     check_engine(config.engine, device)
@@ -190,8 +199,13 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _write_report(run: Run, data: Dataset) -> None:
-    """Write the report. The run is complete without it, so an error is logged."""
+def write_run_report(run: Run, data: Dataset) -> None:
+    """Write the report. The run is complete without it, so an error is logged.
+
+    Args:
+        run: Finished run.
+        data: Its data set.
+    """
     try:
         from longtail.report import write_report  # matplotlib takes a second to import
 
