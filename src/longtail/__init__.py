@@ -108,6 +108,7 @@ def train(
     max_pixels: int | None = None,
     test: str | Path | None = None,
     empty_classes: Literal["fail", "keep", "drop"] | None = None,
+    cache: str | Path | None = None,
     protocol: Literal["honest", "paper"] | None = None,
     many: int | None = None,
     few: int | None = None,
@@ -156,6 +157,7 @@ def train(
         max_pixels: Largest number of pixels of an image file.
         test: Path of a folder, a table or a list whose images are the test split.
         empty_classes: What to do with a class without training images: "fail", "keep" its output, or "drop" it.
+        cache: Folder for reduced copies of large images, "auto" or "off".
         protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
         many: A class with more training images is many-shot.
         few: A class with fewer training images is few-shot.
@@ -180,7 +182,8 @@ def train(
         ('ce', 10)
     """
     # the parameters have the names of the settings
-    options = {name: str(value) if name in ("root", "test") and value else value for name, value in locals().items()}
+    paths = ("root", "test", "cache")
+    options = {name: str(value) if name in paths and value else value for name, value in locals().items()}
     from pathlib import Path
 
     from longtail._threads import prepare

@@ -92,6 +92,8 @@ class DataOptions:
         max_pixels: Largest number of pixels of an image file. Default: that of Pillow, about 179 million.
         test: Folder, table or list whose images are the test split.
         empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
+        cache: Folder for reduced copies of large images; off reads the images themselves. Default (auto):
+            $LONGTAIL_CACHE/images, else ~/.cache/longtail/images.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -108,6 +110,7 @@ class DataOptions:
     max_pixels: Integer = None
     test: Annotated[str | None, Parameter(metavar="PATH")] = None
     empty_classes: Literal["fail", "keep", "drop"] | None = None
+    cache: Annotated[str | None, Parameter(metavar="auto|off|FOLDER")] = None
 
 
 @Parameter(name="*", group="Evaluation")

@@ -47,6 +47,8 @@ class DataConfig:
             their images.
         empty_classes: "fail" refuses a class without training images, which is mostly an incomplete copy. "keep" keeps
             its output of the model. "drop" removes the class from the model and from the other splits.
+        cache: Folder for reduced copies of streamed images that are more than twice as large as needed. "auto" is
+            `$LONGTAIL_CACHE/images`, by default `~/.cache/longtail/images`. "off" reads the images themselves.
     """
 
     name: str = "digits-lt"
@@ -69,6 +71,7 @@ class DataConfig:
     max_pixels: int | None = ranged(None, at_least=1, omit_default=True)
     test: str | None = field(default=None, metadata=OMIT_DEFAULT)
     empty_classes: Literal["fail", "keep", "drop"] = field(default="fail", metadata=OMIT_DEFAULT)
+    cache: str = field(default="auto", metadata={**OMIT_DEFAULT, "off": True})
 
     def __post_init__(self) -> None:
         check_ranges(self)

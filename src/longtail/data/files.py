@@ -122,7 +122,7 @@ def natural_size(paths: Sequence[Path], how: Decoding = PLAIN) -> int:
         BadImage: If none of the headers can be read.
     """
     sides, bad = [], []
-    for index in _sample(len(paths)):
+    for index in sample(len(paths)):
         try:
             sides.append(image_sides(paths[index], how))
         except BadImage as error:
@@ -136,7 +136,8 @@ def natural_size(paths: Sequence[Path], how: Decoding = PLAIN) -> int:
     return max(uses, key=lambda side: (uses[side], side))
 
 
-def _sample(count: int) -> list[int]:
+def sample(count: int) -> list[int]:
+    """Return up to 64 indices, evenly spaced from 0 to count - 1."""
     indices: list[int] = torch.linspace(0, count - 1, min(SAMPLE, count)).long().tolist()
     return indices
 
@@ -149,7 +150,7 @@ def sampled_bits(paths: Sequence[Path], how: Decoding = PLAIN) -> int | None:
         how: Settings to decode with.
     """
     bits = []
-    for index in _sample(len(paths)):
+    for index in sample(len(paths)):
         try:
             bits.append(check_image(paths[index], how).bits)
         except BadImage:  # reported when the image is needed
