@@ -109,6 +109,7 @@ def train(
     test: str | Path | None = None,
     empty_classes: Literal["fail", "keep", "drop"] | None = None,
     cache: str | Path | None = None,
+    resize: Literal["auto", "crop", "squash", "pad"] | None = None,
     protocol: Literal["honest", "paper"] | None = None,
     many: int | None = None,
     few: int | None = None,
@@ -158,6 +159,7 @@ def train(
         test: Path of a folder, a table or a list whose images are the test split.
         empty_classes: What to do with a class without training images: "fail", "keep" its output, or "drop" it.
         cache: Folder for reduced copies of large images, "auto" or "off".
+        resize: Way to fit an image to the square: "crop" its center, "squash" or "pad" it, or "auto".
         protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
         many: A class with more training images is many-shot.
         few: A class with fewer training images is few-shot.
@@ -281,16 +283,12 @@ def recommend(data: str | Path, *, device: str = "auto") -> Recommendation:
         'balanced-softmax'
     """
     from longtail.config import recipes
-    from longtail.config.convert import from_mapping
-    from longtail.config.schema import DataConfig
     from longtail.data.load import load_data
     from longtail.run.fit import choose_device
     from longtail.run.recommend import recommend as recommend_for
 
-    name, where = str(data), choose_device(device)
-    named = name in recipes.names("data")
-    config: DataConfig = from_mapping(DataConfig, recipes.read("data", name)["data"] if named else {"name": name})
-    return recommend_for(load_data(config, where), where)
+    where = choose_device(device)
+    return recommend_for(load_data(recipes.data_config(str(data), {}), where), where)
 
 
 def __getattr__(name: str) -> Any:

@@ -91,6 +91,8 @@ class DataOptions:
         label_column: Column of a table with the labels. Default: label or a synonym.
         max_pixels: Largest number of pixels of an image file. Default: that of Pillow, about 179 million.
         test: Folder, table or list whose images are the test split.
+        resize: Fit an image to the square by the central square (crop), by resizing both sides (squash), or by filling
+            up the shorter side (pad). Default: auto, which squashes if a crop would leave out more than 4 %.
         empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
         cache: Folder for reduced copies of large images; off reads the images themselves. Default (auto):
             $LONGTAIL_CACHE/images, else ~/.cache/longtail/images.
@@ -109,6 +111,7 @@ class DataOptions:
     label_column: Name = None
     max_pixels: Integer = None
     test: Annotated[str | None, Parameter(metavar="PATH")] = None
+    resize: Literal["auto", "crop", "squash", "pad"] | None = None
     empty_classes: Literal["fail", "keep", "drop"] | None = None
     cache: Annotated[str | None, Parameter(metavar="auto|off|FOLDER")] = None
 

@@ -29,6 +29,8 @@ GROUP = "longtail"
 CHANGES_METHOD = re.compile(
     r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?"
 )
+OWN_DATA: Mapping[str, Any] = {"resize": "auto"}
+"""Settings of data that are given by path, where the user sets none. The data then decide."""
 WORDS = {"data": "data set", "training": "training recipe", "methods": "method", "stages": "stage", "plans": "plan"}
 
 
@@ -135,7 +137,7 @@ def data_config(name: str, changes: Mapping[str, Any]) -> DataConfig:
         >>> data_config("digits-lt", {"imbalance_factor": 10}).imbalance_factor
         10.0
     """
-    settings = read("data", name)["data"] if name in names("data") else {"name": name}
+    settings = read("data", name)["data"] if name in names("data") else {"name": name, **OWN_DATA}
     config: DataConfig = from_mapping(DataConfig, {**settings, **changes}, "data")
     return config
 

@@ -49,6 +49,8 @@ class DataConfig:
             its output of the model. "drop" removes the class from the model and from the other splits.
         cache: Folder for reduced copies of streamed images that are more than twice as large as needed. "auto" is
             `$LONGTAIL_CACHE/images`, by default `~/.cache/longtail/images`. "off" reads the images themselves.
+        resize: Way to fit an image to the square. "crop" takes the central square, "squash" resizes both sides, "pad"
+            fills the shorter side up. "auto" squashes if a crop would leave out more than 4 % of the area.
     """
 
     name: str = "digits-lt"
@@ -72,6 +74,7 @@ class DataConfig:
     test: str | None = field(default=None, metadata=OMIT_DEFAULT)
     empty_classes: Literal["fail", "keep", "drop"] = field(default="fail", metadata=OMIT_DEFAULT)
     cache: str = field(default="auto", metadata={**OMIT_DEFAULT, "off": True})
+    resize: Literal["auto", "crop", "squash", "pad"] = field(default="crop", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -25,8 +25,8 @@ from filelock import FileLock
 from torch import Tensor
 
 from longtail._io import replace_file
-from longtail.data.decode import BadImage, Decoding, image_sides, read_reduced, read_view
-from longtail.data.files import sample
+from longtail.data.decode import BadImage, Decoding, read_reduced, read_view
+from longtail.data.files import sample, sampled_shapes
 from longtail.data.packed import is_packed, read_bytes
 from longtail.data.views import shorter_side
 from longtail.errors import InputError
@@ -89,10 +89,7 @@ def image_cache(setting: str, paths: Sequence[Path], size: int, how: Decoding) -
     if setting == "off" or not paths:
         return None
     chosen = [paths[index] for index in sample(len(paths))]
-    sides = []
-    for path in chosen:
-        with contextlib.suppress(BadImage):  # reported when the image is needed
-            sides.append(image_sides(path, how)[0])
+    sides = [min(shape) for shape in sampled_shapes(paths, how)[0]]
     if not sides or statistics.median_low(sides) <= LARGER * shorter_side(size):
         return None
     data = Path(os.path.commonpath([os.path.abspath(path.parent) for path in (chosen[0], chosen[-1])]))

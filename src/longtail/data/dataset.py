@@ -7,12 +7,15 @@ H x W = image size.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from longtail.data.counts import ClassCounts
+
+Resize = Literal["crop", "squash", "pad"]
+"""Way to fit an image to the square that the model sees; see `longtail.data.views`."""
 
 
 class Images(Protocol):
@@ -176,6 +179,7 @@ class Dataset:
         load_report: What happened while the data were read.
         val_from_train: Whether `val` was held out from the training images. False if the data came with it.
         bits: Bits that the gray values of more than 8 bits use. None without such images.
+        resize: Way in which the images are fitted to the square; see `longtail.data.views`.
     """
 
     name: str
@@ -190,6 +194,7 @@ class Dataset:
     load_report: LoadReport = field(default_factory=LoadReport)
     val_from_train: bool = False
     bits: int | None = None
+    resize: Resize = "crop"
 
     @cached_property
     def class_counts(self) -> ClassCounts:

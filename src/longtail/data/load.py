@@ -19,7 +19,15 @@ from longtail.data.cache import image_cache
 from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split, Unreadable
 from longtail.data.decode import Decoding
 from longtail.data.duplicates import Digests, Found, file_digests, find_duplicates, pixel_digests
-from longtail.data.files import DecodedImages, Progress, check_all, decode_all, natural_size, sampled_bits
+from longtail.data.files import (
+    DecodedImages,
+    Progress,
+    check_all,
+    choose_resize,
+    decode_all,
+    natural_size,
+    sampled_bits,
+)
 from longtail.data.find import find_listing, settle_classes
 from longtail.data.formats.cifar import detect_cifar, load_cifar
 from longtail.data.formats.cifar_files import CIFARS
@@ -49,6 +57,7 @@ APPLIES_TO = {
     "include": _FILES,
     "exclude": _FILES,
     "test": _FILES,
+    "resize": _FILES,
     "empty_classes": _FILES,
     "path_column": ("tables",),
     "label_column": ("tables",),
@@ -195,6 +204,8 @@ def dataset_from_listing(
     targets_N = torch.cat([listing.parts[part].targets for part in SPLIT_NAMES if part in listing.parts])
     paths = [listing.root / name for name in names]
     size, resident = _storage(paths, config)
+    resize, resize_note = choose_resize(paths[: len(listing.parts["train"])], size, config.resize, _decoding(config))
+    config = replace(config, resize=resize)
     decoded = _read_once(paths, size, resident, config, on_progress)
     given = _readable_rows(listing, targets_N, decoded.readable)
     what = listing.name if not decoded.bad else f"{listing.name} without its {len(decoded.bad):,} unreadable images"
@@ -235,10 +246,18 @@ def dataset_from_listing(
         imbalance_factor=config.imbalance_factor,
         val_from_train=not has_val,
         bits=decoded.bits,
+        resize=resize,
         mean=mean,
         std=std,
         load_report=LoadReport(
-            notes=(*listing.notes, *_decode_notes(decoded, size, names, bad), *class_notes, *notes, *duplicate_notes),
+            notes=(
+                *listing.notes,
+                *_decode_notes(decoded, size, names, bad),
+                *class_notes,
+                *notes,
+                *duplicate_notes,
+                *([resize_note] if resize_note and listing.name not in BENCHMARKS else []),
+            ),
             skipped=len(bad),
             duplicates=len(found.same),
             duplicate_images=found.same,
@@ -270,7 +289,7 @@ def _read_once(
 
 
 def _decoding(config: DataConfig, bits: int | None = None) -> Decoding:
-    return Decoding(bits, config.max_pixels)
+    return Decoding(bits, config.max_pixels, "crop" if config.resize == "auto" else config.resize)
 
 
 def _labels(rows: Rows, targets_N: Tensor) -> list[tuple[int, int]]:

@@ -168,7 +168,8 @@ def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device
         refuse_unused(wanted, changes)
     else:
         size = changes.get("image_size", trained.image_size)
-        wanted = replace(data_config(data, changes), image_size=size)
+        resize = changes.get("resize", trained.resize)
+        wanted = replace(data_config(data, changes), image_size=size, resize=resize)
     loaded = load_data(wanted, device)
     same_classes = trained.class_names == loaded.class_names
     if not same_classes:
@@ -252,4 +253,5 @@ def _describe(data: Dataset) -> dict[str, Any]:
         "imbalance_factor": data.imbalance_factor,
         "image_size": data.test.images.size,
         "val_from_train": data.val_from_train,
+        **({} if data.resize == "crop" else {"resize": data.resize}),
     }

@@ -236,9 +236,11 @@ def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Datase
         model = stages[index].run(model, context)
         context.saved, context.stage = None, index + 1
         known = {"class_names": list(data.class_names), "image_size": data.test.images.size}
-        bits = {} if data.bits is None else {"bits": data.bits}
+        seen: dict[str, Any] = {} if data.bits is None else {"bits": data.bits}
+        if data.resize != "crop":
+            seen["resize"] = data.resize
         weights = {"model": model.state_dict(), "head": model.head_component.to_mapping()}
-        context.store.save({**context.place(), **known, **bits, **weights})
+        context.store.save({**context.place(), **known, **seen, **weights})
     return model.eval()
 
 

@@ -116,6 +116,8 @@ def _resolve(
         if recipe not in (None, own.get("recipe")):
             raise InputError(f"`recipe` {recipe} has no effect on the run in {resumed}, which is resumed; leave it out")
         return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
+    if resumed is not None and (resumed / "config.yaml").exists():
+        changes = _with_settings_of(resumed, changes)
     read = [recipes.read_file(path) for path in files]
     for path, each in zip(files, read, strict=True):
         if "stages" in each and (method is not None or (recipe is not None and (data is None or "recipe" in each))):
@@ -140,6 +142,13 @@ def _resolve(
         if not files:
             raise
         raise InputError(f"{error} (with the settings in {', '.join(map(str, files))})") from error
+
+
+def _with_settings_of(resumed: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes, with the settings of a resumed run where new data would be looked at."""
+    own = load_config(resumed).data
+    settings = {name: getattr(own, name) for name in recipes.OWN_DATA}
+    return {**changes, "data": {**settings, **changes.get("data", {})}}
 
 
 def resolve_names(
@@ -176,7 +185,7 @@ def resolve_names(
     if named:
         config, scratch_reasons = _compose(data_name, advice.method, recipe, changes)
         return ResolvedRun(config, data, advice.reasons[:1] + scratch_reasons)
-    own = {"data": _absolute(data_name, changes)}
+    own = {"data": {**_absolute(data_name, changes), **_settled(data)}}
     merged = [advice.changes, *changes, own]
     config, scratch_reasons = _compose(advice.data_recipe, method or advice.method, recipe, merged)
     reasons = advice.reasons[0 if method is None else 1 :]
@@ -237,7 +246,8 @@ def _device_of(changes: Sequence[Mapping[str, Any]]) -> torch.device:
 
 
 def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any]]) -> DataConfig:
-    settings: dict[str, Any] = recipes.read("data", data_name)["data"] if named else {"name": data_name}
+    own = {"name": data_name, **recipes.OWN_DATA}
+    settings: dict[str, Any] = recipes.read("data", data_name)["data"] if named else own
     for change in changes:
         sets = [(path, value) for path, value in change.get("set", ()) if path.startswith("data.")]
         settings = recipes.apply({"data": settings}, {"data": change.get("data", {}), "set": sets})["data"]
@@ -268,6 +278,11 @@ def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str,
         given |= {key: value for key, value in change.get("data", {}).items() if key in ("root", "test") and value}
         given |= {key[5:]: value for key, value in change.get("set", ()) if key in ("data.root", "data.test") and value}
     return {key: str(Path(value).expanduser().resolve()) for key, value in given.items()}
+
+
+def _settled(data: Dataset) -> dict[str, Any]:
+    """Return what was chosen when the data were read, so that the configuration states it."""
+    return {"resize": data.resize}
 
 
 def _missing_weights(backbone: str) -> str:
