@@ -43,9 +43,9 @@ def test_normalization_is_one_multiplication_and_one_addition(statistics):
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
     for memory_format in (torch.contiguous_format, torch.channels_last):
         images = levels.contiguous(memory_format=memory_format)
-        normalized = classifier._normalized(images)
+        normalized = classifier.normalized(images)
         assert torch.equal(normalized, images * classifier.scale_C11 + classifier.shift_C11)
-        assert torch.equal(classifier._normalized(images.float()), normalized)
+        assert torch.equal(classifier.normalized(images.float()), normalized)
         assert torch.equal(images, levels)
 
 

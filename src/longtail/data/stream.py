@@ -247,6 +247,8 @@ class _Pool:
         if enough:
             self.idle.remove(enough[0])
             return enough[0]
+        import torchvision.transforms.v2.functional  # noqa: F401 - takes seconds; forked workers have it then
+
         self.loaders.append(
             DataLoader(
                 self.reader,

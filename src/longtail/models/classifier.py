@@ -111,11 +111,12 @@ class Classifier(nn.Module):
                 take images: embeddings, shape (B, D).
         """
         if self.backbone.takes_images:
-            images_BCHW = self._normalized(images_BCHW)
+            images_BCHW = self.normalized(images_BCHW)
         embeddings: Tensor = self.backbone(images_BCHW)
         return embeddings
 
-    def _normalized(self, images_BCHW: Tensor) -> Tensor:
+    def normalized(self, images_BCHW: Tensor) -> Tensor:
+        """Return images (B, 3, H, W) with values in [0, 255] normalized by the statistics of the pixels."""
         if images_BCHW.is_floating_point():
             return images_BCHW * self.scale_C11 + self.shift_C11
         # in place, on a copy that nobody else has: equal bits in a third of the time for large images
