@@ -94,6 +94,7 @@ def train(
     loss: str | Mapping[str, Any] | None = None,
     backbone: str | Mapping[str, Any] | None = None,
     pretrained: bool | None = None,
+    weights: str | Path | None = None,
     image_size: int | None = None,
     imbalance_factor: float | None = None,
     val_share: float | None = None,
@@ -143,7 +144,8 @@ def train(
         augment: Augmentation policy.
         loss: Loss of the training stages by name, or as a mapping with its name and options.
         backbone: Backbone by name, or as a mapping with its name and options.
-        pretrained: Start from weights that were trained on ImageNet.
+        pretrained: Start from the weights that the library of the backbone offers, mostly trained on ImageNet.
+        weights: File with weights of the backbone, safetensors or a state dict. It replaces `pretrained`.
         image_size: Side of the square image that the model sees, in pixels.
         imbalance_factor: Imbalance factor of the long tail that is cut from a balanced set.
         val_share: Share of the training images that is held out for validation.
@@ -184,8 +186,10 @@ def train(
         ('ce', 10)
     """
     # the parameters have the names of the settings
-    paths = ("root", "test", "cache")
-    options = {name: str(value) if name in paths and value else value for name, value in locals().items()}
+    options = {
+        name: str(value) if name in ("root", "test", "cache", "weights") and value else value
+        for name, value in locals().items()
+    }
     from pathlib import Path
 
     from longtail._threads import prepare

@@ -138,8 +138,10 @@ class TrainingOptions:
     """Model and training settings that replace those of the recipe.
 
     Args:
-        backbone: Backbone (longtail list backbones), or any torchvision classification network.
-        pretrained: Start from ImageNet weights (true) or from scratch (false).
+        backbone: Backbone (longtail list backbones): a name of this package, torchvision or timm (resnet50, timm/NAME,
+            hf-hub:ORG/NAME, local-dir:FOLDER), or of transformers (hf/ORG/NAME, hf/FOLDER).
+        pretrained: Start from pretrained weights (true) or from scratch (false).
+        weights: File with weights of the backbone: safetensors or a state dict.
         loss: Loss of the training stages (longtail list losses).
         epochs: Number of epochs. The schedule keeps its shape.
         batch_size: Images per step.
@@ -151,6 +153,7 @@ class TrainingOptions:
 
     backbone: Name = None
     pretrained: Boolean = None
+    weights: Annotated[str | None, Parameter(metavar="FILE")] = None
     loss: Name = None
     epochs: Integer = None
     batch_size: Integer = None

@@ -93,14 +93,17 @@ class ModelConfig:
         backbone: Backbone (`longtail list backbones`) with its options, or the name of a torchvision classification
             model.
         head: Head with its options.
-        pretrained: Start from weights that were trained on ImageNet.
+        pretrained: Start from the weights that the library of the backbone offers, mostly trained on ImageNet.
         normalize: Statistics that normalize the pixels: of the training "data", or the fixed "cifar10" or "imagenet".
+            Pretrained weights of timm and transformers state their own statistics, which replace these.
+        weights: File with weights of the backbone, safetensors or a state dict. It replaces `pretrained`.
     """
 
     backbone: Component = field(default_factory=lambda: Component("small_net"))
     head: Component = field(default_factory=lambda: Component("LinearHead"))
     pretrained: bool = False
     normalize: Literal["data", "cifar10", "imagenet"] = "data"
+    weights: str | None = field(default=None, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True)
