@@ -84,7 +84,7 @@ def image_cache(setting: str, paths: Sequence[Path], size: int, how: Decoding) -
         how: Settings to decode with.
 
     Raises:
-        InputError: If the folder is inside of the data.
+        InputError: If a folder was given that is inside of the data.
     """
     if setting == "off" or not paths:
         return None
@@ -94,7 +94,7 @@ def image_cache(setting: str, paths: Sequence[Path], size: int, how: Decoding) -
         return None
     data = Path(os.path.commonpath([os.path.abspath(path.parent) for path in (chosen[0], chosen[-1])]))
     folder = usual_folder() if setting == "auto" else Path(os.path.abspath(Path(setting).expanduser()))
-    if folder.is_relative_to(data):
+    if setting != "auto" and data != Path(data.anchor) and folder.is_relative_to(data):  # would be read as a class
         raise InputError(f"the cache {folder} is inside of the data in {data}; give a folder elsewhere")
     return ImageCache(folder, data, chosen, len(paths), shorter_side(size), how)
 
