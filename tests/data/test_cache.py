@@ -47,7 +47,7 @@ def streamed(root: Path, folder: Path, workers: int = 0) -> StreamedImages:
 
 
 def cache_of(root: Path, folder: Path) -> ImageCache:
-    cache = streamed(root, folder)._pool.reader.cache
+    cache = streamed(root, folder).cache
     assert cache is not None
     return cache
 
@@ -80,7 +80,7 @@ def test_a_second_pass_reads_the_copies_alone(photos: Path, folder: Path, monkey
     expected = views(streamed(photos, folder))
     written = {path: path.stat().st_mtime_ns for path in copies(folder)}
     images = streamed(photos, folder)
-    images._pool.reader.cache.open()
+    images.cache.open()
     monkeypatch.delattr(module, "read_reduced")
     assert all(map(torch.equal, views(images), expected))
     assert {path: path.stat().st_mtime_ns for path in copies(folder)} == written
@@ -140,7 +140,7 @@ def test_a_disk_that_becomes_full_gives_one_warning_and_equal_views(
     expected = views(streamed(photos, folder))
     shutil.rmtree(folder)
     images = streamed(photos, folder, workers)
-    cache = images._pool.reader.cache
+    cache = images.cache
     assert isinstance(cache, ImageCache)
     cache.open()
     cache._floor = 1 << 62

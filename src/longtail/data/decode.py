@@ -316,6 +316,20 @@ def image_shape(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
         return height, width
 
 
+def image_size(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
+    """Read width and height in pixels of an image in its EXIF orientation from the header of the file.
+
+    Args:
+        path: Path of the file.
+        how: Settings of the data set.
+
+    Raises:
+        BadImage: If the header cannot be read.
+    """
+    with _open(path, how) as image:
+        return _upright(image, _orientation(image))
+
+
 @contextlib.contextmanager
 def _open(path: Path, how: Decoding, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open an image. An error inside the block becomes a BadImage."""

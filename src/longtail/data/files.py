@@ -45,7 +45,7 @@ SAMPLE = 64
 LARGE = 224
 CHUNK = 1024
 LARGEST_CUT = 0.04
-"""Largest share of the area of a median image that the central square may leave out unless the user chose it."""
+"""Largest share of the area of a median image that the central square may leave out before images are squashed."""
 
 
 def data_root(root: str | None = None) -> Path:
