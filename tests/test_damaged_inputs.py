@@ -85,6 +85,12 @@ def test_a_plan_with_values_of_other_types_is_refused_by_name(tmp_path, key):
         read_plan(str(tmp_path / "odd.yaml"))
 
 
+def test_a_method_with_a_huge_name_is_refused(tmp_path):
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump({"data": "digits-lt", "methods": [{"name": "a" * 101}]}))
+    with pytest.raises(InputError, match="at most 100 characters"):
+        read_plan(str(tmp_path / "odd.yaml"))
+
+
 def test_a_pipe_among_images_is_passed_over_and_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     os.mkfifo(tmp_path / "pipe.png")
