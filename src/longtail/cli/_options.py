@@ -97,6 +97,8 @@ class DataOptions:
             similar, auto (default: all that is found), or none.
         folds: Cross-validation with N models in place of a test split, for small data or tiny classes.
         empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
+        cache: Folder for reduced copies of large images; off reads the images themselves. Default (auto):
+            $LONGTAIL_CACHE/images, else ~/.cache/longtail/images.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -116,6 +118,7 @@ class DataOptions:
     group: Annotated[str | None, Parameter(metavar="COLUMN")] = None
     folds: Integer = None
     empty_classes: Literal["fail", "keep", "drop"] | None = None
+    cache: Annotated[str | None, Parameter(metavar="auto|off|FOLDER")] = None
 
 
 @Parameter(name="*", group="Evaluation")
