@@ -94,6 +94,7 @@ def train(
     loss: str | Mapping[str, Any] | None = None,
     backbone: str | Mapping[str, Any] | None = None,
     pretrained: bool | None = None,
+    weights: str | Path | None = None,
     image_size: int | None = None,
     imbalance_factor: float | None = None,
     val_share: float | None = None,
@@ -108,7 +109,10 @@ def train(
     max_pixels: int | None = None,
     test: str | Path | None = None,
     empty_classes: Literal["fail", "keep", "drop"] | None = None,
+    cache: str | Path | None = None,
     resize: Literal["auto", "crop", "squash", "pad"] | None = None,
+    group: str | None = None,
+    folds: int | None = None,
     protocol: Literal["honest", "paper"] | None = None,
     many: int | None = None,
     few: int | None = None,
@@ -142,7 +146,8 @@ def train(
         augment: Augmentation policy.
         loss: Loss of the training stages by name, or as a mapping with its name and options.
         backbone: Backbone by name, or as a mapping with its name and options.
-        pretrained: Start from weights that were trained on ImageNet.
+        pretrained: Start from the weights that the library of the backbone offers, mostly trained on ImageNet.
+        weights: File with weights of the backbone, safetensors or a state dict. It replaces `pretrained`.
         image_size: Side of the square image that the model sees, in pixels.
         imbalance_factor: Imbalance factor of the long tail that is cut from a balanced set.
         val_share: Share of the training images that is held out for validation.
@@ -157,6 +162,10 @@ def train(
         max_pixels: Largest number of pixels of an image file.
         test: Path of a folder, a table or a list whose images are the test split.
         empty_classes: What to do with a class without training images: "fail", "keep" its output, or "drop" it.
+        cache: Folder for reduced copies of large images, "auto" or "off".
+        group: Images that no held-out split may separate: a column of the table, or a rule: "auto", "folder", "name",
+            "similar" or "none".
+        folds: Number of folds of a cross-validation in place of a test split. The run then holds one model per fold.
         resize: Way to fit an image to the square: "crop" its center, "squash" or "pad" it, or "auto".
         protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
         many: A class with more training images is many-shot.
@@ -182,7 +191,10 @@ def train(
         ('ce', 10)
     """
     # the parameters have the names of the settings
-    options = {name: str(value) if name in ("root", "test") and value else value for name, value in locals().items()}
+    options = {
+        name: str(value) if name in ("root", "test", "cache", "weights") and value else value
+        for name, value in locals().items()
+    }
     from pathlib import Path
 
     from longtail._threads import prepare

@@ -111,7 +111,7 @@ def test_a_backbone_without_weights_is_trained_from_scratch_unless_weights_are_r
     assert requested.model.pretrained  # refused when the model is built
     found = _compose("own-large", "ce", None, [toy, chosen])
     assert not found[0].model.pretrained
-    assert found[1] == ("small_net from scratch: the recipe's ImageNet weights exist for torchvision networks only",)
+    assert found[1] == ("small_net from scratch: pretrained weights exist for torchvision, timm and transformers only",)
     assert _compose("own-large", "ce", None, [toy])[1] == ()
 
 

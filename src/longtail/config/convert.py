@@ -68,7 +68,7 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
         >>> from_mapping(OptimizerConfig, {"learning_rate": 0.05})
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: there is no setting 'learning_rate'; there are: lr, momentum, nesterov, weight_decay
+        longtail.errors.InputError: there is no setting 'learning_rate'; there are: beta1, beta2, ...
     """
     if cls is Component:
         return Component.parse(value, where)
@@ -122,6 +122,9 @@ def _dataclass(cls: Any, value: Any, where: str) -> Any:
     for key in settings:
         if key not in hints:
             raise unknown_name(f"setting{f' of {where}' if where else ''}", key, hints)
+    for each in dataclasses.fields(cls):
+        if each.metadata.get("off") and settings.get(each.name) is False:
+            settings[each.name] = "off"  # YAML 1.1 reads the word as false
     prefix = f"{where}." if where else ""
     values = {key: from_mapping(hints[key], item, f"{prefix}{key}") for key, item in settings.items()}
     try:

@@ -164,6 +164,10 @@ class Run:
         Raises:
             InputError: If the run is not finished, or the checkpoint cannot be read.
         """
+        if self.config.data.folds is not None and self.config.data.fold is None:
+            raise InputError(
+                f"{self.folder} holds several models, one per fold; give {self.folder / 'fold0'}, for example"
+            )
         saved = CheckpointStore(self.folder / "checkpoint").load()
         if saved is None or saved["stage"] < len(self.config.stages):
             raise not_finished(self.folder)
@@ -228,7 +232,8 @@ class Run:
         if not all(isinstance(image, (str, Path)) for image in images):
             size, resize = trained.image_size, trained.resize
             pixels = torch.stack([fit_image(to_pixels(image), size, resize) for image in images])
-            logits_NC, _ = predict(trained.model, ResidentImages(pixels, device), on_batch)
+            with naming(self.folder):
+                logits_NC, _ = predict(trained.model, ResidentImages(pixels, device), on_batch)
             return self._answers(logits_NC, trained.class_names, test_prior)
         selection = Selection(tuple(include or ()), tuple(exclude or ()), follow_links)
         paths = find_images([Path(image) for image in images], selection, path_column)  # type: ignore[arg-type]
@@ -240,7 +245,8 @@ class Run:
             if not paths:
                 raise InputError(f"none of the {len(bad):,} images can be read; the first: {bad[0]}")
         source = StreamedImages(paths, trained.image_size, device=device, workers=workers, how=how)
-        logits_NC, _ = predict(trained.model, source, on_batch)
+        with naming(self.folder):
+            logits_NC, _ = predict(trained.model, source, on_batch)
         unreadable = tuple((each.path, each.reason) for each in bad)
         answers = self._answers(logits_NC, trained.class_names, test_prior)
         return replace(answers, paths=tuple(paths), unreadable=unreadable)
