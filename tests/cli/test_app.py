@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from longtail.cli import COMMANDS, DATA_COMMANDS, help_text, parse
+from longtail.cli import BELOW, COMMANDS, DATA_COMMANDS, help_text, parse
 from longtail.cli._app import _build_app
 from longtail.cli._errors import with_flags
 from longtail.errors import InputError
 
 from .calling import call
 
-PATHS = [(name,) for name in COMMANDS if name != "data"] + [("data", name) for name in DATA_COMMANDS]
+PATHS = [
+    *((name,) for name in COMMANDS if name not in BELOW),
+    *((group, name) for group, names in BELOW.items() for name in names),
+]
 NOT_FOR_HELP = {"torch", "matplotlib", "numpy", "yaml", "rich"}
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from longtail.cli import COMMANDS, DATA_COMMANDS, help_text, parse
+from longtail.cli import BELOW, COMMANDS, help_text, parse
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PATHS = [(), *((name,) for name in COMMANDS), *(("data", name) for name in DATA_COMMANDS)]
+PATHS = [(), *((name,) for name in COMMANDS), *((group, name) for group, names in BELOW.items() for name in names)]
 
 
 def lines_of(text: str) -> list[str]:
@@ -50,4 +50,4 @@ def test_examples_parse(source):
 def test_examples_were_found():
     assert sum(map(len, EXAMPLES.values())) > 80
     assert EXAMPLES["README.md"]
-    assert all(EXAMPLES[f"longtail {name} --help"] for name in COMMANDS if name != "data")
+    assert all(EXAMPLES[f"longtail {name} --help"] for name in COMMANDS if name not in BELOW)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from longtail.cli import COMMANDS, DATA_COMMANDS
+from longtail.cli import BELOW, COMMANDS
 from longtail.cli._app import _build_app
 from longtail.cli._options import DataOptions
 from longtail.data.load import APPLIES_TO
 
 from .calling import call
 
-PATHS = [(name,) for name in COMMANDS if name != "data"] + [("data", name) for name in DATA_COMMANDS]
+PATHS = [
+    *((name,) for name in COMMANDS if name not in BELOW),
+    *((group, name) for group, names in BELOW.items() for name in names),
+]
 ODD_NUMBERS = ("\xb2", "\u0661", "1_000", "nan", "inf", "0x10", "1e400", " 1", "1,5", "")
 HOLD_FOR_ALL = {"imbalance_factor", "val_share", "on_bad_image", "workers", "max_pixels", "cache"}
 """Data options with an effect on every kind of data, or limits that hold for any."""

@@ -4,6 +4,6 @@ The signature of a command's `main` is its parser, and the docstring is its help
 command is used, and imports torch only when the command runs.
 """
 
-from longtail.cli._app import COMMANDS, DATA_COMMANDS, help_text, main, parse
+from longtail.cli._app import BELOW, COMMANDS, DATA_COMMANDS, help_text, main, parse
 
-__all__ = ["COMMANDS", "DATA_COMMANDS", "help_text", "main", "parse"]
+__all__ = ["BELOW", "COMMANDS", "DATA_COMMANDS", "help_text", "main", "parse"]

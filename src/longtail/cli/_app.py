@@ -39,6 +39,7 @@ COMMANDS = {
     "list": "List methods, data sets, losses, samplers, ...",
     "show": "Print the resolved configuration of a run.",
     "data": "Download, export or prepare a data set.",
+    "detect": "Train a detector, or detect objects.",
 }
 """The commands with their one-line descriptions, in the order of the help."""
 
@@ -48,6 +49,15 @@ DATA_COMMANDS = {
     "prepare": "Write a copy with smaller images.",
 }
 """The commands below `longtail data`."""
+
+DETECT_COMMANDS = {
+    "train": "Train a detector, evaluate and report.",
+    "predict": "Detect objects in images with a trained run.",
+}
+"""The commands below `longtail detect`."""
+
+BELOW = {"data": DATA_COMMANDS, "detect": DETECT_COMMANDS}
+"""Commands that have commands below them."""
 
 EXAMPLES = """\
 longtail train             # built-in example (digits-lt), less than a minute
@@ -193,24 +203,26 @@ def help_text(arguments: Sequence[str]) -> str:
     if rest and rest[0] not in HELP:
         parse(arguments)  # raises: the command is unknown
     if path:
-        return overview("longtail data", COMMANDS["data"], DATA_COMMANDS)
+        return overview(f"longtail {path[0]}", COMMANDS[path[0]], BELOW[path[0]])
     return overview("longtail", ABOUT, COMMANDS, {"--version": "Print the version."}, EXAMPLES)
 
 
 def _build_app() -> App:
     """Return the parser of all commands, whose modules it imports when they are used."""
-    app, data = (App(name=name, help_flags=(), version_flags=()) for name in ("longtail", "data"))
+    app = App(name="longtail", help_flags=(), version_flags=())
     for name in COMMANDS:
-        if name != "data":
+        if name not in BELOW:
             app.command(f"longtail.cli.{name}:main", name=name, default_parameter=SYNTAX)
-    for name in DATA_COMMANDS:
-        data.command(f"longtail.cli.data:{name}", name=name, default_parameter=SYNTAX)
-    app.command(data)
+    for group, commands in BELOW.items():
+        inner = App(name=group, help_flags=(), version_flags=())
+        for name in commands:
+            inner.command(f"longtail.cli.{group}:{name}", name=name, default_parameter=SYNTAX)
+        app.command(inner)
     return app
 
 
 def _commands_below(path: Sequence[str]) -> list[str]:
-    return {(): list(COMMANDS), ("data",): list(DATA_COMMANDS)}.get(tuple(path), [])
+    return {(): list(COMMANDS), **{(name,): list(below) for name, below in BELOW.items()}}.get(tuple(path), [])
 
 
 def _run(words: list[str]) -> None:

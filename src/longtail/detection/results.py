@@ -68,12 +68,12 @@ def encode_masks(masks: Tensor) -> list[RLE]:
     ]
 
 
-def to_records(detections: Iterable[Detections], dataset: DetectionDataset) -> list[Record]:
+def to_records(detections: Iterable[Detections], category_ids: Sequence[int]) -> list[Record]:
     """Return detections as the entries of a result file.
 
     Args:
         detections: Detections, image by image.
-        dataset: Data set with the classes.
+        category_ids: Number of each class in the annotations, see `DetectionDataset.category_ids`.
     """
     records: list[Record] = []
     for each in detections:
@@ -81,7 +81,7 @@ def to_records(detections: Iterable[Detections], dataset: DetectionDataset) -> l
         corners = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).tolist()
         scores, labels = each.scores.detach().cpu().double().tolist(), each.labels.cpu().tolist()
         for index, (box, score, label) in enumerate(zip(corners, scores, labels, strict=True)):
-            record = {"image_id": each.image_id, "category_id": dataset.category_ids[label - 1], "score": score}
+            record = {"image_id": each.image_id, "category_id": category_ids[label - 1], "score": score}
             record["bbox"] = box
             if each.masks is not None:
                 record["segmentation"] = each.masks[index]
