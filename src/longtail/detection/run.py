@@ -159,7 +159,11 @@ def subset(data: DetectionDataset, indices: Sequence[int]) -> DetectionDataset:
     order_A = np.concatenate([*picked, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     part = Objects(
         np.cumsum([0, *(len(each) for each in picked)]),
-        *(getattr(objects, name)[order_A] for name in ("boxes_A4", "labels_A", "crowd_A", "areas_A")),
+        objects.boxes_A4[order_A],
+        objects.labels_A[order_A],
+        objects.crowd_A[order_A],
+        objects.areas_A[order_A],
+        objects.ids_A[order_A],
         objects.segments.take(order_A),
     )
     if verified is not None:
