@@ -191,7 +191,7 @@ def test_a_result_file_keeps_boxes_scores_and_masks(tmp_path):
     masks[0, 10:30, 5:25] = masks[1, 50:60, 50:70] = True
     boxes = torch.tensor([[5.0, 10, 25, 30], [50, 50, 70, 60]])
     found = Detections(1, boxes, torch.tensor([0.75, 0.5]), torch.tensor([2, 1]), encode_masks(masks))
-    write_results(tmp_path / "d.json", to_records([found], dataset.category_ids))
+    write_results(tmp_path / "d.json", to_records([found], dataset))
     records = read_results(tmp_path / "d.json", dataset)
     assert [each["bbox"] for each in records] == [[5, 10, 20, 20], [50, 50, 20, 10]]
     assert [(each["score"], each["category_id"]) for each in records] == [(0.75, 1), (0.5, 2)]

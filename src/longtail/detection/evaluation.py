@@ -137,7 +137,7 @@ def evaluate_detections(
         ...     Detections(int(each["image_id"]), each["boxes"], torch.ones(len(each["labels"])), each["labels"])
         ...     for each in targets
         ... ]
-        >>> scores = evaluate_detections(to_records(perfect, data.category_ids), data)
+        >>> scores = evaluate_detections(to_records(perfect, data), data)
         >>> round(scores.box.ap), round(scores.box.ap_r), scores.ece["all"]
         (100, 100, 0.0)
     """

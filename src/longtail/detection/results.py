@@ -68,8 +68,18 @@ def encode_masks(masks: Tensor) -> list[RLE]:
     ]
 
 
-def to_records(detections: Iterable[Detections], category_ids: Sequence[int]) -> list[Record]:
+def to_records(detections: Iterable[Detections], dataset: DetectionDataset) -> list[Record]:
     """Return detections as the entries of a result file.
+
+    Args:
+        detections: Detections, image by image.
+        dataset: Data set with the classes.
+    """
+    return records_of(detections, dataset.category_ids)
+
+
+def records_of(detections: Iterable[Detections], category_ids: Sequence[int]) -> list[Record]:
+    """Return detections as the entries of a result file, without a data set.
 
     Args:
         detections: Detections, image by image.

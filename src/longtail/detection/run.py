@@ -27,7 +27,7 @@ from longtail.detection.architectures import build_detector
 from longtail.detection.data import DetectionDataset, Objects, Verified
 from longtail.detection.evaluation import DetectionScores, evaluate_detections, use_groups_of
 from longtail.detection.model import Detector
-from longtail.detection.results import Detections, Record, draw, encode_masks, to_records, write_results
+from longtail.detection.results import Detections, Record, draw, encode_masks, records_of, to_records, write_results
 from longtail.detection.settings import DetectionConfig, DetectionDataConfig, typed
 from longtail.detection.training import DetectionSource, finetune_classifier, train_detector
 from longtail.errors import InputError, naming
@@ -235,7 +235,7 @@ def _adjust(model: Detector, source: DetectionSource, config: DetectionConfig) -
 def _evaluate(model: Detector, test: DetectionDataset, config: DetectionConfig, folder: Path) -> DetectionScores:
     """Detect on the test images, write the result file and return the scores."""
     found = list(detect(model, test, config))
-    records = to_records(found, test.category_ids)
+    records = to_records(found, test)
     write_results(folder / "detections.json", records)
     return evaluate_detections(records, test, max_per_image=config.model.detections)
 
@@ -377,7 +377,7 @@ def predict_files(
             size = (int(pixels.shape[1]), int(pixels.shape[2]))
             view = transforms.resize(pixels, list(run.config.view.size(*size)), antialias=True)
             found = _packed(number, model.detect([view.to(where)], [size])[0])
-            named = to_records([found], result["category_ids"])
+            named = records_of([found], result["category_ids"])
             records += [{**record, "file_name": str(path)} for record in named]
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
