@@ -47,13 +47,8 @@ def describe_run(
         "compute": context.compute,
         "class_groups": {"kind": config.groups, "many": config.many, "few": config.few},
         "test": scores.to_dict(),
-        "cost": {
-            "seconds": round(context.seconds, 2),
-            "images_per_second": round(context.images / context.seconds, 1) if context.seconds else None,
-            "peak_memory_mb": _peak_memory_mb(context.device),
-            "device": _describe(context.device),
-        },
-        "versions": {"longtail": __version__, "torch": torch.__version__, "commit": _commit()},
+        "cost": describe_cost(context),
+        "versions": describe_versions(),
         "notes": [*data.load_report.notes, *stage_warnings(config)],
         "skipped": data.load_report.skipped,
         "duplicates": data.load_report.duplicates,
@@ -79,6 +74,25 @@ def _untrained_backbone(config: Config) -> list[str]:
         f"the head is trained on features of {model.backbone.name} with random weights, which costs accuracy; set "
         "`pretrained` to true, give `weights`, or choose a method that trains the backbone, such as bs-decoupled-solved"
     ]
+
+
+def describe_cost(context: Context) -> dict[str, Any]:
+    """Return the time, speed, memory and device of a run.
+
+    Args:
+        context: Run state.
+    """
+    return {
+        "seconds": round(context.seconds, 2),
+        "images_per_second": round(context.images / context.seconds, 1) if context.seconds else None,
+        "peak_memory_mb": _peak_memory_mb(context.device),
+        "device": _describe(context.device),
+    }
+
+
+def describe_versions() -> dict[str, Any]:
+    """Return the versions of this package and of torch, and the commit of a source checkout."""
+    return {"longtail": __version__, "torch": torch.__version__, "commit": _commit()}
 
 
 def _peak_memory_mb(device: torch.device) -> float:
