@@ -164,7 +164,10 @@ def verify(queue: Queue, step: Mapping[str, Any]) -> None:
         found[engine] = {name: runner.progress.folders[cell.identity] for name, cell in cells.items()}
         if engine == EAGER or engine in queue.state["verified"]:
             continue
-        reasons = {name: _difference(found[EAGER][name], place, engine) for name, place in found[engine].items()}
+        reasons = {
+            name: runner.progress.failures.get(cells[name].identity) or _difference(found[EAGER][name], place, engine)
+            for name, place in found[engine].items()
+        }
         for name, reason in reasons.items():
             queue.add(step["name"], method=name, engine=engine, result=reason or "equal to eager")
         equal = [name for name, reason in reasons.items() if not reason]

@@ -88,3 +88,28 @@ def test_predict_leaves_unreadable_images_out_when_told_to(run, exported, tmp_pa
     assert len(answers.read_text().splitlines()) == 2
     assert call("predict", run, good, "--output", tmp_path / "no" / "x.csv") == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_evaluate_with_logits_shifted_to_the_test_prior(run, capsys):
+    scores = {}
+    for options in ((), ("--model-prior", "train"), ("--model-prior", "auto")):
+        assert call("evaluate", run, "--test-prior", "backward-50", *options, "--json") == 0
+        scores[options] = json.loads(capsys.readouterr().out)["top1"]
+    assert len(set(scores.values())) >= 2
+    assert call("evaluate", run, "--model-prior", "auto") == 2
+    assert "needs `--test-prior`" in capsys.readouterr().err
+
+
+def test_predict_under_a_prior_and_abstain(run, exported, tmp_path, capsys):
+    answers = tmp_path / "answers.csv"
+    given = ("--output", answers, "--test-prior", "backward-50", "--max-risk", "0.01")
+    assert call("predict", run, exported / "test", *given) == 0
+    printed = capsys.readouterr()
+    assert "class prior:" in printed.out + printed.err
+    assert "abstaining below a confidence of" in printed.out + printed.err
+    rows = list(csv.DictReader(answers.open()))
+    assert {row["abstain"] for row in rows} <= {"yes", "no"}
+    assert all(float(row["probability"]) <= 1 for row in rows)
+    for wrong in (("--max-risk", "2"), ("--test-prior", "nope")):
+        assert call("predict", run, exported / "test", "--output", tmp_path / "none.csv", *wrong) == 2
+    assert not (tmp_path / "none.csv").exists()

@@ -3,11 +3,10 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from longtail._numbers import parse_number
 from longtail._threads import prepare
 from longtail.cli._options import GroupOptions, Threads, given_of
 from longtail.errors import InputError
@@ -27,6 +26,7 @@ def main(
     *,
     counts: Counts = None,
     test_prior: Annotated[str | None, Parameter(metavar="PRIOR")] = None,
+    model_prior: Literal["auto", "train", "uniform"] | None = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     groups: GroupOptions = GroupOptions(),
     threads: Threads = None,
@@ -36,7 +36,10 @@ def main(
     Args:
         target: Folder of a run, or a CSV or NPZ file of predictions.
         counts: File with the training images per class, if the predictions lack them.
-        test_prior: Evaluate under other class frequencies: uniform, train, forward-K or backward-K.
+        test_prior: Evaluate under other class frequencies: uniform, train, forward-K, backward-K, or a file with
+            counts per class.
+        model_prior: Also shift the logits to these frequencies, from those that the model assumes: train, uniform, or
+            those of the run (auto).
         as_json: Print JSON, with the scores of every class.
         groups: Options of the groups of classes.
         threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
@@ -51,6 +54,8 @@ def main(
     prepare(threads)
     predictions, options = load_predictions(target, counts, given_of(groups))
     prior = None if test_prior is None else _prior(test_prior, predictions)
+    if model_prior is not None:
+        predictions = _shifted(predictions, target, model_prior, prior)
     scores = predictions.scores(**options, prior=prior)
     if as_json:
         names = {"class_names": list(predictions.class_names), "test_images": len(predictions)}
@@ -85,24 +90,24 @@ def load_predictions(
 
 
 def _prior(name: str, predictions: "Predictions") -> "Tensor":
-    import torch
-
     from longtail.data.counts import ClassCounts
-    from longtail.evaluation import long_tailed_prior
+    from longtail.run.priors import named_prior
 
-    counts = ClassCounts(predictions.class_counts)
-    direction, _, factor = name.partition("-")
-    if name == "uniform":
-        return torch.full((len(counts),), 1 / len(counts))
-    if name == "train":
-        return counts.prior
-    try:
-        if direction in ("forward", "backward"):
-            return long_tailed_prior(counts, parse_number(factor), "forward" if direction == "forward" else "backward")
-    except InputError:
-        raise
-    except ValueError:  # the factor is not a number
-        pass
-    raise InputError(
-        f"`--test-prior` must be uniform, train, forward-K or backward-K (forward-50, for example), got {name!r}"
-    )
+    return named_prior(name, ClassCounts(predictions.class_counts), predictions.class_names)
+
+
+def _shifted(predictions: "Predictions", target: Path, name: str, prior: "Tensor | None") -> "Predictions":
+    """Return predictions whose logits are shifted from the prior of the model to the test prior."""
+    from longtail.evaluation import Predictions, adjust_to_prior
+    from longtail.run import Run
+
+    if prior is None or predictions.logits is None:
+        reason = "`--test-prior`, the prior to shift to" if prior is None else "logits, and the file has only labels"
+        raise InputError(f"`--model-prior` needs {reason}")
+    if name == "auto" and not target.is_dir():
+        raise InputError(
+            "`--model-prior auto` needs a run, whose method implies the prior; for a file use train or uniform"
+        )
+    assumed = Run.load(target).model_prior if name == "auto" else _prior(name, predictions)
+    logits_NC, names = adjust_to_prior(predictions.logits, assumed, prior), predictions.class_names
+    return Predictions(predictions.targets, predictions.class_counts, logits=logits_NC, class_names=names)

@@ -71,6 +71,10 @@ class Stage(ABC):
         """Return the settings in use that need images rather than features, each with the reason."""
         return {}
 
+    def balances(self) -> bool:
+        """Return whether the model predicts for evenly frequent classes after this stage, not for those of training."""
+        return False
+
     def warnings(self) -> list[str]:
         """Return warnings about the combination of settings, without the position of the stage."""
         return []

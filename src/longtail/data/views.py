@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
 CROP_UNIFORMS = 4
 """Random numbers that choose a random crop."""
@@ -36,6 +35,8 @@ def fit_image(pixels: Tensor, size: int) -> Tensor:
     height, width = pixels.shape[-2:]
     if height == width == size:
         return pixels
+    from torchvision.transforms.v2 import functional as transforms  # takes longer to import than torch itself
+
     resized: Tensor = transforms.resize(_crop_far_ends(pixels), [shorter_side(size)], antialias=True)
     return transforms.center_crop(resized, [size, size])  # type: ignore[no-any-return]
 
@@ -110,6 +111,8 @@ def resize_to_square(pixels: Tensor, size: int) -> Tensor:
         pixels: Image, uint8, shape (3, H, W).
         size: Side of the square in pixels.
     """
+    from torchvision.transforms.v2 import functional as transforms  # takes longer to import than torch itself
+
     return transforms.resize(pixels, [size, size], antialias=True)  # type: ignore[no-any-return]
 
 

@@ -23,6 +23,12 @@ from longtail.evaluation.predictions import (
     read_result,
     save_predictions,
 )
+from longtail.evaluation.prior_shift import (
+    Abstention,
+    abstention_threshold,
+    estimate_prior_bbse,
+    estimate_prior_em,
+)
 from longtail.evaluation.reading import read_training_counts
 from longtail.evaluation.scores import (
     Scores,
@@ -34,11 +40,13 @@ from longtail.evaluation.scores import (
 )
 
 __all__ = [
+    "Abstention",
     "Compactness",
     "Difference",
     "Predictions",
     "Reliability",
     "Scores",
+    "abstention_threshold",
     "adjust_to_prior",
     "brier_score",
     "class_centroids",
@@ -47,6 +55,8 @@ __all__ = [
     "confidences",
     "confusion_matrix",
     "empirical_cdf",
+    "estimate_prior_bbse",
+    "estimate_prior_em",
     "evaluate_logits",
     "evaluate_predictions",
     "example_weights",

@@ -4,7 +4,7 @@ Shapes: N = images, C = classes, H x W = image size.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from longtail.config.schema import Config, DataConfig
+from longtail.data.counts import ClassCounts
 from longtail.data.decode import BadImage, Decoding
 from longtail.data.files import check_all, find_images
 from longtail.data.resident import ResidentImages
@@ -25,6 +26,7 @@ from longtail.errors import InputError, naming
 from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.models.classifier import Classifier, restore_classifier
 from longtail.run.folder import load_config, not_finished
+from longtail.run.priors import TestPrior, model_prior, to_prior
 from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.log import read_rows
 from longtail.training.predict import predict
@@ -42,12 +44,14 @@ class Predicted:
         class_names: Names of the C classes, in the order of the columns.
         paths: Image files, if the images came from files; else None.
         unreadable: Image files that were left out because they cannot be read, each with the reason.
+        prior: Class prior to which the probabilities were shifted, float64, shape (C,). None if they were not.
     """
 
     probabilities: Tensor
     class_names: tuple[str, ...]
     paths: tuple[Path, ...] | None = None
     unreadable: tuple[tuple[Path, str], ...] = ()
+    prior: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -126,6 +130,11 @@ class Run:
         """Names of the C classes, in the order of the logits."""
         return self.predictions().class_names
 
+    @property
+    def model_prior(self) -> Tensor:
+        """Class prior that the softmax of the model assumes, float64, shape (C,); see `longtail.run.priors`."""
+        return model_prior(self.config.stages, ClassCounts(self.predictions().class_counts))
+
     def predictions(self) -> Predictions:
         """Return the predictions on the test split."""
         return self._predictions
@@ -181,6 +190,7 @@ class Run:
         exclude: Sequence[str] | None = DataConfig.exclude,
         path_column: str | None = DataConfig.path_column,
         max_pixels: int | None = None,
+        test_prior: TestPrior | None = None,
     ) -> Predicted:
         """Classify images with the plain view that the evaluation uses.
 
@@ -200,6 +210,9 @@ class Run:
             exclude: Patterns of the files and folders to leave out.
             path_column: Column of the images in a table. Default: the first that holds bytes.
             max_pixels: Largest number of pixels of an image file. None takes that of the run.
+            test_prior: Class frequencies among the images, to which the probabilities are shifted: "uniform", "train",
+                "estimate" (from these images), "forward-K", "backward-K", a file with counts per class, or shares by
+                class name. None leaves the probabilities as the model gives them.
 
         Raises:
             InputError: If a file cannot be read, or an array has another shape, type or range.
@@ -212,7 +225,7 @@ class Run:
         if not all(isinstance(image, (str, Path)) for image in images):
             pixels = torch.stack([fit_image(to_pixels(image), trained.image_size) for image in images])
             logits_NC, _ = predict(trained.model, ResidentImages(pixels, device), on_batch)
-            return Predicted(logits_NC.softmax(dim=1), trained.class_names)
+            return self._answers(logits_NC, trained.class_names, test_prior)
         selection = Selection(tuple(include or ()), tuple(exclude or ()), follow_links)
         paths = find_images([Path(image) for image in images], selection, path_column)  # type: ignore[arg-type]
         how = Decoding(trained.bits, max_pixels or self.decoding.max_pixels)
@@ -225,7 +238,16 @@ class Run:
         source = StreamedImages(paths, trained.image_size, device=device, workers=workers, how=how)
         logits_NC, _ = predict(trained.model, source, on_batch)
         unreadable = tuple((each.path, each.reason) for each in bad)
-        return Predicted(logits_NC.softmax(dim=1), trained.class_names, tuple(paths), unreadable)
+        answers = self._answers(logits_NC, trained.class_names, test_prior)
+        return replace(answers, paths=tuple(paths), unreadable=unreadable)
+
+    def _answers(self, logits_NC: Tensor, class_names: tuple[str, ...], test_prior: TestPrior | None) -> Predicted:
+        probabilities_NC = logits_NC.softmax(dim=1).cpu()
+        if test_prior is None:
+            return Predicted(probabilities_NC, class_names)
+        counts = ClassCounts(self.predictions().class_counts)
+        shifted_NC, prior_C = to_prior(probabilities_NC, self.model_prior, test_prior, counts, class_names)
+        return Predicted(shifted_NC, class_names, prior=prior_C)
 
     def trained(self, device: str | torch.device = "cpu") -> Trained:
         """Return the trained model with its class names and image size. The data set is not needed.

@@ -35,6 +35,10 @@ class Adjust(Stage):
             raise unknown_name("post-hoc correction", self.method.name, posthoc.CORRECTIONS)
         self.method.check(posthoc)
 
+    def balances(self) -> bool:
+        """Return True: every correction evens out the classes."""
+        return True
+
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
         """Build the correction once.
 

@@ -23,6 +23,7 @@ from longtail.training.predict import predict
 __all__ = [
     "PreparedStage",
     "Stage",
+    "balances",
     "build_loss",
     "build_sampler",
     "double_balancing_warnings",
@@ -30,6 +31,20 @@ __all__ = [
     "refuse_head",
     "scorer",
 ]
+
+
+def balances(loss: Component, sampler: Component | None = None) -> bool:
+    """Return whether a loss or a sampler compensates for the class counts.
+
+    Args:
+        loss: Loss of a stage.
+        sampler: Sampler of the stage, if it has one.
+
+    Example:
+        >>> balances(Component("BalancedSoftmax")), balances(Component("CrossEntropy"))
+        (True, False)
+    """
+    return _balances(loss, losses) or (sampler is not None and _balances(sampler, samplers))
 
 
 def double_balancing_warnings(loss: Component, sampler: Component, allowed: bool) -> list[str]:

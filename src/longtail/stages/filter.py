@@ -16,7 +16,7 @@ from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.models.classifier import LINEAR, Classifier
 from longtail.posthoc.dlsa import DLSA, DLSASettings, Group
-from longtail.stages.base import PreparedStage, Stage, feature_scorer
+from longtail.stages.base import PreparedStage, Stage, balances, feature_scorer
 from longtail.training.context import Context, Interrupted
 from longtail.training.features import features_of
 
@@ -27,6 +27,10 @@ class Filter(DLSASettings, Stage):
 
     The options are those of `longtail.posthoc.DLSASettings`.
     """
+
+    def balances(self) -> bool:
+        """Return whether the loss of the classifiers compensates for the class counts."""
+        return balances(self.loss)
 
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
         """Check the head that the classifiers start from.

@@ -81,6 +81,10 @@ class RetrainMeta(Stage):
         """Return the training settings."""
         return self.training
 
+    def balances(self) -> bool:
+        """Return True: the sampler learns to even out the classes."""
+        return True
+
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
         """Build the components once. The head keeps its kind.
 

@@ -24,6 +24,7 @@ from longtail.models.heads import FoldingHead
 from longtail.stages.base import (
     PreparedStage,
     Stage,
+    balances,
     build_loss,
     build_sampler,
     double_balancing_warnings,
@@ -88,6 +89,10 @@ class Retrain(Stage):
     def image_settings(self) -> dict[str, str]:
         """Return the settings in use that need images rather than features, each with the reason."""
         return {} if self.mixing is None else {"mixing": "mixes images"}
+
+    def balances(self) -> bool:
+        """Return whether the loss or the sampler compensates for the class counts."""
+        return balances(self.loss, self.sampler)
 
     def warnings(self) -> list[str]:
         """Return a warning if loss and sampler both compensate for the class counts."""

@@ -96,6 +96,10 @@ class RetrainRISDA(Stage):
         """Return the training settings."""
         return self.training
 
+    def balances(self) -> bool:
+        """Return True: the loss weights the classes and augments the rare ones."""
+        return True
+
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
         """Build the loss once.
 

@@ -16,7 +16,7 @@ from longtail.errors import InputError
 from longtail.losses.base import Loss
 from longtail.models.classifier import LINEAR, Classifier
 from longtail.ranges import check_ranges, ranged
-from longtail.stages.base import PreparedStage, Stage, build_loss, feature_scorer, refuse_head
+from longtail.stages.base import PreparedStage, Stage, balances, build_loss, feature_scorer, refuse_head
 from longtail.training.context import Context, Interrupted
 from longtail.training.convex import check_convex
 from longtail.training.features import Features, features_of
@@ -58,6 +58,10 @@ class Solve(Stage):
         self.loss.check(losses)
         if self.l2 is None and not self.candidates:
             raise InputError("`candidates` must hold at least one penalty if `l2` is None, got none; set `l2`")
+
+    def balances(self) -> bool:
+        """Return whether the loss compensates for the class counts."""
+        return balances(self.loss)
 
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
         """Build the loss once. The head becomes linear.

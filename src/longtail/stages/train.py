@@ -21,6 +21,7 @@ from longtail.samplers.base import Sampler
 from longtail.stages.base import (
     PreparedStage,
     Stage,
+    balances,
     build_loss,
     build_sampler,
     double_balancing_warnings,
@@ -88,6 +89,10 @@ class Train(Stage):
             "embedding_loss": "trains a backbone",
         }
         return {name: reason for name, reason in reasons.items() if getattr(self, name) is not None}
+
+    def balances(self) -> bool:
+        """Return whether the loss or the sampler compensates for the class counts."""
+        return balances(self.loss, self.sampler)
 
     def warnings(self) -> list[str]:
         """Return a warning if loss and sampler both compensate for the class counts."""
