@@ -3,12 +3,12 @@
 Shapes: S = side of the images, C = classes.
 """
 
-import json
-from collections.abc import Mapping
+import math
 from typing import Any
 
 from torch import Tensor
 
+from longtail.config.convert import to_mapping
 from longtail.data.counts import ClassCounts
 from longtail.data.views import shorter_side
 from longtail.models.classifier import Classifier
@@ -17,9 +17,6 @@ from longtail.version import __version__
 
 FORMAT = "longtail-model"
 VERSION = 1
-STRUCTURE = ("head", "adapter", "architecture")
-"""Entries of a checkpoint from which the network of the run is rebuilt, apart from its configuration."""
-
 SCORES = ("top1", "balanced", "many", "medium", "few", "mcc", "ece")
 
 
@@ -48,7 +45,7 @@ def describe(run: Run, trained: Trained, test_prior: Tensor | None) -> dict[str,
         "outputs": {"logits": [None, len(names)], "probabilities": [None, len(names)]},
         "backbone": result.get("backbone"),
         "run": {key: result.get(key) for key in ("data", "method", "recipe", "seed", "split", "protocol")},
-        "scores": {key: scores[key] for key in SCORES if key in scores},
+        "scores": {key: _finite(scores[key]) for key in SCORES if key in scores},
     }
 
 
@@ -72,18 +69,19 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
     }
 
 
-def structure(run: Run, saved: Mapping[str, Any]) -> dict[str, Any]:
+def structure(run: Run, trained: Trained) -> dict[str, Any]:
     """Return the JSON values from which `load_exported` rebuilds the network.
 
     Args:
         run: Finished run.
-        saved: Its checkpoint.
+        trained: Its model.
     """
-    from longtail.config.convert import to_mapping
-
-    parts = {key: saved[key] for key in STRUCTURE if key in saved}
-    content = {"config": to_mapping(run.config.model), "image_size": saved["image_size"], "bits": saved.get("bits")}
-    return json.loads(json.dumps({**content, **parts}, default=dict))  # type: ignore[no-any-return]
+    return {
+        "config": to_mapping(run.config.model),
+        "head": trained.model.head_component.to_mapping(),
+        "image_size": trained.image_size,
+        "bits": trained.bits,
+    }
 
 
 def _input(model: Classifier, image_size: int) -> dict[str, Any]:
@@ -96,6 +94,10 @@ def _input(model: Classifier, image_size: int) -> dict[str, Any]:
 
 def _shares(prior_C: Tensor) -> list[float]:
     return [float(f"{share:.9g}") for share in prior_C.double().tolist()]
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _rounded(values: Tensor) -> list[float]:

@@ -56,7 +56,9 @@ def _restored(stated: Any, tensors: Mapping[str, Any]) -> Trained:
     if not isinstance(stated, dict) or stated.get("format") != FORMAT:
         raise InputError("holds weights without the metadata of `longtail export`; export the run again")
     if stated.get("version") != VERSION:
-        raise InputError(f"has version {stated.get('version')!r}, this longtail reads {VERSION}; install a newer longtail")
+        raise InputError(
+            f"has version {stated.get('version')!r}, this longtail reads {VERSION}; install a newer longtail"
+        )
     parts = dict(stated["structure"])
     config = from_mapping(ModelConfig, parts.pop("config"), "model")
     size, bits, names = parts.pop("image_size"), parts.pop("bits"), tuple(stated["class_names"])
