@@ -21,6 +21,7 @@ from longtail.errors import InputError
 from longtail.evaluation import read_predictions
 from longtail.run import resolve
 from longtail.training.checkpoint import CheckpointStore, applying
+from longtail.training.log import read_rows
 from tests.cli.calling import call
 
 
@@ -36,7 +37,8 @@ def test_a_value_that_a_checkpoint_lacks_is_named_with_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"stage": "0"}, {"epoch": -1}, {"model": [1]}, {"class_names": [1]}, {"seconds": None}]
+    "change",
+    [{"stage": "0"}, {"epoch": -1}, {"model": [1]}, {"class_names": [1]}, {"threads": "x"}, {"compute": {"0": "fp8"}}],
 )
 def test_a_checkpoint_with_values_of_other_types_is_refused(tmp_path, change):
     with pytest.raises(InputError, match=f"last\\.pt: its '{next(iter(change))}'"):
@@ -80,6 +82,12 @@ def test_a_refused_setting_names_its_configuration(tmp_path):
 def test_a_plan_with_values_of_other_types_is_refused_by_name(tmp_path, key):
     (tmp_path / "odd.yaml").write_text(yaml.safe_dump({"data": "digits-lt", "methods": [{"name": "a", key: [1]}]}))
     with pytest.raises(InputError, match=r"odd\.yaml: "):
+        read_plan(str(tmp_path / "odd.yaml"))
+
+
+def test_a_method_with_a_huge_name_is_refused(tmp_path):
+    (tmp_path / "odd.yaml").write_text(yaml.safe_dump({"data": "digits-lt", "methods": [{"name": "a" * 101}]}))
+    with pytest.raises(InputError, match="at most 100 characters"):
         read_plan(str(tmp_path / "odd.yaml"))
 
 
@@ -130,3 +138,9 @@ def test_a_member_that_is_no_array_is_refused(tmp_path):
         archive.writestr("targets.npy", b"text")
     with pytest.raises(InputError, match="'targets', which is not an array"):
         read_predictions(tmp_path / "odd.npz", [2, 1])
+
+
+def test_a_log_row_without_a_place_is_refused(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"stage": 0, "epoch": "1"}\n')
+    with pytest.raises(InputError, match=r"line 1 of .*log\.jsonl is not a row"):
+        read_rows(tmp_path / "log.jsonl")

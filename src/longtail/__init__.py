@@ -94,6 +94,7 @@ def train(
     loss: str | Mapping[str, Any] | None = None,
     backbone: str | Mapping[str, Any] | None = None,
     pretrained: bool | None = None,
+    weights: str | Path | None = None,
     image_size: int | None = None,
     imbalance_factor: float | None = None,
     val_share: float | None = None,
@@ -108,6 +109,8 @@ def train(
     max_pixels: int | None = None,
     test: str | Path | None = None,
     empty_classes: Literal["fail", "keep", "drop"] | None = None,
+    resize: Literal["auto", "crop", "squash", "pad"] | None = None,
+    group: str | None = None,
     protocol: Literal["honest", "paper"] | None = None,
     many: int | None = None,
     few: int | None = None,
@@ -141,7 +144,8 @@ def train(
         augment: Augmentation policy.
         loss: Loss of the training stages by name, or as a mapping with its name and options.
         backbone: Backbone by name, or as a mapping with its name and options.
-        pretrained: Start from weights that were trained on ImageNet.
+        pretrained: Start from the weights that the library of the backbone offers, mostly trained on ImageNet.
+        weights: File with weights of the backbone, safetensors or a state dict. It replaces `pretrained`.
         image_size: Side of the square image that the model sees, in pixels.
         imbalance_factor: Imbalance factor of the long tail that is cut from a balanced set.
         val_share: Share of the training images that is held out for validation.
@@ -156,6 +160,9 @@ def train(
         max_pixels: Largest number of pixels of an image file.
         test: Path of a folder, a table or a list whose images are the test split.
         empty_classes: What to do with a class without training images: "fail", "keep" its output, or "drop" it.
+        group: Images that no held-out split may separate: a column of the table, or a rule: "auto", "folder", "name",
+            "similar" or "none".
+        resize: Way to fit an image to the square: "crop" its center, "squash" or "pad" it, or "auto".
         protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
         many: A class with more training images is many-shot.
         few: A class with fewer training images is few-shot.
@@ -180,7 +187,9 @@ def train(
         ('ce', 10)
     """
     # the parameters have the names of the settings
-    options = {name: str(value) if name in ("root", "test") and value else value for name, value in locals().items()}
+    options = {
+        name: str(value) if name in ("root", "test", "weights") and value else value for name, value in locals().items()
+    }
     from pathlib import Path
 
     from longtail._threads import prepare
@@ -278,16 +287,12 @@ def recommend(data: str | Path, *, device: str = "auto") -> Recommendation:
         'balanced-softmax'
     """
     from longtail.config import recipes
-    from longtail.config.convert import from_mapping
-    from longtail.config.schema import DataConfig
     from longtail.data.load import load_data
     from longtail.run.fit import choose_device
     from longtail.run.recommend import recommend as recommend_for
 
-    name, where = str(data), choose_device(device)
-    named = name in recipes.names("data")
-    config: DataConfig = from_mapping(DataConfig, recipes.read("data", name)["data"] if named else {"name": name})
-    return recommend_for(load_data(config, where), where)
+    where = choose_device(device)
+    return recommend_for(load_data(recipes.data_config(str(data), {}), where), where)
 
 
 def __getattr__(name: str) -> Any:

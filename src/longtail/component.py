@@ -27,6 +27,7 @@ KINDS = {
     "longtail.embedding": "embedding loss",
     "longtail.transfer": "transfer",
     "longtail.models": "backbone or head",
+    "longtail.models.adapters": "adapter",
     "longtail.posthoc": "post-hoc correction",
     "longtail.stages": "stage",
 }

@@ -257,16 +257,20 @@ def test_a_cell_without_memory_on_the_device_is_tried_again_with_fewer_at_once(t
         def peak_memory_gb(self) -> float:
             return 0.7
 
+        def retire(self) -> None:
+            self.retired = True
+
     busy = [Busy(first), Busy(second)]
     for worker in busy:
         runner.progress.states[worker.job] = "running"
         runner.progress.began[worker.job] = 0.0
         runner._meter.begin(worker.job)
-    message = {"failed": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 MiB"}
+    message = {"failed": "OutOfMemoryError: CUDA out of memory. Tried to allocate 2 MiB", "broken": True}
     runner._messages.put((busy[0], message))
     assert runner._receive() is None
     assert runner.progress.states[first] == "waiting"
     assert runner.adaptive.now == 1
+    assert busy[0].retired  # the memory of its process is freed
     runner._messages.put((busy[1], message))  # alone, it has failed for good
     assert runner._receive() == second
     assert runner.progress.states[second] == "failed"

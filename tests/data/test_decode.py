@@ -13,7 +13,7 @@ from longtail.data.decode import (
     Decoding,
     check_image,
     decode_image,
-    image_sides,
+    image_shape,
 )
 from longtail.errors import InputError
 from tests.data.helpers import noise, save
@@ -261,6 +261,6 @@ def test_check_passes_what_decode_reads(tmp_path: Path) -> None:
 
 def test_sides_come_from_the_head(tmp_path: Path) -> None:
     whole = save(tmp_path / "a.png", noise(6, 30, 20))
-    assert image_sides(whole) == (20, 30)
+    assert image_shape(whole) == (20, 30)
     whole.write_bytes(whole.read_bytes()[:60])
-    assert image_sides(whole) == (20, 30)
+    assert image_shape(whole) == (20, 30)

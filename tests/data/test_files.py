@@ -69,7 +69,7 @@ def test_natural_size_looks_at_a_spread_of_64_and_past_bad_ones(
         asked.append(path)
         return 8, 8
 
-    monkeypatch.setattr(files, "image_sides", sides)
+    monkeypatch.setattr(files, "image_shape", sides)
     many = [Path(str(k)) for k in range(1000)]
     assert natural_size(many) == 8
     assert len(set(asked)) == 64

@@ -1,6 +1,7 @@
 import csv
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -312,7 +313,7 @@ def test_near_duplicates_are_counted_and_named(tmp_path: Path) -> None:
         for k in seeds:
             save(tmp_path / part / ("cat" if k % 2 else "dog") / f"{k}.png", photo(k))
     save(tmp_path / "test/cat/copy.jpg", photo(1).resize((120, 90)), quality=80)
-    assert load_files(DataConfig(name=str(tmp_path), workers=0)).load_report.notes == (
+    assert load_files(DataConfig(name=str(tmp_path), workers=0, resize="pad")).load_report.notes == (
         "1 of 5 test images look like a training image, as resized or re-encoded copies do: test/cat/copy.jpg ~ "
         "train/cat/1.png.",
     )
@@ -345,3 +346,36 @@ def test_new_settings_stay_out_of_old_configurations() -> None:
     used = DataConfig(name="x", exclude=("*_mask.png",), follow_links=True, max_pixels=5)
     assert set(to_mapping(used)) - set(plain) == {"follow_links", "exclude", "max_pixels"}
     assert from_mapping(DataConfig, to_mapping(used)) == used
+
+
+def white_ends(folder: Path, width: int, height: int, suffix: str = "png") -> Path:
+    """Black images with white outer quarters, 6 of "cat" and 3 of "dog"."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, : width // 4] = pixels[:, -(width // 4) :] = 255
+    for name, count in (("cat", 6), ("dog", 3)):
+        for k in range(count):
+            pixels[0, 0] = k, count, 0
+            save(folder / name / f"{k}.{suffix}", Image.fromarray(pixels))
+    return folder
+
+
+@pytest.mark.parametrize("storage", ["resident", "stream"])
+def test_images_that_are_not_square_are_squashed_by_auto(tmp_path: Path, storage: str) -> None:
+    config = DataConfig(name=str(white_ends(tmp_path, 60, 30)), storage=storage, workers=0, image_size=16)
+    seen = {}
+    for resize in ("auto", "crop", "squash", "pad"):
+        data = load_files(replace(config, resize=resize))
+        (batch,) = data.test.images.batches(torch.tensor([[0, 1]]), None)
+        seen[resize] = data.resize, float((batch == 255).all(1).float().mean()), data.load_report.notes
+    assert seen["auto"][:2] == seen["squash"][:2] == ("squash", pytest.approx(0.5, abs=0.15))
+    assert seen["crop"][:2] == ("crop", 0)
+    assert seen["pad"][0] == "pad"
+    assert any("2.0 times as wide as high and are squashed" in note for note in seen["auto"][2])
+    assert any("leaves out 50% of the area" in note for note in seen["crop"][2])
+    assert not any("picture" in note for note in (*seen["squash"][2], *seen["pad"][2]))
+
+
+def test_square_small_images_are_not_resized_by_auto(tmp_path: Path) -> None:
+    data = load_files(DataConfig(name=str(white_ends(tmp_path, 16, 16)), resize="auto"))
+    assert data.resize == "crop"
+    assert not any("picture" in note for note in data.load_report.notes)

@@ -8,8 +8,8 @@ from PIL import Image, ImageFile
 from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2
 
-from longtail.data.decode import BadImage, decode_image, read_view
-from longtail.data.views import crop_box, fit_image, plain_box, random_resized_crop
+from longtail.data.decode import BadImage, Decoding, decode_image, read_view
+from longtail.data.views import PADDING, crop_box, cut_share, fit_image, plain_box, random_resized_crop
 from tests.data.helpers import noise, save
 from tests.data.test_decode import as_array
 
@@ -180,3 +180,83 @@ def test_random_crop_resizes_the_box() -> None:
     top, left, rows, columns = crop_box(120, 90, uniforms[:4].tolist())
     expected = v2.functional.resized_crop(pixels, top, left, rows, columns, [32, 32], antialias=True)
     assert torch.equal(random_resized_crop(pixels, uniforms, 32), expected)
+
+
+def halves(height: int, width: int) -> torch.Tensor:
+    """An image whose outer quarters, left and right, are white."""
+    pixels = torch.zeros(3, height, width, dtype=torch.uint8)
+    pixels[:, :, : width // 4] = 255
+    pixels[:, :, -width // 4 :] = 255
+    return pixels
+
+
+def test_a_squashed_view_shows_what_the_crop_leaves_out() -> None:
+    wide = halves(40, 160)
+    assert fit_image(wide, 32).max() == 0
+    squashed = fit_image(wide, 32, "squash")
+    assert squashed[:, :, :7].min() == 255
+    assert squashed[:, :, 9:23].max() == 0
+    assert squashed[:, :, 25:].min() == 255
+
+
+def test_a_padded_view_keeps_the_aspect_ratio() -> None:
+    padded = fit_image(torch.full((3, 50, 100), 200, dtype=torch.uint8), 32, "pad")
+    assert padded[:, 8:24].unique().tolist() == [200]
+    assert padded[:, [0, 7, 24, 31], 5].unique(dim=1).flatten().tolist() == list(PADDING)
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (48, 48), (2, 5)])
+def test_odd_shapes_give_whole_views(resize: str, shape: tuple[int, int]) -> None:
+    for crop in CROPS:
+        pixels = torch.full((3, *shape), 9, dtype=torch.uint8)
+        if crop is None:
+            view = fit_image(pixels, 48, resize)
+        else:
+            view = random_resized_crop(pixels, torch.tensor(crop), 48, resize)
+        assert view.shape == (3, 48, 48)
+        assert 9 in view
+
+
+def test_squashed_crops_have_the_distortion_of_the_plain_view() -> None:
+    for row in torch.rand(100, 4, generator=torch.Generator().manual_seed(0)).tolist():
+        _, _, rows, columns = crop_box(1000, 3000, row, "squash")
+        assert rows <= 1000
+        assert columns <= 3000
+        assert 3 / 4 - 0.01 <= columns / rows / 3 <= 4 / 3 + 0.01 or rows == 1000 or columns == 3000
+        _, _, square_rows, square_columns = crop_box(1000, 1000, row)
+        assert abs(rows - square_rows) <= 1
+        assert abs(columns - 3 * square_columns) <= 3
+
+
+def test_padded_crops_hold_as_much_of_the_image_as_they_can() -> None:
+    for row in torch.rand(100, 4, generator=torch.Generator().manual_seed(0)).tolist():
+        top, left, rows, columns = crop_box(100, 400, row, "pad")
+        assert max(rows, columns) <= 400
+        assert (top <= 0 and top + rows >= 100) if rows >= 100 else (top >= 0 and top + rows <= 100)
+        assert left >= 0
+        assert left + columns <= 400
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad"])
+@pytest.mark.parametrize("crop", CROPS)
+def test_views_of_files_are_those_of_their_pixels(
+    tmp_path: Path, photo: Image.Image, resize: str, crop: list[float] | None
+) -> None:
+    crop = None if crop is None else torch.tensor(crop).tolist()  # float32, as in a batch
+    for name, tolerance in (("a.png", 0), ("a.jpg", 3)):
+        path = save(tmp_path / name, photo.resize((640, 250)))
+        pixels = decode_image(path)
+        whole = (
+            fit_image(pixels, 48, resize)
+            if crop is None
+            else random_resized_crop(pixels, torch.tensor(crop), 48, resize)
+        )
+        view = read_view(path, 48, Decoding(resize=resize), crop)
+        assert (view.float() - whole.float()).abs().mean() <= tolerance
+
+
+def test_cut_share_counts_the_border_of_large_images() -> None:
+    assert cut_share(500, 500, 64) == 0
+    assert round(cut_share(500, 500, 224), 3) == 0.234
+    assert cut_share(32, 64, 32) == 0.5

@@ -92,7 +92,12 @@ def test_onnxruntime_gives_the_shifted_logits_and_the_metadata(run, expected, tm
     }  # fmt: skip
     assert facts["training_prior"] == facts["test_prior"] == pytest.approx(prior.tolist())
     assert facts["model_prior"] == [0.1] * 10
-    assert facts["preprocessing"]["resize"] == {"shorter_side": 8, "interpolation": "bilinear", "antialias": True}
+    assert facts["preprocessing"]["resize"] == {
+        "kind": "shorter side",
+        "size": 8,
+        "interpolation": "bilinear",
+        "antialias": True,
+    }
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "hf"])

@@ -17,7 +17,7 @@ from longtail.cli import main
 CLASSES = {"ant": 6, "bee": 5, "cat": 4}
 TRAIN = ("--epochs", "1", "--backbone", "small_net", "--pretrained", "false", "--method", "ce", "--device", "cpu")
 
-AGAIN = (*TRAIN, "--epochs", "2", "--val-share", "0.2")
+AGAIN = (*TRAIN, "--epochs", "2", "--val-share", "0.2", "--set", "checkpoint_seconds=0")
 """Options of the run, which another run needs to start from it."""
 
 

@@ -195,6 +195,7 @@ def corrupt_tensor(rng: Random, values: torch.Tensor) -> Any:
 
 def corrupt_array(rng: Random, values: np.ndarray[Any, Any]) -> Any:
     """Return an array of another shape, type or content, or of Python objects."""
+    values = np.atleast_1d(values)
     return rng.choice(
         (
             lambda: values[:0],

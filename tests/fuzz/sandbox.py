@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-SECONDS = 60
+SECONDS = 180
 MEMORY = 3 << 30
 """Bytes of address space that a case may take in addition to those of the fuzz."""
 LONGEST = 6000

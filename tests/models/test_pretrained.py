@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from longtail.errors import InputError
+from longtail.models import hub
 from longtail.models.pretrained import TimmBackbone
 
 
@@ -32,14 +33,16 @@ def stand_in(monkeypatch, *, problem: Exception | None = None, net: type[nn.Modu
     timm.is_model = lambda name: name == "tiny_net"
     timm.list_models = lambda: ["tiny_net", "large_net"]
     timm.create_model = create_model
+    timm.get_pretrained_cfg = lambda name: None
     monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setattr(hub, "_is_reachable", lambda endpoint: False)
     return asked
 
 
 def test_it_asks_for_a_net_without_classifier(monkeypatch):
     asked = stand_in(monkeypatch)
     backbone = TimmBackbone(architecture="tiny_net", pretrained=True)
-    assert asked == [("tiny_net", {"pretrained": True, "num_classes": 0})]
+    assert asked == [("tiny_net", {"pretrained": True, "num_classes": 0, "dynamic_img_size": True})]
     assert backbone(torch.zeros(2, 3, 8, 8)).shape == (2, backbone.embedding_dim)
     assert (backbone.mean, backbone.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -53,7 +56,7 @@ def test_a_misspelt_name_and_weights_that_can_not_be_had_are_refused(monkeypatch
     stand_in(monkeypatch, problem=OSError("no network"))
     with pytest.raises(InputError, match="did you mean tiny_net"):
         TimmBackbone(architecture="tiny_nte")
-    with pytest.raises(InputError, match=r"tiny_net: no network; set `pretrained` to false"):
+    with pytest.raises(InputError, match=r"tiny_net: no network\..*timm/tiny_net.*set `pretrained` to false"):
         TimmBackbone(architecture="tiny_net", pretrained=True)
 
 

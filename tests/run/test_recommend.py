@@ -1,7 +1,11 @@
 """Defaults by imbalance and image size, with reasons."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from PIL import Image
 
 from longtail.config import recipes
 from longtail.config.schema import DataConfig
@@ -9,8 +13,10 @@ from longtail.data.dataset import Dataset, Part, Split
 from longtail.data.formats.digits import load_digits_lt
 from longtail.data.inspect import inspect_data
 from longtail.data.resident import ResidentImages
+from longtail.run.fit import fit
 from longtail.run.recommend import recommend, without_weights
-from longtail.run.resolve import _compose, resolve_names, same_but_method
+from longtail.run.resolve import _compose, changes_from, resolve, resolve_names, same_but_method
+from tests.data.helpers import noise, save
 
 CPU = torch.device("cpu")
 
@@ -105,5 +111,26 @@ def test_a_backbone_without_weights_is_trained_from_scratch_unless_weights_are_r
     assert requested.model.pretrained  # refused when the model is built
     found = _compose("own-large", "ce", None, [toy, chosen])
     assert not found[0].model.pretrained
-    assert found[1] == ("small_net from scratch: the recipe's ImageNet weights exist for torchvision networks only",)
+    assert found[1] == ("small_net from scratch: pretrained weights exist for torchvision, timm and transformers only",)
     assert _compose("own-large", "ce", None, [toy])[1] == ()
+
+
+def test_new_runs_on_images_that_are_not_square_state_how_they_are_fitted(tmp_path: Path) -> None:
+    for name, count in (("cat", 6), ("dog", 3)):
+        for k in range(count):
+            save(tmp_path / "photos" / name / f"{k}.png", noise(10 * k + count, 24, 16))
+    photos = str(tmp_path / "photos")
+    changes = changes_from({"epochs": 1, "device": "cpu"})
+    new = resolve(photos, "ce", None, changes).config
+    assert new.data.resize == "squash"
+    assert resolve(photos, "ce", None, changes_from({"resize": "pad"})).config.data.resize == "pad"
+    assert resolve(photos, None, None, changes_from({"set": [("data.resize", "crop")]})).config.data.resize == "crop"
+    # a run of an older version, whose configuration has no such setting, is resumed as it was
+    old = fit(replace(new, data=replace(new.data, resize="crop")), tmp_path / "old", report=False)
+    assert resolve(photos, "ce", None, changes, resumed=old.folder).config == old.config
+    squashed = fit(new, tmp_path / "new", report=False)
+    assert squashed.trained().resize == "squash"
+    assert old.trained().resize == "crop"
+    files = sorted((tmp_path / "photos/cat").iterdir())
+    by_path, by_pixels = squashed.predict(files), squashed.predict([Image.open(file) for file in files])
+    assert torch.equal(by_path.probabilities, by_pixels.probabilities)

@@ -94,3 +94,12 @@ def test_thinning_keeps_rare_classes_and_the_sums_of_all():
     represented = torch.bincount(targets[rows]) * weights * len(targets) / len(rows)
     assert torch.allclose(represented, torch.tensor([1000.0, 500.0, 20.0, 3.0]).double())
     assert abs(float(weights[targets[rows]].mean()) - 1) < 1e-9
+
+
+def test_the_scaling_with_the_better_held_out_loss_is_chosen(blobs):
+    features, targets = blobs
+    loss = losses.CrossEntropy([60, 30, 10])
+    shrunk = torch.cat([features[:, :3], 0.05 * features[:, 3:]], dim=1)  # noise is small, so a common scale helps
+    grown = torch.cat([0.05 * features[:, :3], features[:, 3:]], dim=1)
+    assert solve_head(shrunk, targets, loss).scaling == "all"
+    assert solve_head(grown, targets, loss).scaling == "each"

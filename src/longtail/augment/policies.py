@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from longtail.augment.autoaugment import AutoAugmentCIFAR, blend, gray, mean_level
+from longtail.augment.randaugment import RandAugment
 from longtail.errors import InputError, unknown_name
 
 
@@ -217,6 +218,7 @@ _POLICIES: dict[str, Callable[[], list[Transform]]] = {
     "crop-flip": lambda: [PadCrop(), Flip()],
     "autoaugment-cutout": lambda: [PadCrop(), Flip(), AutoAugmentCIFAR(), Cutout()],
     "imagenet": lambda: [Flip(), ColorJitter()],
+    "photo": lambda: [Flip(), ColorJitter(0.2, 0.2, 0.2), RandAugment()],
     "views": list,
 }
 POLICIES = {
@@ -225,11 +227,12 @@ POLICIES = {
     "crop-flip": "shift by up to 4 pixels and horizontal flip; the standard for CIFAR",
     "autoaugment-cutout": "crop-flip, AutoAugment and Cutout; the strong policy for CIFAR",
     "imagenet": "random resized crop, horizontal flip and color jitter; for photographs",
+    "photo": "random resized crop, horizontal flip, weak color jitter and RandAugment; strong, for photographs",
     "views": "a random augmented view from a file of features",
 }
 """Description of each augmentation policy by name."""
 
-READER_UNIFORMS = {"imagenet": 4, "views": 1}
+READER_UNIFORMS = {"imagenet": 4, "photo": 4, "views": 1}
 """Random numbers per image that reading takes: a random resized crop, or the choice of a view."""
 
 
@@ -239,8 +242,8 @@ def policy(name: str) -> Augment:
     Args:
         name: Name of the policy: "none"; "crop" (by one pixel, for tiny images without mirror symmetry such as digits);
             "crop-flip" (the `ldam` recipe for CIFAR); "autoaugment-cutout" (the `balms` recipe for CIFAR); "imagenet"
-            (flip and color jitter, after the random resized crop that is taken while reading); or "views" (for
-            features, one of the augmented views in the file).
+            (flip and color jitter, after the random resized crop that is taken while reading); "photo" (the same with
+            less jitter and RandAugment); or "views" (for features, one of the augmented views in the file).
 
     Raises:
         InputError: If the name is unknown. The message suggests the nearest names.

@@ -25,6 +25,7 @@ from longtail.evaluation import Scores
 KEYS = ("about", "data", "methods", "seeds", "reference", "recipe", "changes", "columns")
 METHOD_KEYS = ("name", "method", "published", "recipe", "set", "training", "loss", "model", "stages")
 CHANGE_KEYS = ("training", "set", "model", "data", "protocol", "many", "few", "groups", "device")
+LONGEST_NAME = 100
 SCORES = tuple(each.name for each in fields(Scores) if each.name != "per_class")
 COLUMNS = ("top1", "many", "medium", "few", "mcc", "ece")
 
@@ -236,6 +237,8 @@ def _method(given: Any) -> MethodEntry:
         raise InputError(f"a method must be a name, or a mapping with a `name` and changed settings, got {given!r}")
     _refuse_unknown(given, METHOD_KEYS, f"setting of the method {given['name']}")
     name = given["name"]
+    if len(name) > LONGEST_NAME:  # the folder of a training is named by it
+        raise InputError(f"the name of a method must have at most {LONGEST_NAME} characters, got {name[:20]}...")
     method = _name(given.get("method"), "method") or ("ce" if "stages" in given else name)
     recipes.read("methods", method)  # raises for an unknown recipe
     change = _change(

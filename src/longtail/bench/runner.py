@@ -144,7 +144,7 @@ class Runner:
         ready = self._ready()
         for worker in self._workers:
             worker.peak_memory_gb()  # samples the memory
-        idle = [worker for worker in self._workers if worker.ready and worker.job is None]
+        idle = [worker for worker in self._workers if worker.ready and worker.job is None and not worker.retired]
         free = self.adaptive.now - self.progress.count("running")
         while ready and idle and free > 0 and self._fits(ready[0]):  # in order: no small job delays a large one forever
             self._order(idle.pop(), ready.pop(0))
@@ -192,6 +192,8 @@ class Runner:
         if "interrupted" in answer:  # a signal from outside the bench
             return self._end(worker, "its process received a signal to stop; its state is saved")
         failure = answer.get("failed")
+        if answer.get("broken"):
+            worker.retire()
         if failure is not None and OUT_OF_MEMORY in failure.lower() and self.progress.count("running") > 1:
             self._try_again(worker)
             return None

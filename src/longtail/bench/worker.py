@@ -84,6 +84,7 @@ class Worker:
         self.place = place
         self.job: str | None = None
         self.ready = False
+        self.retired = False
         self._peak_gb = 0.0
         threading.Thread(target=self._listen, args=(messages,), daemon=True).start()
 
@@ -105,6 +106,11 @@ class Worker:
         with suppress(psutil.Error):
             self._peak_gb = max(self._peak_gb, psutil.Process(self._process.pid).memory_info().rss / 2**30)
         return self._peak_gb
+
+    def retire(self) -> None:
+        """End the process, which gets no more orders: an error can leave an accelerator unusable for it."""
+        self.retired = True
+        self.stop()
 
     def stop(self) -> None:
         """Let the process save the state of its training, if it has one, and end."""
@@ -193,7 +199,7 @@ def _train(order: dict[str, Any], folder: Path, data: dict[DataConfig, Dataset])
         return {"failed": str(error)}
     except Exception as error:  # one failed cell is reported, and the others are still trained
         traceback.print_exc()
-        return {"failed": f"{type(error).__name__}: {error}"}
+        return {"failed": f"{type(error).__name__}: {error}", "broken": True}
     return {"done": True}
 
 

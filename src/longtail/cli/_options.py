@@ -91,6 +91,10 @@ class DataOptions:
         label_column: Column of a table with the labels. Default: label or a synonym.
         max_pixels: Largest number of pixels of an image file. Default: that of Pillow, about 179 million.
         test: Folder, table or list whose images are the test split.
+        resize: Fit an image to the square by the central square (crop), by resizing both sides (squash), or by filling
+            up the shorter side (pad). Default: auto, which squashes if a crop would leave out more than 4 %.
+        group: Column of a table, or rule, of the images that no held-out split may separate: folder, name (bursts),
+            similar, auto (default: all that is found), or none.
         empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
     """
 
@@ -107,6 +111,8 @@ class DataOptions:
     label_column: Name = None
     max_pixels: Integer = None
     test: Annotated[str | None, Parameter(metavar="PATH")] = None
+    resize: Literal["auto", "crop", "squash", "pad"] | None = None
+    group: Annotated[str | None, Parameter(metavar="COLUMN")] = None
     empty_classes: Literal["fail", "keep", "drop"] | None = None
 
 
@@ -132,8 +138,10 @@ class TrainingOptions:
     """Model and training settings that replace those of the recipe.
 
     Args:
-        backbone: Backbone (longtail list backbones), or any torchvision classification network.
-        pretrained: Start from ImageNet weights (true) or from scratch (false).
+        backbone: Backbone (longtail list backbones): a name of this package, torchvision or timm (resnet50, timm/NAME,
+            hf-hub:ORG/NAME, local-dir:FOLDER), or of transformers (hf/ORG/NAME, hf/FOLDER).
+        pretrained: Start from pretrained weights (true) or from scratch (false).
+        weights: File with weights of the backbone: safetensors or a state dict.
         loss: Loss of the training stages (longtail list losses).
         epochs: Number of epochs. The schedule keeps its shape.
         batch_size: Images per step.
@@ -145,6 +153,7 @@ class TrainingOptions:
 
     backbone: Name = None
     pretrained: Boolean = None
+    weights: Annotated[str | None, Parameter(metavar="FILE")] = None
     loss: Name = None
     epochs: Integer = None
     batch_size: Integer = None

@@ -23,6 +23,12 @@ KINDS = (
     "augmentations",
 )
 
+OTHER_BACKBONES = {
+    "resnet50, ...": "every torchvision classification net",
+    "timm/NAME": "a timm network; also hf-hub:ORG/NAME and local-dir:FOLDER",
+    "hf/ORG/NAME": "an image network of transformers: DINOv2, SigLIP2, CLIP, ViT, ...; also hf/FOLDER",
+}
+
 
 def main(kind: Annotated[str | None, Parameter(metavar="KIND")] = None, /) -> None:
     """List methods, data sets and components.
@@ -65,7 +71,7 @@ def _names() -> dict[str, dict[str, str]]:
         "transfer": described(transfer, transfer.__all__),
         "embedding": described(embedding, embedding.__all__),
         "stages": described(stages, stages.__all__),
-        "backbones": described(models, models.BACKBONES) | {"resnet50, ...": "every torchvision classification net"},
+        "backbones": described(models, models.BACKBONES) | OTHER_BACKBONES,
         "heads": described(models, models.HEADS),
         "corrections": described(posthoc, posthoc.CORRECTIONS),
         "augmentations": dict(augment.POLICIES),

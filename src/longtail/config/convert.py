@@ -68,7 +68,7 @@ def from_mapping(cls: Any, value: Any, where: str = "") -> Any:
         >>> from_mapping(OptimizerConfig, {"learning_rate": 0.05})
         Traceback (most recent call last):
         ...
-        longtail.errors.InputError: there is no setting 'learning_rate'; there are: lr, momentum, nesterov, weight_decay
+        longtail.errors.InputError: there is no setting 'learning_rate'; there are: beta1, beta2, ...
     """
     if cls is Component:
         return Component.parse(value, where)

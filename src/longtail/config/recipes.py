@@ -29,6 +29,8 @@ GROUP = "longtail"
 CHANGES_METHOD = re.compile(
     r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?"
 )
+OWN_DATA: Mapping[str, Any] = {"resize": "auto", "group": "auto"}
+"""Settings of data that are given by path, where the user sets none. The data then decide."""
 WORDS = {"data": "data set", "training": "training recipe", "methods": "method", "stages": "stage", "plans": "plan"}
 
 
@@ -135,7 +137,7 @@ def data_config(name: str, changes: Mapping[str, Any]) -> DataConfig:
         >>> data_config("digits-lt", {"imbalance_factor": 10}).imbalance_factor
         10.0
     """
-    settings = read("data", name)["data"] if name in names("data") else {"name": name}
+    settings = read("data", name)["data"] if name in names("data") else {"name": name, **OWN_DATA}
     config: DataConfig = from_mapping(DataConfig, {**settings, **changes}, "data")
     return config
 
@@ -285,16 +287,43 @@ def stage_defaults(recipe: str | None, stage: str) -> dict[str, Any]:
     if recipe not in names("training"):
         return {}
     if stage == "Train":
-        return read("training", str(recipe))
+        return {key: value for key, value in read("training", str(recipe)).items() if key != "replace"}
     if stage not in names("stages"):
         return {}
     found = read("stages", stage)
     return merge(found.get("default", {}), found.get("overrides", {}).get(recipe) or {})
 
 
+def replaced(recipe: str | None, stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the stage that a training recipe puts in the place of a stage of a method, or the stage itself.
+
+    Args:
+        recipe: Training recipe; an unknown name or None replaces nothing.
+        stage: Stage of a method.
+
+    Raises:
+        InputError: If the stage has settings that the other one lacks.
+
+    Example:
+        >>> replaced("linear-probe", {"name": "Train", "loss": "BalancedSoftmax"})
+        {'name': 'Solve', 'loss': 'BalancedSoftmax'}
+    """
+    recipes = read("training", str(recipe)) if recipe in names("training") else {}
+    name = recipes.get("replace", {}).get(stage.get("name"))
+    if name is None:
+        return stage
+    if extra := [key for key in stage if key not in ("name", "loss", "training")]:
+        raise InputError(
+            f"the recipe {recipe} solves a head for a loss, and the method sets `{extra[0]}` for the training; "
+            "choose a method that sets the loss only, such as balanced-softmax, or another recipe"
+        )
+    return {**{key: value for key, value in stage.items() if key != "training"}, "name": name}
+
+
 def _with_defaults(recipe: str | None, stages: Any) -> list[Any]:
     """Return stages with the defaults of their kind under a training recipe."""
     named = [{"name": stage} if isinstance(stage, str) else stage for stage in stages]
+    named = [replaced(recipe, stage) if isinstance(stage, Mapping) else stage for stage in named]
     return [
         merge(stage_defaults(recipe, str(stage.get("name"))), _with_length(stage))
         if isinstance(stage, Mapping)

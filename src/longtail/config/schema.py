@@ -47,6 +47,14 @@ class DataConfig:
             their images.
         empty_classes: "fail" refuses a class without training images, which is mostly an incomplete copy. "keep" keeps
             its output of the model. "drop" removes the class from the model and from the other splits.
+        resize: Way to fit an image to the square. "crop" takes the central square, "squash" resizes both sides, "pad"
+            fills the shorter side up. "auto" squashes if a crop would leave out more than 4 % of the area.
+        group: Images that no held-out split may separate: a column of the table; "folder", those of a folder below the
+            class folder; "name", bursts such as IMG_0001_003.jpg; "similar", near-duplicates; "auto", all of these
+            that are found; "none".
+        folds: Number of parts for cross-validation, if the data have no test split. Each part is the test split of one
+            run, which trains on the others.
+        fold: Part that is the test split, from 0. None stands for all of them: no run of its own.
     """
 
     name: str = "digits-lt"
@@ -69,6 +77,10 @@ class DataConfig:
     max_pixels: int | None = ranged(None, at_least=1, omit_default=True)
     test: str | None = field(default=None, metadata=OMIT_DEFAULT)
     empty_classes: Literal["fail", "keep", "drop"] = field(default="fail", metadata=OMIT_DEFAULT)
+    resize: Literal["auto", "crop", "squash", "pad"] = field(default="crop", metadata=OMIT_DEFAULT)
+    group: str = field(default="none", metadata=OMIT_DEFAULT)
+    folds: int | None = ranged(None, at_least=2, omit_default=True)
+    fold: int | None = ranged(None, at_least=0, omit_default=True)
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -87,14 +99,17 @@ class ModelConfig:
         backbone: Backbone (`longtail list backbones`) with its options, or the name of a torchvision classification
             model.
         head: Head with its options.
-        pretrained: Start from weights that were trained on ImageNet.
+        pretrained: Start from the weights that the library of the backbone offers, mostly trained on ImageNet.
         normalize: Statistics that normalize the pixels: of the training "data", or the fixed "cifar10" or "imagenet".
+            Pretrained weights of timm and transformers state their own statistics, which replace these.
+        weights: File with weights of the backbone, safetensors or a state dict. It replaces `pretrained`.
     """
 
     backbone: Component = field(default_factory=lambda: Component("small_net"))
     head: Component = field(default_factory=lambda: Component("LinearHead"))
     pretrained: bool = False
     normalize: Literal["data", "cifar10", "imagenet"] = "data"
+    weights: str | None = field(default=None, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,48 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from longtail.errors import InputError
-from longtail.ranges import check_ranges, ranged
+from longtail.ranges import OMIT_DEFAULT, check_ranges, ranged
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Stochastic gradient descent.
+    """Stochastic gradient descent, or AdamW.
 
     Args:
         lr: Peak learning rate.
-        momentum: Momentum factor.
-        weight_decay: L2 penalty on every parameter, as in the source papers.
-        nesterov: Use Nesterov momentum.
+        momentum: Momentum factor of SGD.
+        weight_decay: L2 penalty on every parameter, as in the source papers; for AdamW, the decoupled weight decay.
+        nesterov: Use Nesterov momentum with SGD.
+        kind: "sgd" or "adamw".
+        beta1: Decay of AdamW's average of the gradients.
+        beta2: Decay of AdamW's average of the squared gradients.
+        eps: Number that AdamW adds to the denominator.
+        decay_norms_and_biases: Apply the weight decay to biases, normalization layers and position embeddings too.
+        layer_decay: Factor of the learning rate from one layer of the backbone to the one before it. None gives all
+            layers the same learning rate.
+        head_lr: Factor of the learning rate for the head.
+        unfreeze: Share of the stage after which the first layer of the backbone learns. The layers start to learn one
+            after another, the last one first, at the start of an epoch. 0 trains all layers from the start.
     """
 
     lr: float = ranged(0.1, above=0)
     momentum: float = ranged(0.9, at_least=0, below=1)
     weight_decay: float = ranged(2e-4, at_least=0)
     nesterov: bool = False
+    # these were added later: a configuration without them keeps its mapping, and so its digest
+    kind: Literal["sgd", "adamw"] = field(default="sgd", metadata=OMIT_DEFAULT)
+    beta1: float = ranged(0.9, at_least=0, below=1, omit_default=True)
+    beta2: float = ranged(0.999, at_least=0, below=1, omit_default=True)
+    eps: float = ranged(1e-8, above=0, omit_default=True)
+    decay_norms_and_biases: bool = field(default=True, metadata=OMIT_DEFAULT)
+    layer_decay: float | None = ranged(None, above=0, at_most=1, omit_default=True)
+    head_lr: float = ranged(1.0, above=0, omit_default=True)
+    unfreeze: float = ranged(0.0, at_least=0, below=1, omit_default=True)
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether parameters differ in learning rate or weight decay."""
+        return not self.decay_norms_and_biases or self.layer_decay is not None or self.head_lr != 1 or self.unfreeze > 0
 
     def __post_init__(self) -> None:
         check_ranges(self)

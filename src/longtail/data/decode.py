@@ -24,8 +24,19 @@ import torch
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
+from longtail.data.dataset import Resize
 from longtail.data.packed import read_bytes
-from longtail.data.views import CROP_UNIFORMS, crop_box, fit_image, plain_box, resize_to_square
+from longtail.data.views import (
+    CROP_UNIFORMS,
+    Place,
+    crop_box,
+    cut_box,
+    fit_image,
+    framed,
+    plain_box,
+    resize_to_square,
+    visible_part,
+)
 from longtail.errors import InputError
 
 # an explicit list: one of Pillow's other readers runs Ghostscript on its input
@@ -77,15 +88,17 @@ class BadImage(InputError):  # noqa: N818 (the file is bad, not the program)
 
 @dataclass(frozen=True)
 class Decoding:
-    """Settings that all images of a data set are decoded with.
+    """Settings that all images of a data set are decoded with, and fitted to the square.
 
     Args:
         bits: Bits that the gray values of more than 8 bits use, 8 to 16. None decides for each file.
         max_pixels: Largest number of pixels of an image. None takes the limit of Pillow, about 179 million.
+        resize: Way to fit an image to the square that the model sees; see `longtail.data.views`.
     """
 
     bits: int | None = None
     max_pixels: int | None = None
+    resize: Resize = "crop"
 
 
 PLAIN = Decoding()
@@ -192,15 +205,19 @@ def read_view(
         BadImage: If the file cannot be read.
     """
     with _open(path, how, content) as image:
-        box = None
+        scaled = None
         if image.format in ("JPEG", "MPO"):
-            box = _draft(image, size, uniforms_R)
+            scaled = _draft(image, size, uniforms_R, how.resize)
         rgb, _ = _to_rgb(image, how)
-        if box is not None:
-            return _pixels(rgb.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        if scaled is not None:
+            box, (top, left, bottom, right) = scaled
+            part = _pixels(rgb.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box))
+            return part if part.shape[1:] == (size, size) else framed(part, (top, left, bottom, right), size)
         if uniforms_R is None:
-            return fit_image(_pixels(rgb), size)
-        top, left, height, width = crop_box(rgb.height, rgb.width, uniforms_R[:CROP_UNIFORMS])
+            return fit_image(_pixels(rgb), size, how.resize)
+        top, left, height, width = crop_box(rgb.height, rgb.width, uniforms_R[:CROP_UNIFORMS], how.resize)
+        if how.resize == "pad":
+            return cut_box(_pixels(rgb), (top, left, height, width), size)
         return resize_to_square(_pixels(rgb.crop((left, top, left + width, top + height))), size)
 
 
@@ -237,20 +254,31 @@ FLIPPED_X, FLIPPED_Y = (2, 3, 6, 7), (3, 4, 7, 8)
 """EXIF orientations that swap the sides, or reverse an axis of the upright image."""
 
 
-def _draft(image: Image.Image, size: int, uniforms_R: Sequence[float] | None) -> Box | None:
-    """Set the scale to decode a JPEG at; return the box of its view at that scale, or None for the full scale."""
+def _draft(
+    image: Image.Image, size: int, uniforms_R: Sequence[float] | None, resize: Resize
+) -> tuple[Box, Place] | None:
+    """Set the scale to decode a JPEG at; return the box to resize at that scale and its place in the view.
+
+    None stands for the full scale.
+    """
     orientation = _orientation(image)
     width, height = _upright(image, orientation)
-    box = plain_box(height, width, size) if uniforms_R is None else crop_box(height, width, uniforms_R[:CROP_UNIFORMS])
+    if uniforms_R is None:
+        box = plain_box(height, width, size, resize)
+    else:
+        box = crop_box(height, width, uniforms_R[:CROP_UNIFORMS], resize)
     divisor = next((each for each in (8, 4, 2) if min(box[2:]) >= each * OVERSAMPLING * size), 1)
     if divisor == 1 or image.draft("RGB", (image.width // divisor, image.height // divisor)) is None:
         return None
+    place: Place = (0, 0, size, size)
+    if resize == "pad":
+        box, place = visible_part(box, height, width, size)
     drafted_width, drafted_height = _upright(image, orientation)
     top, left, rows, columns = (each / divisor for each in box)
     # a side that is no multiple of the divisor was rounded up at the end that a flip makes its start
     left += drafted_width - width / divisor if orientation in FLIPPED_X else 0
     top += drafted_height - height / divisor if orientation in FLIPPED_Y else 0
-    return left, top, min(left + columns, drafted_width), min(top + rows, drafted_height)
+    return (left, top, min(left + columns, drafted_width), min(top + rows, drafted_height)), place
 
 
 def _orientation(image: Image.Image) -> int:
@@ -274,8 +302,8 @@ def _facts(rgb: Image.Image, bits: int | None) -> ImageFacts:
     return ImageFacts(bits, is_flat, thumb)
 
 
-def image_sides(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
-    """Read the shorter and the longer side of an image in pixels from the header of the file.
+def image_shape(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
+    """Read height and width of the upright image in pixels from the header of the file.
 
     Args:
         path: Path of the file.
@@ -285,7 +313,22 @@ def image_sides(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
         BadImage: If the header cannot be read.
     """
     with _open(path, how) as image:
-        return min(image.size), max(image.size)
+        width, height = _upright(image, _orientation(image))
+        return height, width
+
+
+def image_size(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
+    """Read width and height in pixels of an image in its EXIF orientation from the header of the file.
+
+    Args:
+        path: Path of the file.
+        how: Settings of the data set.
+
+    Raises:
+        BadImage: If the header cannot be read.
+    """
+    with _open(path, how) as image:
+        return _upright(image, _orientation(image))
 
 
 @contextlib.contextmanager

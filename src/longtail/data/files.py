@@ -5,6 +5,7 @@ Shapes: N = images, S = side of the square that all images become.
 
 import logging
 import os
+import statistics
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from longtail._io import is_stream
+from longtail.data.dataset import Resize
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
     PLAIN,
@@ -24,7 +26,7 @@ from longtail.data.decode import (
     Decoding,
     ImageFacts,
     check_image,
-    image_sides,
+    image_shape,
     read_image,
 )
 from longtail.data.formats.paths import on_disk
@@ -32,7 +34,7 @@ from longtail.data.packed import SUFFIX as TABLE_SUFFIX
 from longtail.data.packed import all_packed_paths, is_packed, tables_in
 from longtail.data.scan import EVERYTHING, PassedOver, Selection, walk
 from longtail.data.stream import default_workers
-from longtail.data.views import SMALL, fit_image
+from longtail.data.views import SMALL, cut_share, fit_image
 from longtail.errors import InputError, first_ten
 
 OnBadImage = Literal["fail", "skip"]
@@ -42,6 +44,8 @@ Progress = Callable[[int, int], None]
 SAMPLE = 64
 LARGE = 224
 CHUNK = 1024
+LARGEST_CUT = 0.04
+"""Largest share of the area of a median image that the central square may leave out before images are squashed."""
 
 
 def data_root(root: str | None = None) -> Path:
@@ -121,19 +125,66 @@ def natural_size(paths: Sequence[Path], how: Decoding = PLAIN) -> int:
     Raises:
         BadImage: If none of the headers can be read.
     """
-    sides, bad = [], []
-    for index in _sample(len(paths)):
-        try:
-            sides.append(image_sides(paths[index], how))
-        except BadImage as error:
-            bad.append(error)
-    if not sides:
+    shapes, bad = _sampled_shapes(paths, how)
+    if not shapes:
         check_all(paths, "fail", how=how)  # names all files that cannot be read
         raise bad[0]
-    if max(longer for _, longer in sides) > SMALL:
+    if max(map(max, shapes)) > SMALL:
         return LARGE
-    uses = Counter(shorter for shorter, _ in sides)
+    uses = Counter(map(min, shapes))
     return max(uses, key=lambda side: (uses[side], side))
+
+
+def choose_resize(
+    paths: Sequence[Path], size: int, wanted: Literal["auto"] | Resize, how: Decoding = PLAIN
+) -> tuple[Resize, str]:
+    """Choose the way to fit images to the square, from the headers of up to 64 files.
+
+    "auto" becomes "squash" if the central square of a median image would leave out more than 4 % of its area, and
+    "crop" otherwise.
+
+    Args:
+        paths: Training images.
+        size: Side of the square in pixels.
+        wanted: Choice of the user. "auto" decides.
+        how: Settings to decode with.
+
+    Returns:
+        The way, and a sentence on what is seen of the images; "" if they are seen whole, as they are.
+    """
+    shapes, _ = _sampled_shapes(paths, how)
+    if wanted in ("squash", "pad") or not shapes:
+        return ("crop" if wanted == "auto" else wanted), ""
+    cut = statistics.median(cut_share(height, width, size) for height, width in shapes)
+    if cut <= LARGEST_CUT:
+        return "crop", ""
+    if wanted == "crop":
+        return "crop", (
+            f"The central square that evaluation and prediction see leaves out {cut:.0%} of the area of a median "
+            "image; `resize` squash or pad shows the whole picture."
+        )
+    return "squash", (
+        f"The images are {_proportions(shapes)} and are squashed to squares: the whole picture is seen. `resize` crop "
+        f"would leave out {cut:.0%} of the area of a median image, pad keeps the aspect ratio."
+    )
+
+
+def _proportions(shapes: Sequence[tuple[int, int]]) -> str:
+    ratio = statistics.median(width / height for height, width in shapes)
+    if 0.95 < ratio < 1.05:
+        return "about as wide as high"
+    return f"{ratio:.1f} times as wide as high" if ratio > 1 else f"{1 / ratio:.1f} times as high as wide"
+
+
+def _sampled_shapes(paths: Sequence[Path], how: Decoding) -> tuple[list[tuple[int, int]], list[BadImage]]:
+    """Return height and width of up to 64 images, and the errors of others."""
+    shapes, bad = [], []
+    for index in _sample(len(paths)):
+        try:
+            shapes.append(image_shape(paths[index], how))
+        except BadImage as error:
+            bad.append(error)
+    return shapes, bad
 
 
 def _sample(count: int) -> list[int]:
@@ -202,7 +253,7 @@ def decode_all(
     def decode(index: int, how: Decoding) -> ImageFacts:
         image, facts = read_image(paths[index], how)
         is_resized_N[index] = image.shape != pixels.shape[1:]
-        pixels[index] = fit_image(image, size)
+        pixels[index] = fit_image(image, size, how.resize)
         return facts
 
     facts, bad = _for_each(lambda index: decode(index, how), paths, on_bad, on_progress)

@@ -76,7 +76,7 @@ class StreamedImages:
         self.how = how
         self.device = torch.device(device)
         self.workers = default_workers() if workers is None else workers
-        self._pool = _Pool(size, how, pin_memory=self.device.type == "cuda")
+        self._pool = WorkerPool(_Reader(size, how), pin_memory=self.device.type == "cuda")
 
     @property
     def paths(self) -> list[Path]:
@@ -178,45 +178,44 @@ def _share(pixels: Tensor) -> bool:
     return True
 
 
-class _Requests(Sampler[_Request]):
+class _Requests(Sampler[Any]):
     """Requests of the current pass, which the loader passes to its workers as if they were indices."""
 
     def __init__(self) -> None:
-        self.current: Iterable[_Request] = ()
+        self.current: Iterable[Any] = ()
 
-    def __iter__(self) -> Iterator[_Request]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self.current)
 
 
-class _Pool:
+class WorkerPool:
     """Worker processes that are kept from one pass over images to the next.
 
     A pass takes an idle loader with its workers, or starts one; passes at the same time have workers of their own. What
     the workers have read ahead of a pass that is left early is dropped at the start of the next one.
 
     Args:
-        size: Side of the views in pixels.
-        how: Settings to decode with.
-        pin_memory: Whether the batches are copied to page-locked memory, for the copy to a GPU.
+        reader: Reader of one request. It returns an `InputError` that stopped it, instead of raising it.
+        pin_memory: Whether the results are copied to page-locked memory, for the copy to a GPU.
     """
 
-    def __init__(self, size: int, how: Decoding, pin_memory: bool) -> None:
-        self.reader, self.pin_memory = _Reader(size, how), pin_memory
-        self.loaders: list[DataLoader[Message]] = []
-        self.idle: list[DataLoader[Message]] = []
+    def __init__(self, reader: Dataset[Any], pin_memory: bool) -> None:
+        self.reader, self.pin_memory = reader, pin_memory
+        self.loaders: list[DataLoader[Any]] = []
+        self.idle: list[DataLoader[Any]] = []
         # the list outlives the pool: in a reference cycle, a loader would lose the queues it needs to end its workers
         weakref.finalize(self, self.loaders.clear)
 
-    def read(self, requests: Iterable[_Request], workers: int) -> Iterator[Tensor]:
-        """Yield the images of each request, in order.
+    def read(self, requests: Iterable[Any], workers: int) -> Iterator[Any]:
+        """Yield what the reader makes of each request, in order. Arrays become tensors.
 
         Args:
-            requests: Images to read.
+            requests: Requests to read.
             workers: Number of processes. With 0, this process reads.
 
         Raises:
             BadImage: If an image cannot be read.
-            InputError: If the system has ended a worker.
+            InputError: If the reader returns one, or the system has ended a worker.
         """
         if workers == 0:
             yield from map(_checked, map(self.reader.__getitem__, requests))
@@ -233,7 +232,7 @@ class _Pool:
             loader.sampler.current = ()  # type: ignore[attr-defined]
             self.idle += [each for each in self.loaders if each is loader]
 
-    def _loader(self, workers: int) -> "DataLoader[Message]":
+    def _loader(self, workers: int) -> "DataLoader[Any]":
         enough = [loader for loader in self.idle if loader.num_workers >= workers]
         if enough:
             self.idle.remove(enough[0])
@@ -255,8 +254,8 @@ class _Pool:
         return self.loaders[-1]
 
 
-def _checked(message: Message) -> Tensor:
-    if isinstance(message, BadImage):
+def _checked(message: Any) -> Any:
+    if isinstance(message, InputError):
         raise message
     return torch.from_numpy(message) if isinstance(message, np.ndarray) else message
 
@@ -292,7 +291,7 @@ def _stop_signals_of(parent: int) -> _StopSignals:
     return _StopSignals()
 
 
-def _unless_a_worker_died(batches: Iterable[Message]) -> Iterator[Message]:
+def _unless_a_worker_died(batches: Iterable[Any]) -> Iterator[Any]:
     """Yield batches, and raise an `InputError` if the system has ended a worker that makes them."""
     try:
         yield from batches

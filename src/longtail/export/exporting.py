@@ -160,7 +160,9 @@ def _write_weights(path: Path, kind: str, graph: ExportedGraph, trained: Trained
             )
         model.head = linear_head(model.head.weight, model.head.bias + graph.shift_C).eval()
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    content = save(tensors, {"format": "pt", "longtail": json.dumps(facts, ensure_ascii=False, allow_nan=False)})
+    content = save(
+        tensors, {"longtail": json.dumps(facts, ensure_ascii=False, allow_nan=False)}
+    )  # one key: their order is random
     if kind == "hf":
         with write_errors(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -174,21 +176,22 @@ def _write_hub_files(folder: Path, facts: Mapping[str, Any], run: Run) -> None:
     names = facts["class_names"]
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     write_json(folder / CONFIG, {"library_name": "longtail", "num_classes": len(names), **labels, **facts})
-    if facts["preprocessing"] is not None:
-        write_json(folder / PREPROCESSOR, _preprocessor(facts["preprocessing"]))
+    if (steps := facts["preprocessing"]) is not None and steps["resize"]["kind"] != "pad":
+        write_json(folder / PREPROCESSOR, _preprocessor(steps))
     write_card(folder / "README.md", facts, run)
 
 
 def _preprocessor(steps: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the preparation in the words of the image processors of transformers."""
-    size = steps["crop"]["size"]
+    """Return the preparation in the words of the image processors of transformers, which have none for padding."""
+    resize, crop = steps["resize"], steps["crop"]
+    size = {"height": resize["size"], "width": resize["size"]} if crop is None else {"shortest_edge": resize["size"]}
     return {
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": steps["resize"]["shorter_side"]},
+        "size": size,
         "resample": 2,  # bilinear
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
+        "do_center_crop": crop is not None,
+        **({} if crop is None else {"crop_size": {"height": crop["size"], "width": crop["size"]}}),
         "do_rescale": True,
         "rescale_factor": steps["normalize"]["scale"],
         "do_normalize": True,

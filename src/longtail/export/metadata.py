@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longtail.config.convert import to_mapping
 from longtail.data.counts import ClassCounts
-from longtail.data.views import shorter_side
+from longtail.data.views import PADDING, shorter_side
 from longtail.models.classifier import Classifier
 from longtail.run.run import Run, Trained
 from longtail.version import __version__
@@ -57,13 +57,13 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
     Args:
         trained: Model with its image size.
     """
-    model, size = trained.model, trained.image_size
+    model = trained.model
     std = 1 / (255 * model.scale_C11.flatten())
     mean = -model.shift_C11.flatten() * std
     return {
         "color": "RGB",
-        "resize": {"shorter_side": shorter_side(size), "interpolation": "bilinear", "antialias": True},
-        "crop": {"kind": "center", "size": size},
+        "resize": {**_resize(trained), "interpolation": "bilinear", "antialias": True},
+        "crop": {"kind": "center", "size": trained.image_size} if trained.resize == "crop" else None,
         "normalize": {"inside_graph": True, "scale": 1 / 255, "mean": _rounded(mean), "std": _rounded(std)},
         "gray_bits": trained.bits,
     }
@@ -78,10 +78,20 @@ def structure(run: Run, trained: Trained) -> dict[str, Any]:
     """
     return {
         "config": to_mapping(run.config.model),
-        "head": trained.model.head_component.to_mapping(),
+        "parts": trained.model.structure(),
         "image_size": trained.image_size,
         "bits": trained.bits,
+        "resize": trained.resize,
     }
+
+
+def _resize(trained: Trained) -> dict[str, Any]:
+    """Return the side that a resize sets: the shorter one before a crop, both, or the longer one before padding."""
+    if trained.resize == "crop":
+        return {"kind": "shorter side", "size": shorter_side(trained.image_size)}
+    if trained.resize == "squash":
+        return {"kind": "both sides", "size": trained.image_size}
+    return {"kind": "pad", "size": trained.image_size, "color": list(PADDING)}
 
 
 def _input(model: Classifier, image_size: int) -> dict[str, Any]:

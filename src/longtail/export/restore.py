@@ -59,11 +59,10 @@ def _restored(stated: Any, tensors: Mapping[str, Any]) -> Trained:
         raise InputError(
             f"has version {stated.get('version')!r}, this longtail reads {VERSION}; install a newer longtail"
         )
-    parts = dict(stated["structure"])
-    config = from_mapping(ModelConfig, parts.pop("config"), "model")
-    size, bits, names = parts.pop("image_size"), parts.pop("bits"), tuple(stated["class_names"])
+    built, names = stated["structure"], tuple(stated["class_names"])
+    config = from_mapping(ModelConfig, built["config"], "model")
     try:
-        model = restore_classifier(config, len(names), {**parts, "model": dict(tensors)})
+        model = restore_classifier(config, len(names), {**built["parts"], "model": dict(tensors)})
     except (RuntimeError, KeyError) as error:
         raise InputError(f"does not fit its network: {str(error).splitlines()[0]}; export the run again") from error
-    return Trained(model, names, size, bits)
+    return Trained(model, names, built["image_size"], built["bits"], built["resize"])

@@ -6,11 +6,12 @@ from longtail.models.base import Backbone, FeatureBackbone
 from longtail.models.cifar import resnet20, resnet32, small_net
 from longtail.models.heads import CenteredHead, CosineHead, DisAlignHead, LinearHead, LWSHead, MaxNormHead
 from longtail.models.pretrained import TimmBackbone
+from longtail.models.transformers_backbone import TransformersBackbone
 
 if TYPE_CHECKING:
     from longtail.posthoc.dlsa import DLSAHead
 
-BACKBONES = ("FeatureBackbone", "TimmBackbone", "resnet20", "resnet32", "small_net")
+BACKBONES = ("FeatureBackbone", "TimmBackbone", "TransformersBackbone", "resnet20", "resnet32", "small_net")
 HEADS = ("CenteredHead", "CosineHead", "DLSAHead", "DisAlignHead", "LWSHead", "LinearHead", "MaxNormHead")
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LinearHead",
     "MaxNormHead",
     "TimmBackbone",
+    "TransformersBackbone",
     "resnet20",
     "resnet32",
     "small_net",

@@ -4,12 +4,14 @@ Shapes: B = batch, D = embedding dimension, C = channels.
 """
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, cast
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from longtail.errors import InputError, unknown_name
+from longtail.models.preprocessing import Preprocessing
 
 
 class Backbone(nn.Module, ABC):
@@ -23,6 +25,11 @@ class Backbone(nn.Module, ABC):
         last_stage: Dotted name of the submodule that returns the last feature maps, (B, C, H, W). None if there is
             no such submodule; feature transfer then needs an explicit name.
         takes_images: Whether the input is an image, whose pixels `Classifier` normalizes. False for embeddings.
+        preprocessing: Preparation of images that pretrained weights expect. `Classifier` uses its statistics. None if
+            the weights are random or state nothing.
+        weights: Source of the pretrained weights, for results. None for random weights.
+        architecture: Plain values that rebuild the network for a checkpoint where its source cannot be read. None if
+            the name of the backbone is enough.
 
     Example:
         >>> class Average(Backbone):
@@ -40,10 +47,17 @@ class Backbone(nn.Module, ABC):
     width: int
     last_stage: str | None = None
     takes_images: ClassVar[bool] = True
+    preprocessing: Preprocessing | None = None
+    weights: str | None = None
+    architecture: Mapping[str, Any] | None = None
 
     @abstractmethod
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Compute the embeddings of a batch, shape (B, D)."""
+
+
+OPTIONAL = ("last_stage", "takes_images", "preprocessing", "weights", "architecture")
+"""Attributes of a backbone that a plain module may lack."""
 
 
 def as_backbone(module: nn.Module) -> Backbone:
@@ -73,10 +87,50 @@ def as_backbone(module: nn.Module) -> Backbone:
     dim = module.embedding_dim
     if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
         raise InputError(f"`embedding_dim` of {name} must be an integer >= 1, got {dim!r}")
-    for attribute, default in (("width", dim), ("last_stage", None), ("takes_images", True)):
+    optional = {name: getattr(Backbone, name) for name in OPTIONAL}
+    for attribute, default in {"width": dim, **optional}.items():
         if not hasattr(module, attribute):
             setattr(module, attribute, default)
     return cast("Backbone", module)
+
+
+@torch.no_grad()
+def check_output(backbone: Backbone, image_size: int) -> None:
+    """Check that a backbone turns images into embeddings, by a forward pass of two gray images.
+
+    Args:
+        backbone: The backbone. Its weights, statistics and mode do not change.
+        image_size: Side of the square images, in pixels.
+
+    Raises:
+        InputError: If the forward pass fails, or the output is not a finite tensor of shape (2, D).
+
+    Example:
+        >>> from longtail.models import small_net
+        >>> check_output(small_net(), 8)
+    """
+    name, was_training = type(backbone).__name__, backbone.training
+    first = next(backbone.parameters(), torch.empty(0))
+    try:
+        with torch.random.fork_rng(devices=[]):
+            output: Any = backbone.eval()(torch.zeros(2, 3, image_size, image_size, device=first.device))
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the backbone {name} does not accept images of {image_size} pixels ({reason}); set `image_size` to a size "
+            "that it accepts, such as 224"
+        ) from error
+    finally:
+        backbone.train(was_training)
+    wanted = (2, backbone.embedding_dim)
+    found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    if found != wanted:
+        raise InputError(
+            f"the backbone {name} must return embeddings of shape (B, D) with D = `embedding_dim` = "
+            f"{backbone.embedding_dim}; for two images of {image_size} pixels it returned {found}"
+        )
+    if not bool(output.isfinite().all()):
+        raise InputError(f"the backbone {name} returns NaN or infinite values for a gray image; check its weights")
 
 
 class FeatureBackbone(Backbone):

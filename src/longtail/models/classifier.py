@@ -4,6 +4,7 @@ Shapes: B = batch, D = embedding dimension, C = classes.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal, Protocol
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 
 import longtail.models as models
 from longtail import _random as randomness
-from longtail.component import Component, find_class
+from longtail.component import Component
 from longtail.errors import InputError, unknown_name
+from longtail.models import adapters
 from longtail.models.base import Backbone, as_backbone
-from longtail.models.pretrained import TorchvisionBackbone, torchvision_names
-
-Channels = tuple[float, float, float]
+from longtail.models.preprocessing import Channels
+from longtail.models.sources import build_backbone, rebuild_backbone
 
 STATISTICS: dict[str, tuple[Channels, Channels]] = {  # mean and standard deviation of the color channels, in [0, 1]
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -39,6 +40,10 @@ class ModelSpec(Protocol):
     @property
     def pretrained(self) -> bool:
         """Whether to load pretrained weights of the backbone."""
+
+    @property
+    def weights(self) -> str | None:
+        """File with weights of the backbone, used in place of those that `pretrained` selects."""
 
     @property
     def normalize(self) -> Literal["data", "cifar10", "imagenet"]:
@@ -99,6 +104,7 @@ class Classifier(nn.Module):
         self.backbone = as_backbone(backbone)
         self.head = head
         self.head_component = head_component
+        self.adapter_component: Component | None = None
         std_C11 = torch.tensor(std).view(3, 1, 1)
         self.register_buffer("scale_C11", 1 / (255 * std_C11))
         self.register_buffer("shift_C11", -torch.tensor(mean).view(3, 1, 1) / std_C11)
@@ -130,16 +136,54 @@ class Classifier(nn.Module):
         self.head = head.to(self.scale_C11.device)
         self.head_component = component
 
+    def insert_adapter(self, component: Component, *seed: int | str) -> None:
+        """Insert an adapter into the backbone, freeze all its other parameters, and keep the device.
+
+        Args:
+            component: Name and options of the adapter.
+            *seed: Seed of the initialization, any number of parts; the global random state does not change.
+
+        Raises:
+            InputError: If the backbone has no layers for the adapter.
+        """
+        if self.adapter_component is not None:
+            raise InputError(
+                f"the backbone has an adapter already ({self.adapter_component.name}); keep the `adapter` of one stage"
+            )
+        device = self.scale_C11.device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(randomness.key("initialise", "adapter", *seed))  # codespell:ignore
+            component.build(adapters).insert(self.backbone.cpu())
+        self.backbone.to(device)
+        self.adapter_component = component
+
+    def finish_adapter(self) -> None:
+        """Merge an adapter into the weights where that is possible, and let all parameters learn again."""
+        if self.adapter_component is not None and self.adapter_component.build(adapters).merge(self.backbone):
+            self.adapter_component = None
+        self.backbone.requires_grad_(True)
+
+    def structure(self) -> dict[str, Any]:
+        """Return the plain values from which `load_saved` and `restore_classifier` rebuild the model."""
+        adapter, architecture = self.adapter_component, self.backbone.architecture
+        return {
+            "head": self.head_component.to_mapping(),
+            **({} if adapter is None else {"adapter": adapter.to_mapping()}),
+            **({} if architecture is None else {"architecture": dict(architecture)}),
+        }
+
     def load_saved(self, saved: Mapping[str, Any], num_classes: int) -> None:
         """Load the head and the weights of a checkpoint.
 
         Args:
             saved: Checkpoint with the keys "model" (a state dict) and optionally "head" (name and options of the head;
-                by default the present head).
+                by default the present head) and "adapter" (name and options of an adapter of the backbone).
             num_classes: Number of classes C.
         """
         component = Component.parse(saved.get("head", self.head_component))
         self.replace_head(component, build_head(component, self, num_classes))
+        if "adapter" in saved and self.adapter_component is None:
+            self.insert_adapter(Component.parse(saved["adapter"]))
         self.load_state_dict(saved["model"])
 
 
@@ -157,7 +201,10 @@ def build_classifier(spec: ModelSpec, data: ClassifiedImages, seed: int) -> Clas
     mean, std = (data.mean, data.std) if spec.normalize == "data" else STATISTICS[spec.normalize]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(randomness.key("initialise", seed))  # codespell:ignore
-        return _assemble(spec, len(data.class_names), mean, std, spec.pretrained)
+        backbone = build_backbone(spec.backbone, pretrained=spec.pretrained, weights=spec.weights)
+        if backbone.preprocessing is not None:  # the weights were trained with these statistics
+            mean, std = backbone.preprocessing.mean, backbone.preprocessing.std
+        return _assemble(spec, backbone, len(data.class_names), mean, std)
 
 
 def restore_classifier(spec: ModelSpec, num_classes: int, saved: Mapping[str, Any]) -> Classifier:
@@ -170,7 +217,8 @@ def restore_classifier(spec: ModelSpec, num_classes: int, saved: Mapping[str, An
         num_classes: Number of classes C.
         saved: Checkpoint, see `Classifier.load_saved`.
     """
-    model = _assemble(spec, num_classes, *STATISTICS["imagenet"], pretrained=False)
+    backbone = rebuild_backbone(spec.backbone, saved.get("architecture"))
+    model = _assemble(spec, backbone, num_classes, *STATISTICS["imagenet"])
     model.load_saved(saved, num_classes)
     return model.eval()
 
@@ -232,16 +280,18 @@ def describe_backbone(spec: ModelSpec, model: Classifier) -> dict[str, Any]:
         model: The model.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    stated, weights = model.backbone.preprocessing, model.backbone.weights
     return {
         "name": spec.backbone.name,
         "parameters": parameters,
         "width": model.backbone.width,
         "pretrained": spec.pretrained,
+        **({} if weights is None else {"weights": weights}),
+        **({} if stated is None else {"preprocessing": asdict(stated)}),
     }
 
 
-def _assemble(spec: ModelSpec, num_classes: int, mean: Channels, std: Channels, pretrained: bool) -> Classifier:
-    backbone = as_backbone(_build_backbone(spec.backbone, pretrained))
+def _assemble(spec: ModelSpec, backbone: Backbone, num_classes: int, mean: Channels, std: Channels) -> Classifier:
     head = _build_head(spec.head, backbone.embedding_dim, num_classes)
     return Classifier(backbone, head, mean, std, spec.head)
 
@@ -249,16 +299,3 @@ def _assemble(spec: ModelSpec, num_classes: int, mean: Channels, std: Channels, 
 def _build_head(component: Component, embedding_dim: int, num_classes: int) -> nn.Module:
     head: nn.Module = head_class(component)(embedding_dim, num_classes, **component.options)
     return head
-
-
-def _build_backbone(component: Component, pretrained: bool) -> nn.Module:
-    name = component.name
-    if name in models.BACKBONES or "." in name:
-        if pretrained:
-            raise InputError(f"there are no pretrained weights of {name}; set `pretrained` to false, or use resnet50")
-        find_class(name, models)
-        backbone: nn.Module = component.build(models)
-        return backbone
-    if name in torchvision_names():
-        return TorchvisionBackbone(name, pretrained=pretrained)
-    raise unknown_name("backbone", name, [*models.BACKBONES, *torchvision_names()])

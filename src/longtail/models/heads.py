@@ -87,6 +87,30 @@ class CosineHead(nn.Module):
         """Compute the logits (B, C), in [-scale, scale]."""
         return self.scale * F.linear(F.normalize(embeddings_BD, dim=1), F.normalize(self.weight, dim=1))
 
+    @torch.no_grad()
+    def start_from_means(self, embeddings_ND: Tensor, targets_N: Tensor) -> None:
+        """Set each class vector to the mean direction of the embeddings of its class, of length 1.
+
+        Shi et al., "Long-Tail Learning with Foundation Model: Heavy Fine-Tuning Hurts", ICML 2024,
+        https://arxiv.org/abs/2309.10019. A class without an example keeps its vector.
+
+        Args:
+            embeddings_ND: Embeddings of the training images, shape (N, D).
+            targets_N: Labels in [0, C), shape (N,).
+
+        Example:
+            >>> head = CosineHead(2, 2)
+            >>> head.start_from_means(torch.tensor([[3.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
+            >>> head.weight.detach()
+            tensor([[1., 0.],
+                    [0., 1.]])
+        """
+        targets_N = targets_N.to(embeddings_ND.device)
+        directions_ND = F.normalize(embeddings_ND.float(), dim=1)
+        sums_CD = torch.zeros_like(self.weight).index_add_(0, targets_N, directions_ND)
+        has_example_C1 = torch.bincount(targets_N, minlength=len(self.weight))[:, None] > 0
+        self.weight.copy_(torch.where(has_example_C1, F.normalize(sums_CD, dim=1), self.weight))
+
 
 class CenteredHead(nn.Module):
     """A linear classifier on centered embeddings of length 1: `W (x - m) / |x - m| + b`.

@@ -4,18 +4,29 @@ timm: https://github.com/huggingface/pytorch-image-models.
 Shapes: B = batch, D = embedding dimension.
 """
 
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from longtail.errors import InputError, unknown_name
 from longtail.models.base import Backbone
+from longtail.models.hub import ERRORS, hub_access, import_timm, socket_timeout, without_network
+from longtail.models.preprocessing import PACKAGED, Preprocessing
+from longtail.models.weights import installed_weights, load_weights, read_weights
+
+logger = logging.getLogger("longtail")
 
 PREFIX = "timm/"
 """Prefix of timm networks where one name may refer to several libraries, e.g. "timm/resnet18.a1_in1k"."""
+SOURCES = ("hf-hub:", "local-dir:")
+"""Prefixes of timm networks whose configuration and weights are in a repository of the hub, or in a folder."""
 
 UNTRAINED = ", or set `pretrained` to false, which starts from random weights"
 """Second remedy for weights that cannot be loaded, which does not apply where this is already decided."""
@@ -38,7 +49,7 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(self, name: str, *, pretrained: bool) -> None:
         super().__init__()
-        self.net = _pretrained(name) if pretrained else _torchvision().get_model(name, weights=None)
+        self.net = _pretrained(name) if pretrained else torchvision.models.get_model(name, weights=None)
         linears = [(path, module) for path, module in self.net.named_modules() if isinstance(module, nn.Linear)]
         if not linears:
             raise InputError(f"{name} does not end in a linear layer; choose another backbone, such as resnet50")
@@ -56,28 +67,23 @@ class TorchvisionBackbone(Backbone):
         return embeddings
 
 
-def _torchvision() -> Any:
-    from torchvision import models  # takes longer to import than torch itself
-
-    return models
-
-
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification networks."""
-    names: list[str] = _torchvision().list_models(module=_torchvision())
+    names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
 
 
 def _weights_file(name: str) -> Path:
-    url: str = _torchvision().get_model_weights(name).DEFAULT.url
+    url: str = torchvision.models.get_model_weights(name).DEFAULT.url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 def _pretrained(name: str) -> nn.Module:
     try:
-        net: nn.Module = _torchvision().get_model(name, weights="DEFAULT")
+        with socket_timeout():
+            net: nn.Module = torchvision.models.get_model(name, weights="DEFAULT")
     except (URLError, OSError, RuntimeError) as error:  # no network, a full disk, a damaged download
-        url = _torchvision().get_model_weights(name).DEFAULT.url
+        url = torchvision.models.get_model_weights(name).DEFAULT.url
         raise InputError(
             f"cannot load the pretrained weights of {name}: {error}; download {url} on a machine with a network and "
             f"copy it to {_weights_file(name)}{UNTRAINED}"
@@ -88,9 +94,14 @@ def _pretrained(name: str) -> nn.Module:
 class TimmBackbone(Backbone):
     """A timm network without its classifier: (B, 3, H, W) -> (B, D).
 
+    Vision transformers accept images of any size that is a multiple of their patches.
+
     Args:
-        architecture: Name as in `timm.list_models()`, with or without the tag of its weights, e.g. "resnet18.a1_in1k".
-        pretrained: Whether to load timm's weights, downloaded on first use.
+        architecture: Name as in `timm.list_models()`, with or without the tag of its weights, e.g. "resnet18.a1_in1k";
+            or "hf-hub:ORG/NAME" or "local-dir:FOLDER".
+        pretrained: Whether to load the weights, downloaded on first use. The file of an installed package of weights
+            (`longtail.models.weights.PACKAGES`) is preferred to a download.
+        options: Further arguments of `timm.create_model`, such as {"drop_path_rate": 0.1}.
 
     Attributes:
         mean: Mean of each color channel that the network expects, in [0, 1].
@@ -103,22 +114,34 @@ class TimmBackbone(Backbone):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def __init__(self, *, architecture: str, pretrained: bool = False) -> None:
+    def __init__(
+        self, *, architecture: str, pretrained: bool = False, options: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__()
-        timm = _timm()
-        if not timm.is_model(architecture):
+        timm = import_timm()
+        if not architecture.startswith(SOURCES) and not timm.is_model(architecture):
             raise unknown_name("timm network", architecture, timm.list_models())
-        try:
-            self.net = timm.create_model(architecture, pretrained=pretrained, num_classes=0)
-        except (OSError, RuntimeError, ValueError) as error:  # no network, no such weights, a damaged download
-            raise InputError(
-                f"cannot load the timm network {architecture}: {error}; set `pretrained` to false, or copy its weights "
-                "from a machine with a network into the Hugging Face cache"
-            ) from error
+        packaged = installed_weights(architecture) if pretrained else None
+        with _reporting(architecture):
+            self.net = _create(timm, architecture, pretrained and packaged is None, dict(options or {}))
         # set by networks with a layer between pooling and classifier: the width of that layer
-        self.embedding_dim = getattr(self.net, "head_hidden_size", None) or self.net.num_features
-        self.width = self.embedding_dim
-        self.mean, self.std = self.net.pretrained_cfg["mean"], self.net.pretrained_cfg["std"]
+        net: Any = self.net
+        self.embedding_dim = self.width = getattr(net, "head_hidden_size", None) or net.num_features
+        config = net.pretrained_cfg
+        stated = Preprocessing.of_timm(config)
+        if packaged is not None:
+            loaded = load_weights(self, read_weights(packaged), packaged)
+            stated = PACKAGED[architecture.partition(".")[0]]
+            logger.info("weights of %s: %s (%d tensors)", architecture, packaged.name, loaded.matched)
+        if pretrained:
+            self.preprocessing = stated
+            self.weights = packaged.name if packaged else architecture
+        self.mean, self.std = stated.mean, stated.std
+        self.architecture = {
+            "library": "timm",
+            "name": config.get("architecture") or architecture,
+            "options": _plain_options(self.net, dict(options or {})),
+        }
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Compute the embeddings (B, D): the input of the removed classifier."""
@@ -126,9 +149,62 @@ class TimmBackbone(Backbone):
         return embeddings
 
 
-def _timm() -> Any:
+@contextmanager
+def _reporting(architecture: str) -> Iterator[None]:
+    """Turn the errors of timm within the context into a message with the reason and the remedy."""
     try:
-        import timm  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise InputError('timm networks need the package timm; install it: pip install "longtail[timm]"') from error
-    return timm
+        with hub_access():
+            yield
+    except InputError:
+        raise
+    except ERRORS as error:
+        name = architecture.removeprefix("hf-hub:")
+        if name.startswith("local-dir:"):
+            raise InputError(f"cannot load the timm network {name}: {error}; check the folder") from error
+        config = None if "/" in name else import_timm().get_pretrained_cfg(name)
+        stated = None if config is None else config.hf_hub_id
+        repository = stated or (name if "/" in name else f"timm/{name}")
+        raise without_network(name, repository, error) from error
+
+
+def _create(timm: Any, architecture: str, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    """Return a network without classifier, which takes images of any size if its library offers that."""
+    try:
+        net: nn.Module = timm.create_model(
+            architecture, pretrained=pretrained, num_classes=0, dynamic_img_size=True, **options
+        )
+    except TypeError:  # a network without position embeddings has no such option
+        net = timm.create_model(architecture, pretrained=pretrained, num_classes=0, **options)
+    return net
+
+
+def _plain_options(net: nn.Module, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a network that a configuration of the hub has added, apart from those always set."""
+    arguments = {**getattr(net, "_model_args", {}), **given}
+    known = ("num_classes", "dynamic_img_size")
+    plain = (int, float, str, bool, type(None), list, tuple)
+    return {name: value for name, value in arguments.items() if name not in known and isinstance(value, plain)}
+
+
+def timm_preprocessing(architecture: str) -> Preprocessing | None:
+    """Return the preparation of images stated with the weights of a timm network, without building it.
+
+    Args:
+        architecture: Name, see `TimmBackbone`.
+
+    Raises:
+        InputError: If timm is not installed, or the configuration cannot be read.
+    """
+    timm = import_timm()
+    if installed_weights(architecture) is not None:
+        return PACKAGED[architecture.partition(".")[0]]
+    if not architecture.startswith(SOURCES):
+        config = timm.get_pretrained_cfg(architecture)
+        return None if config is None else Preprocessing.of_timm(config.to_dict())
+    with _reporting(architecture):
+        place = architecture.partition(":")[2]
+        if architecture.startswith("local-dir:"):
+            config, *_ = timm.models._hub.load_model_config_from_path(place)
+        else:
+            config, *_ = timm.models.load_model_config_from_hf(place)
+    return Preprocessing.of_timm(config)

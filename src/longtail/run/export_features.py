@@ -13,14 +13,17 @@ from torch import nn
 from longtail import _random as randomness
 from longtail import models
 from longtail.augment.policies import policy
+from longtail.component import Component
 from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.schema import Config, DataConfig
 from longtail.data.dataset import Dataset
 from longtail.data.formats.features import write_features
 from longtail.data.load import load_data, refuse_unused
 from longtail.errors import InputError, unknown_name
+from longtail.models.base import Backbone
 from longtail.models.classifier import STATISTICS, Classifier
-from longtail.models.pretrained import PREFIX, TimmBackbone, TorchvisionBackbone, torchvision_names
+from longtail.models.pretrained import torchvision_names
+from longtail.models.sources import build_backbone, library_of
 from longtail.ranges import check_ranges, ranged
 from longtail.run.resolve import data_config
 from longtail.run.run import Run
@@ -168,7 +171,8 @@ def _from_run(folder: Path, data: str | None, changes: Mapping[str, Any], device
         refuse_unused(wanted, changes)
     else:
         size = changes.get("image_size", trained.image_size)
-        wanted = replace(data_config(data, changes), image_size=size)
+        resize = changes.get("resize", trained.resize)
+        wanted = replace(data_config(data, changes), image_size=size, resize=resize)
     loaded = load_data(wanted, device)
     same_classes = trained.class_names == loaded.class_names
     if not same_classes:
@@ -194,28 +198,26 @@ def _from_backbone(name: str, wanted: DataConfig, pretrained: bool, seed: int, d
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(randomness.key("initialise", seed))  # part of the key: codespell:ignore initialise
         backbone = _backbone(name, pretrained)
+    if wanted.image_size is None and backbone.preprocessing is not None:
+        wanted = replace(wanted, image_size=backbone.preprocessing.image_size)
     loaded = load_data(wanted, device)
     mean, std = STATISTICS["imagenet"] if pretrained else (loaded.mean, loaded.std)
-    if isinstance(backbone, TimmBackbone):
-        mean, std = backbone.mean, backbone.std
+    if backbone.preprocessing is not None:
+        mean, std = backbone.preprocessing.mean, backbone.preprocessing.std
     model = Classifier(backbone, nn.Identity(), mean, std).to(device).eval()
     about = {"backbone": name, "pretrained": pretrained, "weights_sha256": fingerprint(backbone)}
     return Source(model, loaded, None, False, about)
 
 
-def _backbone(name: str, pretrained: bool) -> nn.Module:
-    if name.startswith(PREFIX):
-        return TimmBackbone(architecture=name.removeprefix(PREFIX), pretrained=pretrained)
-    if name in torchvision_names():
-        return TorchvisionBackbone(name, pretrained=pretrained)
-    own = [each for each in models.BACKBONES if each.islower()]
-    if name in own:
-        if pretrained:
-            raise InputError(f"{name} has no pretrained weights; set `pretrained` to false, or use resnet50")
-        backbone: nn.Module = getattr(models, name)()
-        return backbone
+def _backbone(name: str, pretrained: bool) -> Backbone:
+    library = library_of(name)
+    if library == "own" and pretrained and name.islower():
+        raise InputError(f"{name} has no pretrained weights; set `pretrained` to false, or use resnet50")
+    if library in ("torchvision", "timm", "transformers") or (library == "own" and name.islower()):
+        return build_backbone(Component(name), pretrained=pretrained)
     if Path(name).exists():
         raise InputError(f"{name} holds no run (no config.yaml); give the folder that `longtail train` wrote")
+    own = [each for each in models.BACKBONES if each.islower()]
     raise unknown_name("run or backbone", name, [*own, *torchvision_names()])
 
 
@@ -252,4 +254,5 @@ def _describe(data: Dataset) -> dict[str, Any]:
         "imbalance_factor": data.imbalance_factor,
         "image_size": data.test.images.size,
         "val_from_train": data.val_from_train,
+        **({} if data.resize == "crop" else {"resize": data.resize}),
     }

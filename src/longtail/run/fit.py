@@ -21,6 +21,7 @@ from longtail.data.formats.feature_dataset import thumbnails_of
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
+from longtail.models.base import check_output
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.run.estimate import log_estimate
 from longtail.run.folder import check_place, refuse_other_data, run_lock, starting_checkpoint
@@ -137,6 +138,8 @@ def check_run(
     refuse_other_data(saved, data)
     check_features(config, data)
     model = build_classifier(config.model, data, config.seed).to(device)
+    if model.backbone.takes_images:
+        check_output(model.backbone, data.test.images.size)
     return PreparedRun(saved, data, model, prepare_stages(config, data, model))
 
 
@@ -236,9 +239,11 @@ def _run_stages(stages: Sequence[PreparedStage], model: Classifier, data: Datase
         model = stages[index].run(model, context)
         context.saved, context.stage = None, index + 1
         known = {"class_names": list(data.class_names), "image_size": data.test.images.size}
-        bits = {} if data.bits is None else {"bits": data.bits}
-        weights = {"model": model.state_dict(), "head": model.head_component.to_mapping()}
-        context.store.save({**context.place(), **known, **bits, **weights})
+        seen: dict[str, Any] = {} if data.bits is None else {"bits": data.bits}
+        if data.resize != "crop":
+            seen["resize"] = data.resize
+        weights = {"model": model.state_dict(), **model.structure()}
+        context.store.save({**context.place(), **known, **seen, **weights})
     return model.eval()
 
 

@@ -90,7 +90,8 @@ def without_weights(changes: dict[str, Any]) -> dict[str, Any]:
     """Return the same recommendation for a machine without the pretrained weights: longer, from scratch."""
     epochs = 3 * changes["training"]["epochs"]
     model = {**changes["model"], "pretrained": False}
-    return {**changes, "model": model, "training": {"epochs": epochs, "optimizer": {"lr": 0.05}}}
+    optimizer = {"kind": "sgd", "lr": 0.05, "nesterov": True, "weight_decay": 1e-4, "head_lr": 1.0}
+    return {**changes, "model": model, "training": {"epochs": epochs, "optimizer": optimizer}}
 
 
 def recommend_for_features(images: MappedFeatures) -> tuple[str, dict[str, Any], str]:

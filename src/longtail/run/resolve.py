@@ -7,19 +7,23 @@ from typing import Any
 
 import torch
 
+from longtail.component import Component
 from longtail.config import recipes
 from longtail.config.convert import from_mapping, to_mapping
 from longtail.config.schema import Config, DataConfig, ModelConfig
 from longtail.data.dataset import Dataset
+from longtail.data.formats.cifar import detect_cifar
+from longtail.data.formats.features import holds_features
 from longtail.data.load import load_data, refuse_unused
 from longtail.errors import InputError, naming
 from longtail.evaluation import merged_groups
-from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvision_names
+from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone
+from longtail.models.sources import has_pretrained_weights, is_transformer, stated_preprocessing
 from longtail.run.folder import load_config
 from longtail.run.recommend import recommend, without_weights
 
 DATA_OPTIONS = tuple(field.name for field in fields(DataConfig) if field.name not in ("name", "seed"))
-MODEL_OPTIONS = ("backbone", "pretrained")
+MODEL_OPTIONS = ("backbone", "pretrained", "weights")
 TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
 RUN_OPTIONS = ("seed", "device", "engine", "protocol", "many", "few", "groups", "loss")
 
@@ -116,6 +120,8 @@ def _resolve(
         if recipe not in (None, own.get("recipe")):
             raise InputError(f"`recipe` {recipe} has no effect on the run in {resumed}, which is resumed; leave it out")
         return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
+    if resumed is not None and (resumed / "config.yaml").exists():
+        changes = _with_settings_of(resumed, changes)
     read = [recipes.read_file(path) for path in files]
     for path, each in zip(files, read, strict=True):
         if "stages" in each and (method is not None or (recipe is not None and (data is None or "recipe" in each))):
@@ -140,6 +146,13 @@ def _resolve(
         if not files:
             raise
         raise InputError(f"{error} (with the settings in {', '.join(map(str, files))})") from error
+
+
+def _with_settings_of(resumed: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes, with the settings of a resumed run where new data would be looked at."""
+    own = load_config(resumed).data
+    settings = {name: getattr(own, name) for name in recipes.OWN_DATA}
+    return {**changes, "data": {**settings, **changes.get("data", {})}}
 
 
 def resolve_names(
@@ -171,12 +184,18 @@ def resolve_names(
         config, reasons = _compose(data_name, method, recipe, changes)
         return ResolvedRun(config, None, reasons)
     device = device or _device_of(changes)
-    data = load_data(_data_config(data_name, named, changes), device)
+    wanted = _data_config(data_name, named, changes)
+    size = None if named else _stated_size(wanted, changes)
+    if size is not None:
+        wanted = replace(wanted, image_size=size)
+    data = load_data(wanted, device)
     advice = recommend(data, device)
     if named:
         config, scratch_reasons = _compose(data_name, advice.method, recipe, changes)
         return ResolvedRun(config, data, advice.reasons[:1] + scratch_reasons)
-    own = {"data": _absolute(data_name, changes)}
+    own = {"data": {**_absolute(data_name, changes), **_settled(data, size)}}
+    if recipe is None and advice.data_recipe == "own-large" and is_transformer(_backbone_name(changes)):
+        recipe = None if any("recipe" in change for change in changes) else "finetune-vit"
     merged = [advice.changes, *changes, own]
     config, scratch_reasons = _compose(advice.data_recipe, method or advice.method, recipe, merged)
     reasons = advice.reasons[0 if method is None else 1 :]
@@ -195,10 +214,12 @@ def _compose(
     """Compose a configuration, without the recipe's pretrained weights if the chosen backbone has none."""
     config = recipes.compose(data, method, recipe, changes)
     name = config.model.backbone.name
-    if not config.model.pretrained or name in torchvision_names() or _sets_pretrained(changes):
+    if not config.model.pretrained or has_pretrained_weights(name) or _sets_pretrained(changes):
         return config, ()
     config = recipes.compose(data, method, recipe, [*changes, {"model": {"pretrained": False}}])
-    return config, (f"{name} from scratch: the recipe's ImageNet weights exist for torchvision networks only",)
+    if config.model.weights is not None:
+        return config, ()
+    return config, (f"{name} from scratch: pretrained weights exist for torchvision, timm and transformers only",)
 
 
 def _refuse_empty(**options: Any) -> None:
@@ -214,16 +235,41 @@ def _sets_pretrained(changes: Sequence[Mapping[str, Any]]) -> bool:
     )
 
 
+def _backbone_name(changes: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of the backbone that the user has chosen, or ""."""
+    name = ""
+    for change in changes:
+        sets = dict(change.get("set", ()))
+        given = sets.get("model.backbone", change.get("model", {}).get("backbone"))
+        name = Component.parse(given, "`model.backbone`").name if given else name
+    return name
+
+
+def _stated_size(wanted: DataConfig, changes: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the size of images that the weights of the chosen backbone state, if nothing else decides."""
+    path, name = Path(wanted.name).expanduser(), _backbone_name(changes)
+    given = [change.get("model", {}).get("pretrained") for change in changes]
+    untrained = next((each for each in reversed(given) if each is not None), True) is False
+    from_file = any(change.get("model", {}).get("weights") for change in changes)
+    if not name or wanted.image_size is not None or (untrained and not from_file):
+        return None
+    if holds_features(path) or detect_cifar(path) is not None:
+        return None
+    stated = stated_preprocessing(name)
+    return None if stated is None else stated.image_size
+
+
 def same_but_method(config: Config, method: str) -> Config:
     """Return the same run with another method: same data, backbone, training settings and seed; the method's head."""
     wanted = recipes.read("methods", method)
     same = to_mapping(config)
     training = next((stage["training"] for stage in same["stages"] if stage["name"] == "Train"), None)
     stages = []
-    for stage in wanted.pop("stages"):
+    for each in wanted.pop("stages"):
+        stage = recipes.replaced(config.recipe, each)
         defaults = recipes.stage_defaults(config.recipe, stage["name"])
         if stage["name"] == "Train" and training:
-            defaults = {"training": training}
+            defaults = {**defaults, "training": training}
         stages.append(recipes.merge(defaults, stage))
     if config.method in recipes.names("methods") and "model" in recipes.read("methods", config.method):
         same["model"]["head"] = to_mapping(ModelConfig().head)  # the present head is that of the present method
@@ -237,7 +283,8 @@ def _device_of(changes: Sequence[Mapping[str, Any]]) -> torch.device:
 
 
 def _data_config(data_name: str, named: bool, changes: Sequence[Mapping[str, Any]]) -> DataConfig:
-    settings: dict[str, Any] = recipes.read("data", data_name)["data"] if named else {"name": data_name}
+    own = {"name": data_name, **recipes.OWN_DATA}
+    settings: dict[str, Any] = recipes.read("data", data_name)["data"] if named else own
     for change in changes:
         sets = [(path, value) for path, value in change.get("set", ()) if path.startswith("data.")]
         settings = recipes.apply({"data": settings}, {"data": change.get("data", {}), "set": sets})["data"]
@@ -268,6 +315,12 @@ def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str,
         given |= {key: value for key, value in change.get("data", {}).items() if key in ("root", "test") and value}
         given |= {key[5:]: value for key, value in change.get("set", ()) if key in ("data.root", "data.test") and value}
     return {key: str(Path(value).expanduser().resolve()) for key, value in given.items()}
+
+
+def _settled(data: Dataset, size: int | None) -> dict[str, Any]:
+    """Return what was chosen when the data were read, so that the configuration states it."""
+    found = {"resize": data.resize, "group": data.group}
+    return found if size is None else {**found, "image_size": size}
 
 
 def _missing_weights(backbone: str) -> str:

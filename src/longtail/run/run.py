@@ -16,6 +16,7 @@ from torch import Tensor
 
 from longtail.config.schema import Config, DataConfig
 from longtail.data.counts import ClassCounts
+from longtail.data.dataset import Resize
 from longtail.data.decode import BadImage, Decoding
 from longtail.data.files import check_all, find_images
 from longtail.data.resident import ResidentImages
@@ -74,12 +75,14 @@ class Trained:
         class_names: Names of the classes, in the order of the logits.
         image_size: Side of the square images that the model was trained on, in pixels.
         bits: Bits that the gray values of more than 8 bits used. None without such images.
+        resize: Way in which images are fitted to the square.
     """
 
     model: Classifier
     class_names: tuple[str, ...]
     image_size: int
     bits: int | None = None
+    resize: Resize = "crop"
 
 
 class Run:
@@ -226,12 +229,14 @@ class Run:
             raise InputError(f"`images` must be one image or a sequence of at least one, got {images!r}")
         trained = self.trained(device)
         if not all(isinstance(image, (str, Path)) for image in images):
-            pixels = torch.stack([fit_image(to_pixels(image), trained.image_size) for image in images])
-            logits_NC, _ = predict(trained.model, ResidentImages(pixels, device), on_batch)
+            size, resize = trained.image_size, trained.resize
+            pixels = torch.stack([fit_image(to_pixels(image), size, resize) for image in images])
+            with naming(self.folder):
+                logits_NC, _ = predict(trained.model, ResidentImages(pixels, device), on_batch)
             return self._answers(logits_NC, trained.class_names, test_prior)
         selection = Selection(tuple(include or ()), tuple(exclude or ()), follow_links)
         paths = find_images([Path(image) for image in images], selection, path_column)  # type: ignore[arg-type]
-        how = Decoding(trained.bits, max_pixels or self.decoding.max_pixels)
+        how = Decoding(trained.bits, max_pixels or self.decoding.max_pixels, trained.resize)
         bad: tuple[BadImage, ...] = ()
         if on_bad_image == "skip":
             checked = check_all(paths, on_bad_image, how=how)
@@ -239,7 +244,8 @@ class Run:
             if not paths:
                 raise InputError(f"none of the {len(bad):,} images can be read; the first: {bad[0]}")
         source = StreamedImages(paths, trained.image_size, device=device, workers=workers, how=how)
-        logits_NC, _ = predict(trained.model, source, on_batch)
+        with naming(self.folder):
+            logits_NC, _ = predict(trained.model, source, on_batch)
         unreadable = tuple((each.path, each.reason) for each in bad)
         answers = self._answers(logits_NC, trained.class_names, test_prior)
         return replace(answers, paths=tuple(paths), unreadable=unreadable)
@@ -286,7 +292,8 @@ class Run:
         saved = self.checkpoint()
         with applying(saved):
             model = restore_classifier(self.config.model, len(saved["class_names"]), saved)
-        return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"], saved.get("bits"))
+        bits, resize = saved.get("bits"), saved.get("resize", "crop")
+        return Trained(model.to(device), tuple(saved["class_names"]), saved["image_size"], bits, resize)
 
 
 def to_pixels(image: ImageLike) -> Tensor:

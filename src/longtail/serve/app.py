@@ -1,6 +1,7 @@
 """The application: POST /predict, GET /health, GET /model and the OpenAPI page."""
 
 import asyncio
+import io
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from longtail.data.decode import Decoding
@@ -87,6 +89,12 @@ class Service:
     readers: asyncio.Semaphore
     decoders: ThreadPoolExecutor
 
+    async def warm_up(self) -> None:
+        """Answer a blank image, so that the first request does not wait for imports."""
+        file = io.BytesIO()
+        Image.new("RGB", (self.size + 1, self.size + 1)).save(file, "PNG")
+        await self.batcher.probabilities(await self._view(Upload(None, file.getvalue())))
+
     async def predict(self, request: Any, top: int) -> dict[str, Any]:
         """Return the answer to a request.
 
@@ -137,16 +145,14 @@ def create_app(
     where, limits = torch.device(device), limits or Limits()
     graph, trained, prior_C = graph_of(run, test_prior)
     if not graph.takes_images:
-        raise InputError(
-            f"{run.folder} was trained on features, but the service takes images; serve a run on images"
-        )
+        raise InputError(f"{run.folder} was trained on features, but the service takes images; serve a run on images")
     facts = describe(run, trained, prior_C)
     batcher = Batcher(graph.to(where), where, limits.max_batch)
     service = Service(
         batcher,
         trained.class_names,
         trained.image_size,
-        Decoding(trained.bits, limits.max_pixels),
+        Decoding(trained.bits, limits.max_pixels, trained.resize),
         limits,
         asyncio.Semaphore(READERS),
         ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decoder"),
@@ -155,6 +161,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         batcher.start()
+        await service.warm_up()
         yield
         await batcher.stop()
         service.decoders.shutdown(wait=False, cancel_futures=True)

@@ -96,7 +96,7 @@ def row_of(group: Group) -> dict[str, Any]:
 
 def _save(model: Classifier, dlsa: DLSA, done: int, context: Context) -> None:
     """Save the finished groups; the model itself is unchanged until the last group."""
-    weights = {"model": model.state_dict(), "head": model.head_component.to_mapping()}
+    weights = {"model": model.state_dict(), **model.structure()}
     context.store.save({**context.place(), "epoch": done, **weights, "dlsa": dlsa.head.state_dict()})
 
 

@@ -76,6 +76,11 @@ class RetrainMeta(Stage):
             raise InputError(
                 "RetrainMeta supports neither `clip_norm` nor `ema`; remove them from its training settings"
             )
+        if self.training.optimizer.kind != "sgd" or self.training.optimizer.needs_groups:
+            raise InputError(
+                "RetrainMeta looks ahead along a step of SGD with one learning rate; set `training.optimizer` to lr, "
+                "momentum, weight_decay and nesterov only"
+            )
 
     def training_settings(self) -> TrainingConfig:
         """Return the training settings."""

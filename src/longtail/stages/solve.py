@@ -7,7 +7,7 @@ schedule or number of epochs has to be chosen, and the result does not depend on
 
 import time
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 import longtail.losses as losses
 from longtail.component import Component
@@ -37,6 +37,8 @@ class Solve(Stage):
         candidates: Penalties to try, strongest first, each from the solution of the one before.
         criterion: Score by which the penalty is chosen: the "loss" of held-out examples as a mean over the examples,
             "balanced_loss" as a mean over the classes, or "balanced" accuracy.
+        scaling: Standardization: "each" feature by its own standard deviation, "all" by a common one, which keeps their
+            relative sizes. "auto" chooses it together with the penalty, and is "each" for a given `l2`.
         holdout_share: Share of each class that is held out for the choice if the data have no validation split. The
             final head is solved on all training examples.
         tolerance: Largest entry of the gradient at which to stop, in coordinates in which the Hessian is close to the
@@ -50,6 +52,7 @@ class Solve(Stage):
     l2: float | None = ranged(None, above=0)
     candidates: tuple[float, ...] = ranged(CANDIDATES, above=0)
     criterion: Criterion = "loss"
+    scaling: Literal["auto", "each", "all"] = "auto"
     holdout_share: float = ranged(0.2, above=0, below=1)
     tolerance: float = ranged(1e-4, above=0)
 
@@ -88,6 +91,7 @@ class Solve(Stage):
             l2=self.l2,
             candidates=self.candidates,
             criterion=self.criterion,
+            scaling=self.scaling,
             held_out=None if held is None else (held.embeddings_ND, held.targets_N),
             holdout_share=self.holdout_share,
             seed=context.seed,

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,8 +16,11 @@ from longtail.component import Component
 from longtail.config.schema import TrainingConfig
 from longtail.data.dataset import Dataset, Images
 from longtail.errors import InputError
+from longtail.models import adapters
 from longtail.models.base import channels_at
-from longtail.models.classifier import Classifier
+from longtail.models.classifier import Classifier, fresh_head, head_class
+from longtail.models.heads import CosineHead
+from longtail.ranges import OMIT_DEFAULT
 from longtail.samplers.base import Sampler
 from longtail.stages.base import (
     PreparedStage,
@@ -29,6 +33,7 @@ from longtail.stages.base import (
     scorer,
 )
 from longtail.training.context import Context
+from longtail.training.features import features_of
 from longtail.training.feed import shape_of_epoch
 from longtail.training.loop import train
 from longtail.training.step import Step
@@ -50,6 +55,10 @@ class Train(Stage):
         embedding_loss: Class of `longtail.embedding`, built with the class counts and the embedding dimension. It is
             added to the loss, scaled by its `weight`.
         allow_double_balancing: Suppress the warning about combining a balanced loss with a balanced sampler.
+        adapter: Class of `longtail.models.adapters`. The backbone is frozen, and only the adapter and the head learn.
+        head: Head of `longtail.models` that replaces the present one before the training. None keeps the present one.
+        head_start: "random" weights, or "class_means" for a `CosineHead`: the mean direction of the embeddings of each
+            class, as in LIFT (Shi et al., ICML 2024).
 
     Raises:
         InputError: For an unknown component or option, or for mixing together with a transfer or an embedding loss.
@@ -62,11 +71,22 @@ class Train(Stage):
     transfer: Component | None = None
     embedding_loss: Component | None = None
     allow_double_balancing: bool = False
+    # these were added later: a configuration without them keeps its mapping, and so its digest
+    adapter: Component | None = field(default=None, metadata=OMIT_DEFAULT)
+    head: Component | None = field(default=None, metadata=OMIT_DEFAULT)
+    head_start: Literal["random", "class_means"] = field(default="random", metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         self.loss.check(losses)
         self.sampler.check(samplers)
-        optional = ((self.mixing, mixings), (self.transfer, transfers), (self.embedding_loss, embedding))
+        if self.head is not None:
+            head_class(self.head)
+        optional = (
+            (self.mixing, mixings),
+            (self.transfer, transfers),
+            (self.embedding_loss, embedding),
+            (self.adapter, adapters),
+        )
         for component, package in optional:
             if component is not None:
                 component.check(package)
@@ -87,6 +107,7 @@ class Train(Stage):
             "mixing": "mixes images",
             "transfer": "changes the feature maps of a backbone",
             "embedding_loss": "trains a backbone",
+            "adapter": "changes a backbone",
         }
         return {name: reason for name, reason in reasons.items() if getattr(self, name) is not None}
 
@@ -99,8 +120,15 @@ class Train(Stage):
         return double_balancing_warnings(self.loss, self.sampler, self.allow_double_balancing)
 
     def prepare(self, model: Classifier, data: Dataset, head: Component) -> PreparedStage:
-        """Build the components once. The head of the model stays."""
-        refuse_head(self.loss, head)
+        """Build the components once.
+
+        Raises:
+            InputError: If the head does not fit the loss, or cannot start from class means.
+        """
+        after = self.head or head
+        refuse_head(self.loss, after)
+        if self.head_start == "class_means" and after.name != "CosineHead":
+            raise InputError(f'`head_start` "class_means" needs a CosineHead, got a {after.name}; set `head`')
         step = self._step(model, data)
         mixing = None if self.mixing is None else self.mixing.build(mixings, data.class_counts)
         sampler, training = self._streams(step, data.train.targets)
@@ -108,10 +136,25 @@ class Train(Stage):
             _check_batch_of_one(model, data.train.images)
 
         def run(model: Classifier, context: Context) -> Classifier:
+            if context.saved is None:  # otherwise the checkpoint has brought the head and the adapter
+                self._start(model, data, context)
             train(step, data.train, sampler, training, context, scorer(data, context), mixing)
+            if self.adapter is not None:
+                model.finish_adapter()
             return model
 
-        return PreparedStage(head, run)
+        return PreparedStage(after, run)
+
+    def _start(self, model: Classifier, data: Dataset, context: Context) -> None:
+        """Replace the head and insert the adapter, if the stage has them."""
+        if self.head is not None:
+            head = fresh_head(self.head, model, len(data.class_names), context.seed, context.stage)
+            model.replace_head(self.head, head)
+        if self.head_start == "class_means" and isinstance(model.head, CosineHead):
+            features = features_of(model, data, "train", context)
+            model.head.start_from_means(features.embeddings_ND, features.targets_N)
+        if self.adapter is not None:
+            model.insert_adapter(self.adapter, context.seed, context.stage)
 
     def _step(self, model: Classifier, data: Dataset) -> Step:
         loss = build_loss(self.loss, data.class_counts)

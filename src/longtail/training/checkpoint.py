@@ -20,6 +20,7 @@ from longtail.errors import InputError
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "stage": int, "epoch": int, "step": int, "images": int, "image_size": int, "seconds": (int, float), "split": str,
     "model": dict, "chosen": dict, "compute": dict, "class_names": list,
+    "threads": (int, type(None)),
 }  # fmt: skip
 _REMEDY = "start a new run in another folder"
 _MISFITS = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError)
@@ -182,5 +183,8 @@ def _problem(state: Any) -> str | None:
         is_bad = key in state and (not isinstance(value, kind) or isinstance(value, bool))
         if is_bad or (isinstance(value, (int, float)) and value < 0):
             return f"its {key!r} is {str(value)[:50]!r}, not that of a run"
+    for recorded in state.get("compute", {}).values():
+        if not isinstance(recorded, dict) or recorded.get("precision", "fp32") not in ("fp32", "bf16", "fp16"):
+            return f"its 'compute' has {str(recorded)[:50]!r}, not the precision of a stage"
     names = state.get("class_names", [])
     return None if all(isinstance(name, str) for name in names) else "its 'class_names' are not all text"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,7 @@ SMALLEST_CURVATURE = 1e-6
 
 Array = npt.NDArray[np.float64]
 OnEvaluation = Callable[[], None]
+Scaling = Literal["each", "all"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +85,15 @@ class Features:
         return linear_head(weight_CD.float(), (bias_C.double() - weight_CD @ self.mean_D).float())
 
 
-def standardize(features_ND: Tensor) -> Features:
+def standardize(features_ND: Tensor, scaling: Scaling = "each") -> Features:
     """Standardize training features and find the coordinates in which their covariance is diagonal.
 
     The result holds one copy of the features, of reduced width if there are fewer examples than features.
 
     Args:
         features_ND: Features of the training examples, shape (N, D), any float type.
+        scaling: "each" divides each feature by its own standard deviation, "all" divides all by the root of their mean
+            variance, which keeps their relative sizes.
 
     Example:
         >>> found = standardize(torch.tensor([[1.0, 5.0], [3.0, 5.0], [5.0, 5.0]]))
@@ -99,6 +103,8 @@ def standardize(features_ND: Tensor) -> Features:
     num, dim = features_ND.shape
     dtype = torch.float64 if features_ND.numel() <= CHUNK_FEATURES else torch.float32
     mean_D, std_D = statistics(features_ND)
+    if scaling == "all":
+        std_D = std_D.square().mean().sqrt().expand(dim)
     values_ND = _standardized(features_ND, mean_D, std_D, torch.empty(0, dtype=dtype, device=features_ND.device))
     if num >= dim:
         variances_D, vectors_DD = torch.linalg.eigh((values_ND.T @ values_ND).double() / num)

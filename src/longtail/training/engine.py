@@ -131,8 +131,8 @@ class CapturedEngine(Engine):
         """Take the next step of the epoch."""
         del batch
         state = self.state
-        state.set_lr(self._lr)
         self._lr.fill_(lr)
+        state.set_lr(self._lr)
         if self._failed or (state.epoch == 0 and state.step == 0):
             self._step()
         else:

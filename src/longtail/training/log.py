@@ -83,7 +83,7 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
         row = json.loads(line)
     except (ValueError, RecursionError):
         row = None
-    if not isinstance(row, dict) or not {"stage", "epoch"} <= row.keys():
+    if not isinstance(row, dict) or not all(type(row.get(key)) is int for key in ("stage", "epoch")):
         raise InputError(f"line {number} of {path} is not a row of a training log; remove the line, or start a new run")
     return row
 

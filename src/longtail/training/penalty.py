@@ -14,7 +14,7 @@ from longtail.data.splits import balanced_holdout
 from longtail.errors import InputError, unknown_name
 from longtail.losses.base import Loss
 from longtail.models.heads import LinearHead
-from longtail.training.convex import Features, OnEvaluation, Solution, losses_of, solve, standardize
+from longtail.training.convex import Features, OnEvaluation, Scaling, Solution, losses_of, solve, standardize
 
 Criterion = Literal["balanced", "balanced_loss", "loss"]
 
@@ -35,6 +35,7 @@ class SolvedHead:
     Args:
         head: Head on the original features.
         l2: Penalty on the weights of standardized features.
+        scaling: Standardization of the features, "each" or "all".
         curve: Held-out score of each candidate that was tried, higher is better; empty for a given penalty.
         solution: Optimum on all training examples.
         held_head: Head with this penalty that was trained without the held-out examples, or None for a given penalty.
@@ -43,6 +44,7 @@ class SolvedHead:
 
     head: LinearHead
     l2: float
+    scaling: str
     curve: dict[float, float]
     solution: Solution
     held_head: LinearHead | None = None
@@ -53,7 +55,7 @@ class SolvedHead:
         """Choice and quality of the solution, for the result of a run."""
         curve = {f"{l2:g}": score for l2, score in self.curve.items()}
         quality = {"gradient": self.solution.gradient, "passes": self.solution.evaluations}
-        return {"l2": self.l2, **({"held_out": curve} if curve else {}), **quality}
+        return {"l2": self.l2, "scaling": self.scaling, **({"held_out": curve} if curve else {}), **quality}
 
 
 def solve_head(
@@ -64,6 +66,7 @@ def solve_head(
     l2: float | None = None,
     candidates: Sequence[float] = CANDIDATES,
     criterion: Criterion = "loss",
+    scaling: Literal["auto", "each", "all"] = "auto",
     held_out: tuple[Tensor, Tensor] | None = None,
     holdout_share: float = 0.2,
     seed: int = 0,
@@ -81,6 +84,8 @@ def solve_head(
         candidates: Penalties to try, > 0.
         criterion: Held-out score: "balanced" accuracy, or the negative "loss", as a mean over the examples or, with
             "balanced_loss", over the classes.
+        scaling: Standardization of the features, see `longtail.training.convex.standardize`. "auto" chooses it together
+            with the penalty, and is "each" for a given penalty.
         held_out: Features and labels on which to choose. None holds out a stratified part of the training examples for
             the choice; the final solution uses all of them.
         holdout_share: Share of each class in that part.
@@ -101,17 +106,26 @@ def solve_head(
     """
     if criterion not in get_args(Criterion):
         raise unknown_name("criterion", criterion, get_args(Criterion))
-    features = standardize(features_ND)
     options: dict[str, Any] = {"weights_C": weights_C, "on_evaluation": on_evaluation}
     if l2 is not None:
+        used: Scaling = "each" if scaling == "auto" else scaling
+        features = standardize(features_ND, used)
         solution = solve(features, targets_N, loss, l2, tolerance=tolerance, **options)
-        return SolvedHead(features.head(solution.weight_CR, solution.bias_C), l2, {}, solution)
-    choice = _Choice(features, targets_N, loss, held_out, holdout_share, seed, weights_C, on_evaluation)
-    choice.try_all(candidates, criterion)
+        return SolvedHead(features.head(solution.weight_CR, solution.bias_C), l2, used, {}, solution)
+    best: tuple[Scaling, Features, _Choice] | None = None
+    scalings: tuple[Scaling, ...] = ("each", "all") if scaling == "auto" else (scaling,)
+    for used in scalings:
+        features = standardize(features_ND, used)
+        choice = _Choice(features, targets_N, loss, held_out, holdout_share, seed, weights_C, on_evaluation)
+        choice.try_all(candidates, criterion)
+        if best is None or choice.curve[choice.l2] > best[2].curve[best[2].l2]:
+            best = (used, features, choice)
+    assert best is not None
+    used, features, choice = best
     solution = solve(features, targets_N, loss, choice.l2, start=choice.solution, tolerance=tolerance, **options)
     head = features.head(solution.weight_CR, solution.bias_C)
     held_head = features.head(choice.solution.weight_CR, choice.solution.bias_C)
-    return SolvedHead(head, choice.l2, choice.curve, solution, held_head, choice.held_M)
+    return SolvedHead(head, choice.l2, used, choice.curve, solution, held_head, choice.held_M)
 
 
 class _Choice:

@@ -12,7 +12,7 @@ from longtail.config.schema import TrainingConfig
 from longtail.errors import InputError
 from longtail.training.checkpoint import applying
 from longtail.training.context import Context
-from longtail.training.optimizer import SGD
+from longtail.training.optimizers import build_optimizer, set_learning_rate
 from longtail.training.step import Step
 
 logger = logging.getLogger("longtail")
@@ -34,18 +34,11 @@ class TrainState:
     def __init__(self, step: Step, settings: TrainingConfig, context: Context) -> None:
         self.task, self.settings, self.context = step, settings, context
         options = settings.optimizer
-        self.optimizer = SGD(
-            [parameter for parameter in step.parameters() if parameter.requires_grad],
-            lr=options.lr,
-            momentum=options.momentum,
-            weight_decay=options.weight_decay,
-            nesterov=options.nesterov,
-            fused=True,
-        )
+        self.optimizer = build_optimizer(step, options)
         self.scaler = torch.amp.GradScaler(context.device.type, enabled=settings.precision == "fp16")
-        if self.scaler.is_enabled() and options.momentum > 0:
+        if self.scaler.is_enabled() and options.kind == "sgd" and options.momentum > 0:
             # a first step that is skipped because of an overflow would leave momenta with the content of free memory
-            for parameter in self.optimizer.param_groups[0]["params"]:
+            for parameter in (each for group in self.optimizer.param_groups for each in group["params"]):
                 self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         average = None if settings.ema is None else get_ema_multi_avg_fn(settings.ema)  # type: ignore[no-untyped-call]
         self.ema = average and AveragedModel(step.model, multi_avg_fn=average, use_buffers=True)
@@ -93,8 +86,7 @@ class TrainState:
 
     def set_lr(self, lr: float | Tensor) -> None:
         """Set the learning rate of all parameter groups."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_learning_rate(self.optimizer, lr, self.epoch / self.settings.epochs)
 
     def count(self, loss: Tensor) -> None:
         """Add the loss of a step to the running sum, and count the steps up to the first loss that is not finite."""
@@ -204,7 +196,7 @@ class TrainState:
             "epoch": self.epoch,
             "step": self.step,
             "model": self.task.model.state_dict(),
-            "head": self.task.model.head_component.to_mapping(),
+            **self.task.model.structure(),
             **{name: module.state_dict() for name, module in self.task.auxiliary_modules().items()},
             "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),

@@ -45,7 +45,7 @@ class SGDStep:
     nesterov: bool = False
 
     @classmethod
-    def next_of(cls, optimizer: torch.optim.SGD) -> "SGDStep":
+    def next_of(cls, optimizer: torch.optim.Optimizer) -> "SGDStep":
         """Return the next step of an optimizer, by the settings of its first parameter group."""
         group = optimizer.param_groups[0]
         return cls(group["lr"], group["momentum"], group["weight_decay"], group["nesterov"])
