@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import longtail as lt
 from longtail.config import recipes
 from longtail.run.fit import fit
 from longtail.run.run import Run
@@ -26,5 +27,5 @@ def features(run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def head(features, tmp_path_factory) -> Run:
-    config = recipes.compose(str(features), "ce", changes=[{"training": {"epochs": 1}}])
-    return fit(config, tmp_path_factory.mktemp("export") / "head", command="longtail train", report=False)
+    folder = tmp_path_factory.mktemp("export") / "head"
+    return lt.train(features, "ce", epochs=1, out=folder, report=False)

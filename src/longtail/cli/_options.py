@@ -96,6 +96,8 @@ class DataOptions:
         group: Column of a table, or rule, of the images that no held-out split may separate: folder, name (bursts),
             similar, auto (default: all that is found), or none.
         empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
+        cache: Folder for reduced copies of large images; off reads the images themselves. Default (auto):
+            $LONGTAIL_CACHE/images, else ~/.cache/longtail/images.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -114,6 +116,7 @@ class DataOptions:
     resize: Literal["auto", "crop", "squash", "pad"] | None = None
     group: Annotated[str | None, Parameter(metavar="COLUMN")] = None
     empty_classes: Literal["fail", "keep", "drop"] | None = None
+    cache: Annotated[str | None, Parameter(metavar="auto|off|FOLDER")] = None
 
 
 @Parameter(name="*", group="Evaluation")

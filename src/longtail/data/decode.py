@@ -182,7 +182,6 @@ def read_view(
     size: int,
     how: Decoding = PLAIN,
     uniforms_R: Sequence[float] | None = None,
-    *,
     content: bytes | None = None,
 ) -> Tensor:
     """Read the square view of an image that a model sees: the plain view, or a random crop.
@@ -196,7 +195,7 @@ def read_view(
         size: Side of the view in pixels.
         how: Settings of the data set.
         uniforms_R: Numbers in [0, 1), of which the first four choose the random crop. None gives the plain view.
-        content: Bytes of the file, if they are in memory; `path` then only names it in errors.
+        content: Bytes of an image file to read in place of those of `path`.
 
     Returns:
         View, uint8, shape (3, size, size).

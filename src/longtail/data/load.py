@@ -15,6 +15,7 @@ from torch import Tensor
 from longtail._logging import progress_bar
 from longtail.config.recipes import plugin_readers
 from longtail.config.schema import DataConfig
+from longtail.data.cache import image_cache
 from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split, Unreadable
 from longtail.data.decode import Decoding
 from longtail.data.duplicates import Digests, Found, file_digests, find_duplicates, pixel_digests
@@ -380,7 +381,8 @@ def _images(
     if decoded.pixels is not None:
         return {part: ResidentImages(decoded.pixels[index], device) for part, index in rows.items()}
     how = _decoding(config, decoded.bits)
-    everything = StreamedImages(paths, size, device=device, workers=config.workers, how=how)
+    cache = image_cache(config.cache, paths, size, how)
+    everything = StreamedImages(paths, size, device=device, workers=config.workers, how=how, cache=cache)
     return {part: everything.subset(index) for part, index in rows.items()}
 
 

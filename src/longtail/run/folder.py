@@ -18,7 +18,7 @@ from longtail.errors import InputError, naming, near_paths
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not its result
-FREE = ("device", "engine", "checkpoint_seconds", "data.workers", "data.root")
+FREE = ("device", "engine", "checkpoint_seconds", "data.workers", "data.root", "data.cache")
 # settings in which a run may differ from the one it starts from, in addition to its later stages
 FREE_FROM = (*FREE, "method", "many", "few", "groups")
 
