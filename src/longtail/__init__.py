@@ -112,6 +112,7 @@ def train(
     cache: str | Path | None = None,
     resize: Literal["auto", "crop", "squash", "pad"] | None = None,
     group: str | None = None,
+    folds: int | None = None,
     protocol: Literal["honest", "paper"] | None = None,
     many: int | None = None,
     few: int | None = None,
@@ -164,6 +165,7 @@ def train(
         cache: Folder for reduced copies of large images, "auto" or "off".
         group: Images that no held-out split may separate: a column of the table, or a rule: "auto", "folder", "name",
             "similar" or "none".
+        folds: Number of folds of a cross-validation in place of a test split. The run then holds one model per fold.
         resize: Way to fit an image to the square: "crop" its center, "squash" or "pad" it, or "auto".
         protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
         many: A class with more training images is many-shot.
