@@ -262,9 +262,7 @@ class Run:
         shifted_NC, prior_C = to_prior(probabilities_NC, self.model_prior, test_prior, counts, class_names)
         return Predicted(shifted_NC, class_names, prior=prior_C)
 
-    def export(
-        self, path: str | Path, kind: str | None = None, *, test_prior: str | Path | None = None
-    ) -> "Exported":
+    def export(self, path: str | Path, kind: str | None = None, *, test_prior: str | Path | None = None) -> "Exported":
         """Write the model in the format of another program, and compare the file with the model.
 
         Args:
