@@ -41,15 +41,15 @@ class StandIn:
     def log(self, numbers, step=None):
         self.calls.append(("log", numbers, step))
 
-    def Artifact(self, name, type):  # noqa: N802 - the name in wandb
-        self.calls.append(("artifact", name, type))
+    def Artifact(self, name, **options):  # noqa: N802 - the name in wandb
+        self.calls.append(("artifact", name, options))
         return self
 
     def add_file(self, path):
         self.calls.append(("file", Path(path).name))
 
-    def log_artifact(self, artifact, type=None):
-        self.calls.append(("log_artifact", artifact if artifact is self else Path(artifact).name, type))
+    def log_artifact(self, artifact, **options):
+        self.calls.append(("log_artifact", artifact if artifact is self else Path(artifact).name, options))
 
     def finish(self, exit_code=None):
         self.calls.append(("finish", exit_code))
@@ -68,9 +68,9 @@ def test_wandb_gets_rows_summary_and_report(tmp_path, monkeypatch):
         ("log", ROWS[0], 1),
         ("log", ROWS[1], 2),
         ("summary", SCORES),
-        ("artifact", "report-r1", "report"),
+        ("artifact", "report-r1", {"type": "report"}),
         ("file", "report.html"),
-        ("log_artifact", fake, None),
+        ("log_artifact", fake, {}),
         ("finish", 0),
     ]
 
@@ -92,7 +92,7 @@ def test_trackio_gets_rows_scores_and_report(tmp_path, monkeypatch):
         ("log", ROWS[0], 1),
         ("log", ROWS[1], 2),
         ("log", SCORES, None),
-        ("log_artifact", "report.html", "report"),
+        ("log_artifact", "report.html", {"type": "report"}),
         ("finish", None),
     ]
 

@@ -13,6 +13,7 @@ from longtail.training.sinks import Sink, flat, make_sink
 
 logger = logging.getLogger("longtail")
 
+
 class RunLog:
     """Log of a run. As a context manager it closes the sinks, also after an error.
 

@@ -194,8 +194,8 @@ def check_loggers(loggers: Sequence[str | Sink]) -> None:
 def _check_sink(logger: object) -> None:
     if isinstance(logger, type) or not isinstance(logger, Sink):
         raise InputError(
-            f"`loggers` must hold names ({', '.join(LOGGERS)}) or objects with the methods `start`, `log` and `finish`, "
-            f"got {logger!r}"
+            f"`loggers` must hold names ({', '.join(LOGGERS)}) or objects with the methods `start`, `log` and "
+            f"`finish`, got {logger!r}"
         )
 
 
