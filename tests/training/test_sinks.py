@@ -88,7 +88,7 @@ def test_trackio_gets_rows_scores_and_report(tmp_path, monkeypatch):
     monkeypatch.delenv("TRACKIO_SPACE_ID", raising=False)
     send("trackio", tmp_path / "first")
     assert fake.calls == [
-        ("init", {"project": "longtail", "name": "first", "space_id": None, "config": CONFIG, "embed": False}),
+        ("init", {"project": "longtail", "name": "first", "space_id": None, "config": CONFIG}),
         ("log", ROWS[0], 1),
         ("log", ROWS[1], 2),
         ("log", SCORES, None),

@@ -150,7 +150,7 @@ class Trackio:
         """Begin a run with the name of the folder."""
         trackio: Any = importlib.import_module("trackio")
         space = os.environ.get("TRACKIO_SPACE_ID")
-        self._run = trackio.init(project=PROJECT, name=folder.name, space_id=space, config=dict(config), embed=False)
+        self._run = trackio.init(project=PROJECT, name=folder.name, space_id=space, config=dict(config))
 
     def log(self, row: Mapping[str, float], step: int) -> None:
         """Send the metrics."""
