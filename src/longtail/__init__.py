@@ -110,7 +110,10 @@ def train(
     max_pixels: int | None = None,
     test: str | Path | None = None,
     empty_classes: Literal["fail", "keep", "drop"] | None = None,
+    cache: str | Path | None = None,
     resize: Literal["auto", "crop", "squash", "pad"] | None = None,
+    group: str | None = None,
+    folds: int | None = None,
     protocol: Literal["honest", "paper"] | None = None,
     many: int | None = None,
     few: int | None = None,
@@ -160,6 +163,10 @@ def train(
         max_pixels: Largest number of pixels of an image file.
         test: Path of a folder, a table or a list whose images are the test split.
         empty_classes: What to do with a class without training images: "fail", "keep" its output, or "drop" it.
+        cache: Folder for reduced copies of large images, "auto" or "off".
+        group: Images that no held-out split may separate: a column of the table, or a rule: "auto", "folder", "name",
+            "similar" or "none".
+        folds: Number of folds of a cross-validation in place of a test split. The run then holds one model per fold.
         resize: Way to fit an image to the square: "crop" its center, "squash" or "pad" it, or "auto".
         protocol: "honest" evaluates the last checkpoint, "paper" the epoch that is best on the test split.
         many: A class with more training images is many-shot.
@@ -186,7 +193,8 @@ def train(
     """
     # the parameters have the names of the settings
     options = {
-        name: str(value) if name in ("root", "test", "weights") and value else value for name, value in locals().items()
+        name: str(value) if name in ("root", "test", "cache", "weights") and value else value
+        for name, value in locals().items()
     }
     from pathlib import Path
 

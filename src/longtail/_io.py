@@ -154,6 +154,28 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode(errors="backslashreplace"))
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file of a cache atomically. Several processes may write the same file at once.
+
+    Unlike `atomic_write`, this does not wait for the disk: after a power failure, the file may be damaged.
+
+    Args:
+        path: File to write. Its folder must exist.
+        content: New content.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    descriptor, unfinished = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(unfinished, path)
+    except OSError:
+        Path(unfinished).unlink(missing_ok=True)
+        raise
+
+
 def append_text(path: Path, text: str) -> None:
     """Append to a text file. A full disk leaves the content before the call, not a part of `text`.
 

@@ -15,7 +15,7 @@ from .calling import call
 
 PATHS = [(name,) for name in COMMANDS if name != "data"] + [("data", name) for name in DATA_COMMANDS]
 ODD_NUMBERS = ("\xb2", "\u0661", "1_000", "nan", "inf", "0x10", "1e400", " 1", "1,5", "")
-HOLD_FOR_ALL = {"imbalance_factor", "val_share", "on_bad_image", "workers", "max_pixels"}
+HOLD_FOR_ALL = {"imbalance_factor", "val_share", "on_bad_image", "workers", "max_pixels", "cache"}
 """Data options with an effect on every kind of data, or limits that hold for any."""
 
 

@@ -341,7 +341,7 @@ def test_images_of_one_color_are_noted(tmp_path: Path) -> None:
 
 def test_new_settings_stay_out_of_old_configurations() -> None:
     plain = to_mapping(DataConfig(name="x"))
-    added = {"follow_links", "include", "exclude", "path_column", "label_column", "max_pixels"}
+    added = {"follow_links", "include", "exclude", "path_column", "label_column", "max_pixels", "cache"}
     assert not added & set(plain)
     used = DataConfig(name="x", exclude=("*_mask.png",), follow_links=True, max_pixels=5)
     assert set(to_mapping(used)) - set(plain) == {"follow_links", "exclude", "max_pixels"}

@@ -1,8 +1,11 @@
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
 import pytest
 import torch
 from PIL import Image
@@ -96,3 +99,47 @@ def test_refusals(photos: Path, tmp_path: Path) -> None:
         prepare_dataset(config_of(photos), SIZE, tmp_path)
     with pytest.raises(InputError, match="got size=0 and quality=95"):
         prepare_dataset(config_of(photos), 0, tmp_path / "small")
+
+
+def write_table(photos: Path) -> Path:
+    names = sorted(path.relative_to(photos).as_posix() for path in photos.glob("*/*"))
+    lines = ["path,label,split", *(f"{name},{name[:3]},{'test' if '3.' in name else 'train'}" for name in names)]
+    (photos / "t.csv").write_text("\n".join(lines) + "\n")
+    return photos / "t.csv"
+
+
+def write_lists(photos: Path) -> Path:
+    for part, numbers in (("train", "0124"), ("test", "35")):
+        lines = [f"{name}/{number}.{end} {label}" for label, (name, end) in enumerate(KINDS) for number in numbers]
+        (photos / f"mine_{part}.txt").write_text("\n".join(lines) + "\n")
+    return photos
+
+
+def write_parquet(photos: Path) -> Path:
+    paths = sorted(photos.glob("*/?.*"))
+    images = [path.read_bytes() for path in paths]
+    table = pa.table({"image": images, "label": [path.parent.name for path in paths]})
+    pa_parquet.write_table(table, photos / "t.parquet")
+    return photos / "t.parquet"
+
+
+KINDS = (("cat", "jpg"), ("dog", "png"))
+
+
+@pytest.mark.parametrize("write", [write_table, write_lists, write_parquet])
+def test_tables_lists_and_packed_images(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], Path]
+) -> None:
+    monkeypatch.setenv("LONGTAIL_CACHE", str(tmp_path / "cache"))
+    options = {"val_share": 0.0, "test_per_class": 1 if write is write_parquet else None}
+    place = write(photos)
+    prepare_dataset(config_of(place, **options), SIZE, tmp_path / "small")
+    before, after = load_data(config_of(place, **options)), load_data(config_of(tmp_path / "small", **options))
+    assert after.class_names == before.class_names
+    assert after.split == before.split
+    assert torch.equal(after.train.targets, before.train.targets)
+    assert torch.equal(after.test.targets, before.test.targets)
+    order = torch.arange(len(before.test))[None]
+    (plain,), (again,) = before.test.images.batches(order, None), after.test.images.batches(order, None)
+    dogs = before.test.targets == 1
+    assert (plain[dogs].int() - again[dogs].int()).abs().max() <= 1

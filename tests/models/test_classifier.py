@@ -12,6 +12,7 @@ from longtail.errors import InputError
 from longtail.models import LinearHead, small_net
 from longtail.models.classifier import (
     LINEAR,
+    STATISTICS,
     Classifier,
     build_classifier,
     build_head,
@@ -34,6 +35,18 @@ def model(head: Component = LINEAR) -> Classifier:
 
 def images() -> torch.Tensor:
     return torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_normalization_is_one_multiplication_and_one_addition(statistics):
+    classifier = Classifier(small_net(), LinearHead(64, 10), *STATISTICS[statistics])
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        images = levels.contiguous(memory_format=memory_format)
+        normalized = classifier.normalized(images)
+        assert torch.equal(normalized, images * classifier.scale_C11 + classifier.shift_C11)
+        assert torch.equal(classifier.normalized(images.float()), normalized)
+        assert torch.equal(images, levels)
 
 
 def test_pixels_are_centred_by_mean_and_standard_deviation():

@@ -36,7 +36,15 @@ def finished(tmp_path_factory):
 
 def test_the_folder_holds_the_documented_files(finished):
     names = {path.name for path in finished.folder.iterdir()}
-    assert names == {"config.yaml", "log.jsonl", "checkpoint", "predictions.npz", "result.json", "report.html"}
+    assert names == {
+        "config.yaml",
+        "log.jsonl",
+        "checkpoint",
+        "predictions.npz",
+        "predictions.csv",
+        "result.json",
+        "report.html",
+    }
     assert len((finished.folder / "log.jsonl").read_text().splitlines()) == 2
 
 

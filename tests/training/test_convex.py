@@ -86,7 +86,7 @@ def test_more_features_than_examples_are_reduced_without_loss(digits):
     solution = solve(reduced, targets, loss, 0.01, tolerance=1e-7)
     values = reduced.transform(wide) @ reduced.span_DR.T  # the original standardized features
     dim = values.shape[1]
-    whole = Features(values, reduced.mean_D, reduced.std_D, None, torch.eye(dim).double(), torch.ones(dim).double())
+    whole = Features(values, reduced.mean_D, reduced.std_D, torch.eye(dim).double(), torch.ones(dim).double())
     assert abs(solution.value - solve(whole, targets, loss, 0.01, tolerance=1e-7).value) < 1e-9
     head = reduced.head(solution.weight_CR, solution.bias_C)
     expected = reduced.values_NR @ solution.weight_CR.T + solution.bias_C
@@ -126,10 +126,11 @@ def test_constant_features_and_large_means_are_handled():
     features[:, 2] = 0.1  # not exact in binary
     found = standardize(features)
     assert found.std_D[2] == 1
-    assert torch.allclose(found.values_NR[:, :2].mean(dim=0), torch.zeros(2).double(), atol=1e-9)
+    assert torch.allclose(found.values_NR.mean(dim=0), torch.zeros(3).double(), atol=1e-9)
     targets = (features[:, 0] > 1e4).long()
     solution = solve(found, targets, losses.CrossEntropy(counts(targets)), 0.1)
-    assert abs(float(solution.weight_CR[:, 2].abs().max())) < 1e-6
+    head = found.head(solution.weight_CR, solution.bias_C)
+    assert float(head.weight[:, 2].detach().abs().max()) < 1e-6
 
 
 def test_a_reduction_of_the_loss_is_ignored_and_kept():

@@ -42,8 +42,9 @@ def test_given_held_out_examples_are_not_trained_on(blobs):
     features, targets = blobs
     rows = torch.arange(0, 100, 2)
     loss = losses.CrossEntropy([30, 15, 5])
-    first = solve_head(features[rows], targets[rows], loss, held_out=(features[rows + 1], targets[rows + 1]))
-    alone = solve_head(features[rows], targets[rows], loss, l2=first.l2)
+    held = (features[rows + 1], targets[rows + 1])
+    first = solve_head(features[rows], targets[rows], loss, held_out=held, tolerance=1e-4)
+    alone = solve_head(features[rows], targets[rows], loss, l2=first.l2, tolerance=1e-4)
     assert torch.allclose(first.head.weight, alone.head.weight, atol=1e-3)
     assert alone.curve == {}
     assert alone.held_head is None
@@ -73,6 +74,20 @@ def test_a_thinned_choice_is_close_to_the_full_one(blobs, monkeypatch):
     order = sorted(penalty.CANDIDATES)
     assert abs(order.index(full.l2) - order.index(thinned.l2)) <= 2
     assert thinned.solution.converged
+
+
+def test_a_rough_choice_on_fewer_examples_leads_to_a_local_optimum_of_the_full_one(blobs, monkeypatch):
+    features, targets = (torch.cat([each] * 4) for each in blobs)
+    features = features + 0.1 * torch.randn(features.shape, generator=torch.Generator().manual_seed(1))
+    loss = losses.CrossEntropy([240, 120, 40])
+    full = solve_head(features, targets, loss, scaling="each")
+    monkeypatch.setattr(penalty, "ROUGH_SIZE", 100)
+    solved = solve_head(features, targets, loss, scaling="each")
+    assert 1 < len(solved.curve) < len(full.curve)
+    assert solved.curve[solved.l2] == max(solved.curve.values())
+    assert abs(solved.curve[solved.l2] - full.curve[full.l2]) < 0.01
+    assert len(solved.held_M) == len(full.held_M)
+    assert solved.solution.converged
 
 
 def test_a_class_of_two_gives_one_and_a_class_of_one_gives_none():

@@ -88,7 +88,10 @@ class Flip:
 
     def __call__(self, images_BCHW: Tensor, uniforms_BR: Tensor) -> Tensor:
         """Flip the images whose uniform is below 1/2."""
-        return torch.where(uniforms_BR[:, 0, None, None, None] < 0.5, images_BCHW.flip(3), images_BCHW)
+        columns_W = torch.arange(images_BCHW.shape[3], device=images_BCHW.device)
+        columns_BW = torch.where(uniforms_BR[:, :1] < 0.5, columns_W.flip(0), columns_W)
+        # one pass over the pixels; `torch.where` on the images takes two and twice the time or more
+        return images_BCHW.gather(3, columns_BW[:, None, None].expand(images_BCHW.shape))
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,12 @@ class DataOptions:
         test: Folder, table or list whose images are the test split.
         resize: Fit an image to the square by the central square (crop), by resizing both sides (squash), or by filling
             up the shorter side (pad). Default: auto, which squashes if a crop would leave out more than 4 %.
+        group: Column of a table, or rule, of the images that no held-out split may separate: folder, name (bursts),
+            similar, auto (default: all that is found), or none.
+        folds: Cross-validation with N models in place of a test split, for small data or tiny classes.
         empty_classes: Refuse a class without training images (fail, the default), keep its output, or drop the class.
+        cache: Folder for reduced copies of large images; off reads the images themselves. Default (auto):
+            $LONGTAIL_CACHE/images, else ~/.cache/longtail/images.
     """
 
     root: Annotated[str | None, Parameter(metavar="FOLDER")] = None
@@ -110,7 +115,10 @@ class DataOptions:
     max_pixels: Integer = None
     test: Annotated[str | None, Parameter(metavar="PATH")] = None
     resize: Literal["auto", "crop", "squash", "pad"] | None = None
+    group: Annotated[str | None, Parameter(metavar="COLUMN")] = None
+    folds: Integer = None
     empty_classes: Literal["fail", "keep", "drop"] | None = None
+    cache: Annotated[str | None, Parameter(metavar="auto|off|FOLDER")] = None
 
 
 @Parameter(name="*", group="Evaluation")

@@ -122,6 +122,9 @@ def _dataclass(cls: Any, value: Any, where: str) -> Any:
     for key in settings:
         if key not in hints:
             raise unknown_name(f"setting{f' of {where}' if where else ''}", key, hints)
+    for each in dataclasses.fields(cls):
+        if each.metadata.get("off") and settings.get(each.name) is False:
+            settings[each.name] = "off"  # YAML 1.1 reads the word as false
     prefix = f"{where}." if where else ""
     values = {key: from_mapping(hints[key], item, f"{prefix}{key}") for key, item in settings.items()}
     try:

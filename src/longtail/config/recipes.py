@@ -29,7 +29,7 @@ GROUP = "longtail"
 CHANGES_METHOD = re.compile(
     r"stages\.\d+\.(name|loss|sampler|mixing|embedding_loss|transfer|head|method|initialize)(\.name)?"
 )
-OWN_DATA: Mapping[str, Any] = {"resize": "auto"}
+OWN_DATA: Mapping[str, Any] = {"resize": "auto", "group": "auto"}
 """Settings of data that are given by path, where the user sets none. The data then decide."""
 WORDS = {"data": "data set", "training": "training recipe", "methods": "method", "stages": "stage", "plans": "plan"}
 

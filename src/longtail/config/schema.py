@@ -47,8 +47,16 @@ class DataConfig:
             their images.
         empty_classes: "fail" refuses a class without training images, which is mostly an incomplete copy. "keep" keeps
             its output of the model. "drop" removes the class from the model and from the other splits.
+        cache: Folder for reduced copies of streamed images that are more than twice as large as needed. "auto" is
+            `$LONGTAIL_CACHE/images`, by default `~/.cache/longtail/images`. "off" reads the images themselves.
         resize: Way to fit an image to the square. "crop" takes the central square, "squash" resizes both sides, "pad"
             fills the shorter side up. "auto" squashes if a crop would leave out more than 4 % of the area.
+        group: Images that no held-out split may separate: a column of the table; "folder", those of a folder below the
+            class folder; "name", bursts such as IMG_0001_003.jpg; "similar", near-duplicates; "auto", all of these
+            that are found; "none".
+        folds: Number of parts for cross-validation, if the data have no test split. Each part is the test split of one
+            run, which trains on the others.
+        fold: Part that is the test split, from 0. None stands for all of them: no run of its own.
     """
 
     name: str = "digits-lt"
@@ -71,7 +79,11 @@ class DataConfig:
     max_pixels: int | None = ranged(None, at_least=1, omit_default=True)
     test: str | None = field(default=None, metadata=OMIT_DEFAULT)
     empty_classes: Literal["fail", "keep", "drop"] = field(default="fail", metadata=OMIT_DEFAULT)
+    cache: str = field(default="auto", metadata={**OMIT_DEFAULT, "off": True})
     resize: Literal["auto", "crop", "squash", "pad"] = field(default="crop", metadata=OMIT_DEFAULT)
+    group: str = field(default="none", metadata=OMIT_DEFAULT)
+    folds: int | None = ranged(None, at_least=2, omit_default=True)
+    fold: int | None = ranged(None, at_least=0, omit_default=True)
 
     def __post_init__(self) -> None:
         check_ranges(self)

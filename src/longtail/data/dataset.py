@@ -49,17 +49,20 @@ class Part:
     Args:
         images: N images.
         targets: Labels, int64, shape (N,), on the CPU.
+        paths: Paths of the image files relative to the root of the data. None if the images are no files.
     """
 
     images: Images
     targets: Tensor
+    paths: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def subset(self, indices: Tensor) -> "Part":
         """Return the examples at `indices`, in that order."""
-        return Part(self.images.subset(indices), self.targets[indices])
+        paths = None if self.paths is None else tuple(self.paths[index] for index in indices.tolist())
+        return Part(self.images.subset(indices), self.targets[indices], paths)
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class LoadReport:
         conflicts: Images that occur under two labels.
         unreadable: Images that were left out because they cannot be read.
         passed_over: Other files that were left out, by reason.
+        groups: Number of groups of several images, which no held-out split separates.
     """
 
     notes: tuple[str, ...] = ()
@@ -159,6 +163,7 @@ class LoadReport:
     conflicts: tuple[Conflict, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     passed_over: tuple[Omission, ...] = ()
+    groups: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +185,7 @@ class Dataset:
         val_from_train: Whether `val` was held out from the training images. False if the data came with it.
         bits: Bits that the gray values of more than 8 bits use. None without such images.
         resize: Way in which the images are fitted to the square; see `longtail.data.views`.
+        group: Rule by which images are grouped; "none" if every image is one of its own.
     """
 
     name: str
@@ -195,6 +201,7 @@ class Dataset:
     val_from_train: bool = False
     bits: int | None = None
     resize: Resize = "crop"
+    group: str = "none"
 
     @cached_property
     def class_counts(self) -> ClassCounts:

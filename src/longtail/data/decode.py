@@ -177,7 +177,13 @@ def check_image(path: Path, how: Decoding = PLAIN) -> ImageFacts:
         return _facts(*_to_rgb(image, how))
 
 
-def read_view(path: Path, size: int, how: Decoding = PLAIN, uniforms_R: Sequence[float] | None = None) -> Tensor:
+def read_view(
+    path: Path,
+    size: int,
+    how: Decoding = PLAIN,
+    uniforms_R: Sequence[float] | None = None,
+    content: bytes | None = None,
+) -> Tensor:
     """Read the square view of an image that a model sees: the plain view, or a random crop.
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8 of its size, so that the crop keeps at least twice the pixels of the
@@ -189,6 +195,7 @@ def read_view(path: Path, size: int, how: Decoding = PLAIN, uniforms_R: Sequence
         size: Side of the view in pixels.
         how: Settings of the data set.
         uniforms_R: Numbers in [0, 1), of which the first four choose the random crop. None gives the plain view.
+        content: Bytes of an image file to read in place of those of `path`.
 
     Returns:
         View, uint8, shape (3, size, size).
@@ -196,7 +203,7 @@ def read_view(path: Path, size: int, how: Decoding = PLAIN, uniforms_R: Sequence
     Raises:
         BadImage: If the file cannot be read.
     """
-    with _open(path, how) as image:
+    with _open(path, how, content) as image:
         scaled = None
         if image.format in ("JPEG", "MPO"):
             scaled = _draft(image, size, uniforms_R, how.resize)
@@ -324,12 +331,12 @@ def image_size(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _open(path: Path, how: Decoding) -> Iterator[Image.Image]:
+def _open(path: Path, how: Decoding, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open an image. An error inside the block becomes a BadImage."""
     if how.max_pixels is not None and Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, how.max_pixels)
     try:
-        data = read_bytes(path)
+        data = read_bytes(path) if content is None else content
         if not data:
             raise ValueError("the file is empty")
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:

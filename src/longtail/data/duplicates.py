@@ -20,7 +20,11 @@ TAIL_BYTES = 256
 MIN_CONTRAST = 10
 HASH_BITS = 4
 LEVELS = 4
+CHUNK = 64
 
+Gray = np.typing.NDArray[np.uint8]
+Flags = np.typing.NDArray[np.bool_]
+Hashes = np.typing.NDArray[np.uint64]
 Matches = list[tuple[int, int]]
 """Pairs of an image and the earlier image that equals it."""
 Digests = Mapping[int, bytes]
@@ -202,10 +206,7 @@ def near_duplicates(thumbs: Tensor, train: Sequence[int], test: Sequence[int]) -
     Returns:
         Pairs of a test image and the most similar training image.
     """
-    values = thumbs.numpy()
-    bits = (values[:, :, :-1] > values[:, :, 1:]).reshape(len(values), 64)
-    structured = (values.reshape(len(values), -1).std(1) >= MIN_CONTRAST) & (np.abs(bits.sum(1) - 32) <= 24)
-    hashes = np.packbits(bits, axis=1).view(np.uint64).ravel()
+    values, structured, hashes = _hashed(thumbs)
     known = np.array([index for index in train if structured[index]], dtype=np.int64)
     found: Matches = []
     for index in test:
@@ -217,3 +218,34 @@ def near_duplicates(thumbs: Tensor, train: Sequence[int], test: Sequence[int]) -
             if difference.min() <= LEVELS:
                 found.append((index, int(near[difference.argmin()])))
     return found
+
+
+def similar_pairs(thumbs: Tensor) -> Matches:
+    """Find all pairs of images that match as in `near_duplicates`.
+
+    Args:
+        thumbs: Gray images of 9 x 8 pixels, uint8, shape (N, 8, 9).
+
+    Returns:
+        Pairs of an image and a later one.
+    """
+    values, structured, hashes = _hashed(thumbs)
+    known = np.flatnonzero(structured)
+    found: Matches = []
+    for start in range(0, len(known), CHUNK):
+        few = known[start : start + CHUNK]
+        rows, columns = (np.bitwise_count(hashes[few, None] ^ hashes[None, known]) <= HASH_BITS).nonzero()
+        later = known[columns] > few[rows]
+        first, second = few[rows[later]], known[columns[later]]
+        difference = np.abs(values[first].astype(np.int16) - values[second]).mean(axis=(1, 2))
+        alike = difference <= LEVELS
+        found += zip(first[alike].tolist(), second[alike].tolist(), strict=True)
+    return found
+
+
+def _hashed(thumbs: Tensor) -> tuple[Gray, Flags, Hashes]:
+    """Return the gray images, whether each has enough structure to be compared, and their difference hashes."""
+    values = thumbs.numpy()
+    bits = (values[:, :, :-1] > values[:, :, 1:]).reshape(len(values), 64)
+    structured = (values.reshape(len(values), -1).std(1) >= MIN_CONTRAST) & (np.abs(bits.sum(1) - 32) <= 24)
+    return values, structured, np.packbits(bits, axis=1).view(np.uint64).ravel()

@@ -45,7 +45,7 @@ SAMPLE = 64
 LARGE = 224
 CHUNK = 1024
 LARGEST_CUT = 0.04
-"""Largest share of the area of a median image that the central square may leave out unless the user asks for it."""
+"""Largest share of the area of a median image that the central square may leave out before images are squashed."""
 
 
 def data_root(root: str | None = None) -> Path:
@@ -125,7 +125,7 @@ def natural_size(paths: Sequence[Path], how: Decoding = PLAIN) -> int:
     Raises:
         BadImage: If none of the headers can be read.
     """
-    shapes, bad = _sampled_shapes(paths, how)
+    shapes, bad = sampled_shapes(paths, how)
     if not shapes:
         check_all(paths, "fail", how=how)  # names all files that cannot be read
         raise bad[0]
@@ -152,7 +152,7 @@ def choose_resize(
     Returns:
         The way, and a sentence on what is seen of the images; "" if they are seen whole, as they are.
     """
-    shapes, _ = _sampled_shapes(paths, how)
+    shapes, _ = sampled_shapes(paths, how)
     if wanted in ("squash", "pad") or not shapes:
         return ("crop" if wanted == "auto" else wanted), ""
     cut = statistics.median(cut_share(height, width, size) for height, width in shapes)
@@ -176,10 +176,15 @@ def _proportions(shapes: Sequence[tuple[int, int]]) -> str:
     return f"{ratio:.1f} times as wide as high" if ratio > 1 else f"{1 / ratio:.1f} times as high as wide"
 
 
-def _sampled_shapes(paths: Sequence[Path], how: Decoding) -> tuple[list[tuple[int, int]], list[BadImage]]:
-    """Return height and width of up to 64 images, and the errors of others."""
+def sampled_shapes(paths: Sequence[Path], how: Decoding) -> tuple[list[tuple[int, int]], list[BadImage]]:
+    """Return height and width of up to 64 images, and the errors of others.
+
+    Args:
+        paths: N image files.
+        how: Settings to decode with.
+    """
     shapes, bad = [], []
-    for index in _sample(len(paths)):
+    for index in sample(len(paths)):
         try:
             shapes.append(image_shape(paths[index], how))
         except BadImage as error:
@@ -187,7 +192,12 @@ def _sampled_shapes(paths: Sequence[Path], how: Decoding) -> tuple[list[tuple[in
     return shapes, bad
 
 
-def _sample(count: int) -> list[int]:
+def sample(count: int) -> list[int]:
+    """Return up to 64 indices, evenly spaced from 0 to count - 1.
+
+    Args:
+        count: Number of images.
+    """
     indices: list[int] = torch.linspace(0, count - 1, min(SAMPLE, count)).long().tolist()
     return indices
 
@@ -200,7 +210,7 @@ def sampled_bits(paths: Sequence[Path], how: Decoding = PLAIN) -> int | None:
         how: Settings to decode with.
     """
     bits = []
-    for index in _sample(len(paths)):
+    for index in sample(len(paths)):
         try:
             bits.append(check_image(paths[index], how).bits)
         except BadImage:  # reported when the image is needed

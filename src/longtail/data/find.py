@@ -6,6 +6,7 @@ Shapes: N = images, C = classes.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,8 @@ def find_listing(config: DataConfig) -> Listing:
 
 def _read(name: str, root: str | None, selection: Selection, config: DataConfig) -> Listing:
     path = Path(name).expanduser()
-    columns = {"path_column": config.path_column, "label_column": config.label_column}
+    columns: dict[str, Any] = {"path_column": config.path_column, "label_column": config.label_column}
+    columns["group"] = config.group
     if name in BENCHMARKS:
         return read_lists(name, root, selection)
     if (path / "config.yaml").is_file() and (path / "checkpoint").is_dir():
@@ -109,14 +111,14 @@ def with_test(listing: Listing, test: Listing, *, extra: bool = False) -> Listin
     class_names = ordered_class_names([*listing.class_names, *unknown]) if unknown else listing.class_names
     label_of = {normalized(name): label for label, name in enumerate(class_names)}
     moved = torch.tensor([label_of[normalized(name)] for name in listing.class_names])
-    parts = {name: Examples(each.paths, moved[each.targets]) for name, each in listing.parts.items() if name != "test"}
+    parts = {name: replace(each, targets=moved[each.targets]) for name, each in listing.parts.items() if name != "test"}
     to_label = torch.zeros(len(test.class_names), dtype=torch.int64)
     to_label[used] = torch.tensor([label_of[name] for name in names])
     # an absolute path stays what it is if it is joined to the root
     paths = [(test.root.absolute() / path) for path in part.paths]
     home = listing.root.absolute()
     relative = [(path.relative_to(home) if path.is_relative_to(home) else path).as_posix() for path in paths]
-    parts["test"] = Examples(tuple(relative), to_label[part.targets])
+    parts["test"] = Examples(tuple(relative), to_label[part.targets], part.groups)
     notes = [f"The test split is {test.name!r}, with {len(part):,} images.", *test.notes]
     if "test" in listing.parts:
         count = len(listing.parts["test"])

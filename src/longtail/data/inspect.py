@@ -59,6 +59,7 @@ class Inspection:
     conflicts: tuple[Conflict, ...]
     unreadable: tuple[Unreadable, ...]
     passed_over: tuple[Omission, ...]
+    groups: int
 
 
 def inspect_data(dataset: Dataset) -> Inspection:
@@ -102,6 +103,7 @@ def inspect_data(dataset: Dataset) -> Inspection:
         conflicts=dataset.load_report.conflicts,
         unreadable=dataset.load_report.unreadable,
         passed_over=dataset.load_report.passed_over,
+        groups=dataset.load_report.groups,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from longtail._logging import progress_bar
 from longtail.config.recipes import plugin_readers
 from longtail.config.schema import DataConfig
+from longtail.data.cache import image_cache
 from longtail.data.dataset import Dataset, Images, LoadReport, Part, Split, Unreadable
 from longtail.data.decode import Decoding
 from longtail.data.duplicates import Digests, Found, file_digests, find_duplicates, pixel_digests
@@ -37,6 +38,8 @@ from longtail.data.formats.listing import SPLIT_NAMES, Listing
 from longtail.data.formats.lists import BENCHMARKS
 from longtail.data.formats.paths import on_disk
 from longtail.data.formats.table import TABLE_SUFFIXES
+from longtail.data.grouped import fold_rows
+from longtail.data.groups import group_notes, groups_of
 from longtail.data.packed import tables_in
 from longtail.data.resident import ResidentImages, channel_statistics
 from longtail.data.splits import Rows, check_split_options, complete_splits, first_few, val_suffix
@@ -57,6 +60,8 @@ APPLIES_TO = {
     "exclude": _FILES,
     "test": _FILES,
     "resize": _FILES,
+    "group": _FILES,
+    "folds": _FILES,
     "empty_classes": _FILES,
     "path_column": ("tables",),
     "label_column": ("tables",),
@@ -102,6 +107,8 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
     is_cifar = config.name.removesuffix("-lt") in CIFARS or detect_cifar(path) is not None
     if config.test is not None and (config.name == "digits-lt" or is_cifar or holds_features(path)):
         raise InputError(f"`test` applies to folders, tables and lists of images, and {config.name!r} is none of them")
+    if config.folds is not None and (config.name in NAMES or is_cifar or holds_features(path)):
+        raise InputError(f"`folds` applies to folders, tables and lists of images by path, got {config.name!r}")
     if config.name == "digits-lt":
         return load_digits_lt(config, device)
     if holds_features(path):
@@ -211,6 +218,12 @@ def dataset_from_listing(
     class_names, given, targets_N, class_notes = settle_classes(
         what, listing.class_names, given, targets_N, config.empty_classes
     )
+    thumbs = decoded.thumbs if len(names) <= CHECK_LIMIT else None
+    grouping = groups_of(listing, config, targets_N, class_names, thumbs)
+    groups_N = None if grouping is None else grouping.groups
+    if config.folds is not None:
+        with naming(config.name):
+            given = fold_rows(given, targets_N, groups_N, config.folds, config.fold, config.seed)
     with naming(config.name):
         rows, notes = complete_splits(
             given,
@@ -221,24 +234,28 @@ def dataset_from_listing(
             profile=config.profile,
             val_share=config.val_share,
             seed=config.seed,
+            groups_N=groups_N,
         )
     labels = {index: class_names[label] for index, label in _labels(rows, targets_N)}
-    found, duplicate_notes = _find_duplicates(rows, names, paths, labels, decoded)
+    is_pooled = config.folds is not None and config.fold is None  # every test image is a training image too
+    compared = {**rows, "test": rows["test"][:0]} if is_pooled else rows
+    found, duplicate_notes = _find_duplicates(compared, names, paths, labels, decoded)
     has_val = "val" in listing.parts
     name_of = dict(zip(paths, names, strict=True))
     bad = tuple(Unreadable(name_of[error.path], error.reason) for error in decoded.bad)
     images = _images(rows, paths, decoded, size, device, config)
+    parts = {part: _part(images[part], index, targets_N, names) for part, index in rows.items()}
     mean, std = STREAMED_STATISTICS
     if decoded.pixels is not None:
         mean, std = channel_statistics(decoded.pixels[rows["train"]])
     return Dataset(
         name=listing.name,
         class_names=class_names,
-        train=Part(images["train"], targets_N[rows["train"]]),
-        val=Part(images["val"], targets_N[rows["val"]]) if "val" in rows else None,
-        test=Part(images["test"], targets_N[rows["test"]]),
+        train=parts["train"],
+        val=parts.get("val"),
+        test=parts["test"],
         split=Split(
-            listing.source + ("" if has_val else val_suffix(config.val_share)),
+            _split_name(listing, config, grouping is not None),
             _digest(names, targets_N, rows["train"]),
             len(rows["train"]),
         ),
@@ -246,6 +263,7 @@ def dataset_from_listing(
         val_from_train=not has_val,
         bits=decoded.bits,
         resize=resize,
+        group="none" if grouping is None else config.group,
         mean=mean,
         std=std,
         load_report=LoadReport(
@@ -253,6 +271,7 @@ def dataset_from_listing(
                 *listing.notes,
                 *_decode_notes(decoded, size, names, bad),
                 *class_notes,
+                *group_notes(grouping, listing, rows),
                 *notes,
                 *duplicate_notes,
                 *([resize_note] if resize_note and listing.name not in BENCHMARKS else []),
@@ -264,6 +283,7 @@ def dataset_from_listing(
             conflicts=found.conflicts,
             unreadable=bad,
             passed_over=listing.passed_over,
+            groups=0 if groups_N is None else int((groups_N.bincount() > 1).sum()),
         ),
     )
 
@@ -285,6 +305,16 @@ def _read_once(
     if len(paths) <= CHECK_LIMIT or config.on_bad_image == "skip":
         return check_all(paths, config.on_bad_image, on_progress, how)
     return DecodedImages(torch.arange(len(paths)), (), bits=sampled_bits(paths, how))
+
+
+def _split_name(listing: Listing, config: DataConfig, grouped: bool) -> str:
+    fold = "" if config.folds is None else f"-fold{'s' if config.fold is None else config.fold}of{config.folds}"
+    val = "" if "val" in listing.parts else val_suffix(config.val_share)
+    return f"{listing.source}{fold}{val}{'-grouped' * grouped}"
+
+
+def _part(images: Images, rows: Tensor, targets_N: Tensor, names: list[str]) -> Part:
+    return Part(images, targets_N[rows], tuple(names[row] for row in rows.tolist()))
 
 
 def _decoding(config: DataConfig, bits: int | None = None) -> Decoding:
@@ -351,7 +381,8 @@ def _images(
     if decoded.pixels is not None:
         return {part: ResidentImages(decoded.pixels[index], device) for part, index in rows.items()}
     how = _decoding(config, decoded.bits)
-    everything = StreamedImages(paths, size, device=device, workers=config.workers, how=how)
+    cache = image_cache(config.cache, paths, size, how)
+    everything = StreamedImages(paths, size, device=device, workers=config.workers, how=how, cache=cache)
     return {part: everything.subset(index) for part, index in rows.items()}
 
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from longtail._io import atomic_write, write_json
 from longtail.config.schema import DataConfig
-from longtail.data.decode import BadImage, Decoding, read_reduced
+from longtail.data.cache import Format, reduced_file
+from longtail.data.decode import BadImage, Decoding
 from longtail.data.find import find_listing
 from longtail.data.formats.listing import Listing
 from longtail.data.formats.prepared import MARKER
@@ -24,7 +25,6 @@ from longtail.data.views import shorter_side
 from longtail.errors import InputError, first_ten
 
 CHUNK = 256
-Format = Literal["auto", "jpeg", "png", "webp"]
 Outcome = Literal["reduced", "copied", "kept"]
 
 
@@ -122,15 +122,10 @@ def _prepare(source: Path, target: Path, shorter: int, form: Format, quality: in
     modified = source.stat().st_mtime_ns if source.is_file() else 0  # an image inside of a table has no time
     if target.is_file() and target.stat().st_mtime_ns == modified:
         return "kept"
-    reduced = read_reduced(source, shorter, how)
+    reduced = reduced_file(source, shorter, how, form, quality)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(target) as file:
-        if reduced is None:
-            file.write(read_bytes(source))
-        else:
-            is_jpeg = form == "jpeg" or (form == "auto" and read_bytes(source).startswith(b"\xff\xd8"))
-            options: dict[str, Any] = {"quality": quality} if is_jpeg else {"lossless": True}
-            reduced.save(file, "JPEG" if is_jpeg else "WEBP" if form == "webp" else "PNG", **options)
+        file.write(read_bytes(source) if reduced is None else reduced)
     os.utime(target, ns=(modified, modified))
     return "copied" if reduced is None else "reduced"
 

@@ -16,11 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from longtail.data.grouped import grouped_holdout
 from longtail.errors import InputError, unknown_name
 
 TEST_SHARE = 0.2
 LARGEST_TEST_SHARE = 1 / 3
 MIN_COUNT_FOR_VAL = 5
+FEWEST_TESTED = 5
+"""With fewer test images of a class, the standard error of its accuracy can exceed 22 points."""
 
 Profile = Literal["exp", "step", "pareto"]
 
@@ -256,6 +259,7 @@ def complete_splits(
     profile: Profile = "exp",
     val_share: float = 0.0,
     seed: int = 0,
+    groups_N: Tensor | None = None,
 ) -> tuple[Rows, list[str]]:
     """Hold out the test split, cut the long tail and hold out the validation split, in this order.
 
@@ -270,6 +274,7 @@ def complete_splits(
         profile: Shape of the long tail, see `long_tailed_counts`.
         val_share: Share of the training images of each class to hold out.
         seed: Seed of the held-out images.
+        groups_N: Group of each image, which is held out whole. None takes each image for itself.
 
     Returns:
         Rows of all splits, and a sentence about each change.
@@ -278,10 +283,18 @@ def complete_splits(
         InputError: If the classes are too small for the options.
     """
     notes: list[str] = []
+    warnings: list[str] = []
     if "test" not in rows:
         quota_C = quota_for_test(_counts(rows["train"], targets_N, class_names), test_per_class)
-        rows = _hold_out(rows, "test", targets_N, quota_C, seed)
-        notes += _test_notes(len(rows["test"]), quota_C, class_names)
+        rows = _hold_out(rows, "test", targets_N, quota_C, seed, groups_N)
+        if groups_N is None:
+            notes += _test_notes(len(rows["test"]), quota_C, class_names)
+        else:
+            notes.append(
+                f"The data have no test split: one of {len(rows['test']):,} images was held out from the training "
+                f"images in whole groups, about {int(quota_C.max())} images per class."
+            )
+        warnings = _small_test_notes(_counts(rows["test"], targets_N, class_names), class_names)
     untested_C = _counts(rows["test"], targets_N, class_names) == 0
     if bool(untested_C.any()):
         notes.append(
@@ -294,17 +307,21 @@ def complete_splits(
         notes += _tail_notes(len(rows["train"]), available_C, imbalance_factor, profile)
     quota_C = quota_for_val(_counts(rows["train"], targets_N, class_names), val_share)
     if "val" not in rows and bool(quota_C.any()):
-        rows = _hold_out(rows, "val", targets_N, quota_C, seed)
+        rows = _hold_out(rows, "val", targets_N, quota_C, seed, groups_N)
         notes.append(f"{len(rows['val']):,} training images were held out as a validation split.")
-    return rows, notes
+    return rows, notes + warnings
 
 
 def _counts(rows: Tensor, targets_N: Tensor, class_names: tuple[str, ...]) -> Tensor:
     return torch.bincount(targets_N[rows], minlength=len(class_names))
 
 
-def _hold_out(rows: Rows, part: str, targets_N: Tensor, quota_C: Tensor, seed: int) -> Rows:
-    kept, held = balanced_holdout(targets_N[rows["train"]], len(quota_C), quota_C, seed)
+def _hold_out(rows: Rows, part: str, targets_N: Tensor, quota_C: Tensor, seed: int, groups_N: Tensor | None) -> Rows:
+    own_N = targets_N[rows["train"]]
+    if groups_N is None:
+        kept, held = balanced_holdout(own_N, len(quota_C), quota_C, seed)
+    else:
+        kept, held = grouped_holdout(own_N, groups_N[rows["train"]], quota_C, seed)
     return {**rows, "train": rows["train"][kept], part: rows["train"][held]}
 
 
@@ -321,6 +338,18 @@ def _test_notes(images: int, quota_C: Tensor, class_names: tuple[str, ...]) -> l
             f"not exactly balanced: {_named(class_names, short_C)}."
         )
     return notes
+
+
+def _small_test_notes(tested_C: Tensor, class_names: tuple[str, ...]) -> list[str]:
+    """Return a warning if an accuracy rests on very few test images."""
+    fewest = int(tested_C[tested_C > 0].min())
+    if fewest >= FEWEST_TESTED:
+        return []
+    return [
+        f"The test split has {fewest} image{'s' * (fewest > 1)} of a class ({_named(class_names, tested_C == fewest)}),"
+        f" whose accuracy has a standard error of up to {50 / fewest**0.5:.0f} points. `folds` 5 tests every image by "
+        "cross-validation instead."
+    ]
 
 
 def _cut_tail(rows: Rows, targets_N: Tensor, available_C: Tensor, factor: float, profile: Profile) -> Rows:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from longtail._threads import available_cores
 from longtail.data.decode import PLAIN, BadImage, Decoding, read_view
 from longtail.data.views import CROP_UNIFORMS
 from longtail.errors import InputError
+
+if TYPE_CHECKING:
+    from longtail.data.cache import ImageCache
 
 MAX_DEFAULT_WORKERS = 8
 REQUEST = 16
@@ -48,6 +51,7 @@ class StreamedImages:
         device: Device of the training.
         workers: Number of decoding processes. 0 decodes in this process; None uses one per core, at most 8.
         how: Settings to decode with.
+        cache: Reduced copies of the images, which are read in their place. None reads the images.
 
     Raises:
         InputError: If `size` or `workers` is out of range.
@@ -65,6 +69,7 @@ class StreamedImages:
         device: torch.device | str = "cpu",
         workers: int | None = None,
         how: Decoding = PLAIN,
+        cache: "ImageCache | None" = None,
     ) -> None:
         if size < 1:
             raise InputError(f"`size` of the images must be >= 1 pixel, got {size}")
@@ -76,7 +81,8 @@ class StreamedImages:
         self.how = how
         self.device = torch.device(device)
         self.workers = default_workers() if workers is None else workers
-        self._pool = WorkerPool(_Reader(size, how), pin_memory=self.device.type == "cuda")
+        self.cache = cache
+        self._pool = WorkerPool(_Reader(size, how, cache), pin_memory=self.device.type == "cuda")
 
     @property
     def paths(self) -> list[Path]:
@@ -106,6 +112,8 @@ class StreamedImages:
         length = min(REQUEST, max(1, -(-order_SB.numel() // max(1, self.workers))))
         requests = len(order_SB) * -(-batch_size // length)
         workers = min(self.workers, requests) if requests > 1 else 0  # a single image needs no process
+        if self.cache is not None:
+            self.cache.open()  # before the workers start, which inherit it
         pieces = self._pool.read(self._requests(order_SB, uniforms_SBR, length), workers)
         for _ in range(len(order_SB)):
             batch = torch.empty(batch_size, 3, self.size, self.size, dtype=torch.uint8, device=self.device)
@@ -113,6 +121,8 @@ class StreamedImages:
                 batch[start : start + length].copy_(next(pieces), non_blocking=True)
             yield batch
         next(pieces, None)  # ends the pass, so that its workers are kept
+        if self.cache is not None:
+            self.cache.warn_if_stopped()
 
     def _requests(self, order_SB: Tensor, uniforms_SBR: Tensor | None, length: int) -> Iterator["_Request"]:
         order = order_SB.cpu().numpy()
@@ -124,7 +134,7 @@ class StreamedImages:
 
     def subset(self, indices: Tensor) -> "StreamedImages":
         """Return the images at `indices`, in that order. They are read by the same workers."""
-        chosen = StreamedImages([], self.size, device=self.device, workers=self.workers, how=self.how)
+        chosen = StreamedImages([], self.size, device=self.device, workers=self.workers, how=self.how, cache=self.cache)
         chosen._names_N = self._names_N[indices.cpu().numpy()]
         chosen._pool = self._pool
         return chosen
@@ -153,17 +163,18 @@ class _Reader(Dataset[Message]):
     which crosses the process border through a pipe.
     """
 
-    def __init__(self, size: int, how: Decoding) -> None:
-        self.size, self.how = size, how
+    def __init__(self, size: int, how: Decoding, cache: "ImageCache | None") -> None:
+        self.size, self.how, self.cache = size, how, cache
 
     def __getitem__(self, request: _Request) -> Message:
         shape = (len(request.names_P), 3, self.size, self.size)
         pixels = torch.empty(shape, dtype=torch.uint8)
         is_shared = get_worker_info() is not None and _share(pixels)
+        read = read_view if self.cache is None else self.cache.read_view
         crops: list[Any] = [None] * shape[0] if request.crops_PR is None else request.crops_PR.tolist()
         try:
             for index, (name, crop) in enumerate(zip(request.names_P, crops, strict=True)):
-                pixels[index] = read_view(_path(name), self.size, self.how, crop)
+                pixels[index] = read(_path(name), self.size, self.how, crop)
         except BadImage as bad:
             return bad
         return pixels if is_shared or get_worker_info() is None else pixels.numpy()
@@ -237,6 +248,8 @@ class WorkerPool:
         if enough:
             self.idle.remove(enough[0])
             return enough[0]
+        import torchvision.transforms.v2.functional  # noqa: F401 - takes seconds; forked workers have it then
+
         self.loaders.append(
             DataLoader(
                 self.reader,

@@ -6,7 +6,7 @@ Shapes: B = batch, D = embedding dimension.
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -122,8 +122,9 @@ class TimmBackbone(Backbone):
         if not architecture.startswith(SOURCES) and not timm.is_model(architecture):
             raise unknown_name("timm network", architecture, timm.list_models())
         packaged = installed_weights(architecture) if pretrained else None
-        with _reporting(architecture):
-            self.net = _create(timm, architecture, pretrained and packaged is None, dict(options or {}))
+        downloads = pretrained and packaged is None
+        with _reporting(architecture, needs_hub=downloads or architecture.startswith("hf-hub:")):
+            self.net = _create(timm, architecture, downloads, dict(options or {}))
         # set by networks with a layer between pooling and classifier: the width of that layer
         net: Any = self.net
         self.embedding_dim = self.width = getattr(net, "head_hidden_size", None) or net.num_features
@@ -150,10 +151,10 @@ class TimmBackbone(Backbone):
 
 
 @contextmanager
-def _reporting(architecture: str) -> Iterator[None]:
+def _reporting(architecture: str, *, needs_hub: bool) -> Iterator[None]:
     """Turn the errors of timm within the context into a message with the reason and the remedy."""
     try:
-        with hub_access():
+        with hub_access() if needs_hub else nullcontext():
             yield
     except InputError:
         raise
@@ -201,7 +202,7 @@ def timm_preprocessing(architecture: str) -> Preprocessing | None:
     if not architecture.startswith(SOURCES):
         config = timm.get_pretrained_cfg(architecture)
         return None if config is None else Preprocessing.of_timm(config.to_dict())
-    with _reporting(architecture):
+    with _reporting(architecture, needs_hub=architecture.startswith("hf-hub:")):
         place = architecture.partition(":")[2]
         if architecture.startswith("local-dir:"):
             config, *_ = timm.models._hub.load_model_config_from_path(place)

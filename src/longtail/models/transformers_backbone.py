@@ -7,6 +7,7 @@ Shapes: B = batch, T = tokens, D = embedding dimension.
 import inspect
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def preprocessing_of(source: str) -> Preprocessing | None:
     """
     transformers = import_transformers()
     try:
-        with hub_access():
+        with _access(source):
             content, _ = transformers.image_processing_base.ImageProcessingMixin.get_image_processor_dict(
                 _located(source)
             )
@@ -98,9 +99,14 @@ def _located(source: str) -> str:
     return str(path) if path.is_dir() else source
 
 
+def _access(source: str) -> AbstractContextManager[None]:
+    """Return the context for reading a source; a folder needs no hub."""
+    return nullcontext() if Path(source).expanduser().is_dir() else hub_access()
+
+
 def _config(transformers: Any, source: str) -> Any:
     try:
-        with hub_access():
+        with _access(source):
             return transformers.AutoConfig.from_pretrained(_located(source))
     except ERRORS as error:
         raise without_network(f"{PREFIX}{source}", source, error) from error
@@ -127,7 +133,7 @@ def _image_part(config: Any) -> Any:
 
 def _pretrained(cls: Any, source: str, options: Mapping[str, Any]) -> Any:
     try:
-        with hub_access():
+        with _access(source):
             net, report = cls.from_pretrained(_located(source), output_loading_info=True, **options)
     except ERRORS as error:
         raise without_network(f"{PREFIX}{source}", source, error) from error

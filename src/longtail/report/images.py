@@ -47,6 +47,11 @@ class Example:
     predicted: str
     confidence: float | None = None
 
+    @property
+    def file(self) -> str | None:
+        """Name of the image file without its folders; None if unknown."""
+        return None if self.path is None else self.path.rpartition("/")[2]
+
 
 def example(
     thumbnails: Thumbnails,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from longtail.evaluation import Predictions, Scores
 from longtail.evaluation.metrics import Groups
 from longtail.report.classes import Classes
@@ -21,6 +23,7 @@ OPEN_ROWS = 200
 """A table with more rows is closed at first, and printed only if it is open."""
 
 _CONFUSIONS = 10  # rows of the table of confusions
+_CONFUSIONS_SHOWN = 4  # confusions with examples
 _WEAKEST = 6  # classes with examples
 _EXAMPLES = 4  # images of each
 # not among the facts: shown elsewhere on the page, or repeated in the notes
@@ -131,6 +134,7 @@ def page(data: ReportData) -> str:
         untested=data.scores.per_class.count(None),
         flow=flow_table(data),
         confusions=confusions_table(data),
+        mixed_up=list(_confusion_examples(data)),
         weakest=[_weak_class(data, label) for label in _weakest_labels(data)],
         every=class_table(data),
         open_rows=OPEN_ROWS,
@@ -181,6 +185,33 @@ def _confusion_row(data: ReportData, pair: Confusion) -> list[Cell | str]:
     names, share = data.classes.names, 100 * pair.images / data.test_counts[pair.true]
     true = Cell(names[pair.true], kind=data.classes.group_names[pair.true])
     return [true, names[pair.predicted], f"{pair.images:,}", share_cell(share, "wrong")]
+
+
+@dataclass(frozen=True)
+class _ConfusionExamples:
+    """Test images of one class that were predicted as another."""
+
+    true: str
+    predicted: str
+    images: int
+    group: str
+    examples: list[Example]
+
+
+def _confusion_examples(data: ReportData) -> Iterator[_ConfusionExamples]:
+    """Yield examples of the most frequent confusions."""
+    if data.thumbnails is None:
+        return
+    names, predictions = data.classes.names, data.predictions
+    for pair in data.confusions[:_CONFUSIONS_SHOWN]:
+        chosen = (predictions.targets == pair.true) & (predictions.predicted == pair.predicted)
+        yield _ConfusionExamples(
+            names[pair.true],
+            names[pair.predicted],
+            pair.images,
+            data.classes.group_names[pair.true],
+            _examples(data, chosen),
+        )
 
 
 def class_table(data: ReportData) -> Table:
@@ -243,16 +274,16 @@ def _weak_class(data: ReportData, label: int) -> _WeakClass:
         facts=facts,
         main=classes.names[main.predicted],
         main_images=main.images,
-        examples=_examples(data, label),
+        examples=_examples(data, (data.predictions.targets == label) & (data.predictions.predicted != label)),
     )
 
 
-def _examples(data: ReportData, label: int) -> list[Example]:
-    """Return wrongly classified images of a class, those with the highest confidence first."""
+def _examples(data: ReportData, chosen_N: Tensor) -> list[Example]:
+    """Return some of the chosen images, those with the highest confidence first."""
     if data.thumbnails is None:
         return []
     predictions = data.predictions
-    wrong = ((predictions.targets == label) & (predictions.predicted != label)).nonzero()[:, 0]
+    wrong = chosen_N.nonzero()[:, 0]
     if data.confidence is not None:
         wrong = wrong[data.confidence[wrong].argsort(descending=True, stable=True)]
     return [

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from longtail.data.formats.feature_dataset import thumbnails_of
 from longtail.data.load import load_data
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, save_predictions
+from longtail.evaluation.table import save_table
 from longtail.models.base import check_output
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.run.estimate import log_estimate
@@ -54,8 +55,8 @@ def fit(
 
     Args:
         config: Configuration; `longtail.config.recipes.compose` makes one from names.
-        folder: Run folder. It receives config.yaml, log.jsonl, checkpoint/, predictions.npz, result.json and
-            report.html.
+        folder: Run folder. It receives config.yaml, log.jsonl, checkpoint/, predictions.npz, predictions.csv,
+            result.json and report.html.
         data: Data set, if it is loaded already.
         resume: Continue an interrupted run in `folder`. A folder without a run starts a new one.
         start: Finished run whose stages are the first ones of this run. They are not repeated.
@@ -80,6 +81,13 @@ def fit(
         376
     """
     folder = Path(folder)
+    if config.data.folds is not None and config.data.fold is None:
+        from longtail.run.folds import fit_folds  # it trains each fold with this function
+
+        if start is not None:
+            raise InputError("`start` has no effect on cross-validation (`folds`); leave one of them out")
+        options: dict[str, Any] = {"resume": resume, "loggers": loggers, "command": command, "report": report}
+        return fit_folds(config, folder, data=data, on_start=on_start, **options)
     device = choose_device(config.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -98,7 +106,7 @@ def fit(
             scores = _evaluate(model, data, config, context, folder, command)
             run = Run(folder)
             run.scores = scores  # spares reading and scoring the predictions again
-            context.log.finish(run.result, _write_report(run, data) if report else None)
+            context.log.finish(run.result, write_run_report(run, data) if report else None)
     return run
 
 
@@ -129,6 +137,8 @@ def check_run(
     loggers: Sequence[str | Sink] = (),
 ) -> PreparedRun:
     """Check everything that can be known before the training. Arguments and errors are those of `fit`."""
+    if config.data.folds is not None and config.data.fold is None:  # the folds differ in their images only
+        config, folder, data = replace(config, data=replace(config.data, fold=0)), folder / "fold0", None
     device = choose_device(config.device)
     check_loggers(loggers)
     check_engine(config.engine, device)
@@ -190,8 +200,16 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _write_report(run: Run, data: Dataset) -> Path | None:
-    """Write the report and return its path. The run is complete without it, so an error is logged."""
+def write_run_report(run: Run, data: Dataset) -> Path | None:
+    """Write the report and return its path. The run is complete without it, so an error is logged.
+
+    Args:
+        run: Finished run.
+        data: Its data set.
+
+    Returns:
+        Path of the report, or None if it could not be written.
+    """
     try:
         from longtail.report import write_report  # matplotlib takes a second to import
 
@@ -253,8 +271,11 @@ def _evaluate(model: Classifier, data: Dataset, config: Config, context: Context
     """Evaluate on the test split, once, write the predictions and the result, and return the scores."""
     with progress_bar("testing", len(data.test), images_per_unit=1) as bar:
         logits, _ = predict(model, data.test.images, bar.advance)
-    predictions = Predictions(data.test.targets, data.group_counts, logits=logits, class_names=data.class_names)
+    predictions = Predictions(
+        data.test.targets, data.group_counts, logits=logits, class_names=data.class_names, paths=data.test.paths
+    )
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)
     save_predictions(folder / "predictions.npz", predictions)
+    save_table(folder / "predictions.csv", predictions)
     write_json(folder / "result.json", describe_run(model, data, config, context, scores, command))
     return scores

@@ -18,7 +18,7 @@ from longtail.errors import InputError, naming, near_paths
 from longtail.training.checkpoint import CheckpointStore
 
 # settings that change where a run happens, not its result
-FREE = ("device", "engine", "checkpoint_seconds", "data.workers", "data.root")
+FREE = ("device", "engine", "checkpoint_seconds", "data.workers", "data.root", "data.cache")
 # settings in which a run may differ from the one it starts from, in addition to its later stages
 FREE_FROM = (*FREE, "method", "many", "few", "groups")
 
@@ -93,9 +93,7 @@ def starting_checkpoint(folder: Path, config: Config, resume: bool, start: Path 
     if is_taken(folder):
         if not resume:
             raise already_taken(folder)
-        _refuse(
-            _differences(to_mapping(load_config(folder)), to_mapping(config), FREE), folder, "resume it with the same"
-        )
+        refuse_other_settings(folder, config)
         return CheckpointStore(folder / "checkpoint").load()
     return None if start is None else _end_of(start, config)
 
@@ -160,6 +158,16 @@ def run_lock(folder: Path, config: Config, resume: bool = False) -> Iterator[Non
         except OSError as error:
             raise InputError(f"cannot write into {folder}: {error.strerror or error}") from error
         yield
+
+
+def refuse_other_settings(folder: Path, config: Config) -> None:
+    """Check that a run in a folder has the same configuration, so that it can be resumed.
+
+    Raises:
+        InputError: With the settings that differ.
+    """
+    changed = _differences(to_mapping(load_config(folder)), to_mapping(config), FREE)
+    _refuse(changed, folder, "resume it with the same")
 
 
 def _end_of(start: Path, config: Config) -> dict[str, Any]:

@@ -319,7 +319,8 @@ def _absolute(data_name: str, changes: Sequence[Mapping[str, Any]]) -> dict[str,
 
 def _settled(data: Dataset, size: int | None) -> dict[str, Any]:
     """Return what was chosen when the data were read, so that the configuration states it."""
-    return {"resize": data.resize, **({} if size is None else {"image_size": size})}
+    found = {"resize": data.resize, "group": data.group}
+    return found if size is None else {**found, "image_size": size}
 
 
 def _missing_weights(backbone: str) -> str:

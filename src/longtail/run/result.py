@@ -46,13 +46,8 @@ def describe_run(
         "compute": context.compute,
         "class_groups": {"kind": config.groups, "many": config.many, "few": config.few},
         "test": scores.to_dict(),
-        "cost": {
-            "seconds": round(context.seconds, 2),
-            "images_per_second": round(context.images / context.seconds, 1) if context.seconds else None,
-            "peak_memory_mb": _peak_memory_mb(context.device),
-            "device": _describe(context.device),
-        },
-        "versions": {"longtail": __version__, "torch": torch.__version__, "commit": _commit()},
+        "cost": describe_cost(context),
+        "versions": describe_versions(),
         "notes": [*data.load_report.notes, *stage_warnings(config)],
         "skipped": data.load_report.skipped,
         "duplicates": data.load_report.duplicates,
@@ -63,6 +58,25 @@ def describe_run(
 def stage_warnings(config: Config) -> list[str]:
     """Return the warnings of all stages, each with the index of its stage."""
     return [f"stage {index} {text}" for index, stage in enumerate(config.stages) for text in stage.warnings()]
+
+
+def describe_cost(context: Context) -> dict[str, Any]:
+    """Return the time, speed, memory and device of a run.
+
+    Args:
+        context: Run state.
+    """
+    return {
+        "seconds": round(context.seconds, 2),
+        "images_per_second": round(context.images / context.seconds, 1) if context.seconds else None,
+        "peak_memory_mb": _peak_memory_mb(context.device),
+        "device": _describe(context.device),
+    }
+
+
+def describe_versions() -> dict[str, Any]:
+    """Return the versions of this package and of torch, and the commit of a source checkout."""
+    return {"longtail": __version__, "torch": torch.__version__, "commit": _commit()}
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -164,6 +164,10 @@ class Run:
         Raises:
             InputError: If the run is not finished, or the checkpoint cannot be read.
         """
+        if self.config.data.folds is not None and self.config.data.fold is None:
+            raise InputError(
+                f"{self.folder} holds several models, one per fold; give {self.folder / 'fold0'}, for example"
+            )
         saved = CheckpointStore(self.folder / "checkpoint").load()
         if saved is None or saved["stage"] < len(self.config.stages):
             raise not_finished(self.folder)

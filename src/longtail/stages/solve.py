@@ -54,7 +54,7 @@ class Solve(Stage):
     criterion: Criterion = "loss"
     scaling: Literal["auto", "each", "all"] = "auto"
     holdout_share: float = ranged(0.2, above=0, below=1)
-    tolerance: float = ranged(1e-4, above=0)
+    tolerance: float = ranged(5e-4, above=0)
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -7,8 +7,9 @@ For a loss that is convex in the logits, a linear head with an L2 penalty has on
 The features x are standardized: mean 0 and standard deviation 1 of each feature over the training examples. The bias is
 not penalized. `1 / (N l2)` is the `C` of scikit-learn's `LogisticRegression`. L-BFGS (SciPy's, whose line search
 satisfies the strong Wolfe conditions) runs on all examples at once in coordinates in which the Hessian is close to the
-identity: the eigenvectors of the covariance of the features, scaled per class by the curvature of the loss. The number
-of iterations then hardly depends on how correlated the features are. No random numbers are used.
+identity: the features are rotated once to the eigenvectors of their covariance, and scaled per class by the curvature
+of the loss. The number of iterations then hardly depends on how correlated the features are. No random numbers are
+used.
 
 Shapes: N = examples, D = features, R = coordinates (D, or fewer if there are fewer examples than features),
 C = classes, B = examples of a chunk.
@@ -29,8 +30,8 @@ from longtail.errors import InputError
 from longtail.losses.base import Loss
 from longtail.models.heads import LinearHead, linear_head
 
-CHUNK_LOGITS = 2**22
-"""Largest number of logits that are in memory at a time."""
+CHUNK_LOGITS = 2**20
+"""Largest number of logits that are in memory at a time, small enough for the cache of a CPU."""
 CHUNK_FEATURES = 2**24
 """Largest number of features that are converted at a time, and of a data set that is solved in float64."""
 SMALLEST_CURVATURE = 1e-6
@@ -45,20 +46,17 @@ class Features:
     """Standardized features, in float64 up to 16.8 million values and in float32 above.
 
     Args:
-        values_NR: Standardized features; with fewer examples than features, their coordinates in the space that they
-            span.
+        values_NR: Standardized features in coordinates in which their covariance is diagonal.
         mean_D: Mean of each feature over the training examples.
         std_D: Standard deviation of each feature, 1 for a constant feature.
-        span_DR: Orthonormal basis of the space of the examples, or None if the coordinates are the features.
-        vectors_RR: Eigenvectors of the covariance of the coordinates, in columns, or None for the identity.
+        span_DR: Orthonormal basis of these coordinates: the eigenvectors of the covariance, in columns.
         variances_R: Eigenvalues of the covariance.
     """
 
     values_NR: Tensor
     mean_D: Tensor
     std_D: Tensor
-    span_DR: Tensor | None
-    vectors_RR: Tensor | None
+    span_DR: Tensor
     variances_R: Tensor
 
     def __len__(self) -> int:
@@ -70,8 +68,7 @@ class Features:
 
     def transform(self, features_MD: Tensor) -> Tensor:
         """Return other examples in the coordinates of these, shape (M, R)."""
-        values_MD = _standardized(features_MD, self.mean_D, self.std_D, self.values_NR)
-        return values_MD if self.span_DR is None else values_MD @ self.span_DR
+        return _standardized(features_MD, self.mean_D, self.std_D, self.values_NR) @ self.span_DR
 
     def head(self, weight_CR: Tensor, bias_C: Tensor) -> LinearHead:
         """Return the head on the original features, float32, with the standardization folded in.
@@ -80,8 +77,7 @@ class Features:
             weight_CR: Weights on the coordinates.
             bias_C: Bias of each class.
         """
-        weight_CD = weight_CR.double() if self.span_DR is None else weight_CR.double() @ self.span_DR.double().T
-        weight_CD = weight_CD / self.std_D
+        weight_CD = weight_CR.double() @ self.span_DR.double().T / self.std_D
         return linear_head(weight_CD.float(), (bias_C.double() - weight_CD @ self.mean_D).float())
 
 
@@ -108,12 +104,15 @@ def standardize(features_ND: Tensor, scaling: Scaling = "each") -> Features:
     values_ND = _standardized(features_ND, mean_D, std_D, torch.empty(0, dtype=dtype, device=features_ND.device))
     if num >= dim:
         variances_D, vectors_DD = torch.linalg.eigh((values_ND.T @ values_ND).double() / num)
-        return Features(values_ND, mean_D, std_D, None, vectors_DD, variances_D.clamp(min=0))
+        span_DR = vectors_DD.to(dtype)
+        for chunk in _chunks(values_ND):
+            chunk.copy_(chunk @ span_DR)
+        return Features(values_ND, mean_D, std_D, span_DR, variances_D.clamp(min=0))
     squares_N, left_NN = torch.linalg.eigh((values_ND @ values_ND.T).double())
     kept = squares_N > squares_N.max().clamp(min=1e-30) * 1e-12 * num
     lengths_R, left_NR = squares_N[kept].sqrt(), left_NN[:, kept]
     span_DR = (values_ND.T.double() @ left_NR / lengths_R).to(dtype)
-    return Features((left_NR * lengths_R).to(dtype), mean_D, std_D, span_DR, None, squares_N[kept] / num)
+    return Features((left_NR * lengths_R).to(dtype), mean_D, std_D, span_DR, squares_N[kept] / num)
 
 
 def statistics(features_ND: Tensor) -> tuple[Tensor, Tensor]:
@@ -260,41 +259,38 @@ class _Problem:
         else:
             weight_CR, bias_C = start.weight_CR, start.bias_C
         # for a log-likelihood, the mean square of the slope of a logit is the curvature
-        _, _, _, squares_C = self._pass(weight_CR, bias_C)
+        squares_C = torch.zeros_like(bias_C)
+        self._pass(weight_CR, bias_C, squares_C)
         curvature_C = squares_C.clamp(min=SMALLEST_CURVATURE)
         self.scale_C = curvature_C.rsqrt()
         self.scale_CR = (curvature_C[:, None] * self.features.variances_R + self.l2).rsqrt()
-        vectors_RR = self.features.vectors_RR
-        turned_CR = weight_CR if vectors_RR is None else weight_CR @ vectors_RR
-        return _flat(turned_CR / self.scale_CR, bias_C / self.scale_C)
+        return _flat(weight_CR / self.scale_CR, bias_C / self.scale_C)
 
     def unscale(self, point: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights and bias of a point in scaled coordinates."""
         both = point.to(self.device)
         size = self.num_classes * self.num_coordinates
-        turned_CR = both[:size].view(self.num_classes, self.num_coordinates) * self.scale_CR
-        vectors_RR = self.features.vectors_RR
-        return turned_CR if vectors_RR is None else turned_CR @ vectors_RR.T, both[size:] * self.scale_C
+        weight_CR = both[:size].view(self.num_classes, self.num_coordinates) * self.scale_CR
+        return weight_CR, both[size:] * self.scale_C
 
     def __call__(self, point: Array) -> tuple[float, Array]:
         """Return objective and gradient."""
         weight_CR, bias_C = self.unscale(torch.from_numpy(point))
-        value, slope_CR, slope_C, _ = self._pass(weight_CR, bias_C)
+        value, slope_CR, slope_C = self._pass(weight_CR, bias_C)
         slope_CR += self.l2 * weight_CR
-        vectors_RR = self.features.vectors_RR
-        turned_CR = slope_CR if vectors_RR is None else slope_CR @ vectors_RR
         penalty = 0.5 * self.l2 * float(weight_CR.square().sum())
-        return value + penalty, _flat(turned_CR * self.scale_CR, slope_C * self.scale_C)
+        return value + penalty, _flat(slope_CR * self.scale_CR, slope_C * self.scale_C)
 
-    def _pass(self, weight_CR: Tensor, bias_C: Tensor) -> tuple[float, Tensor, Tensor, Tensor]:
-        """Return the mean loss, its gradient, and the mean square of the slope of each logit."""
+    def _pass(self, weight_CR: Tensor, bias_C: Tensor, squares_C: Tensor | None = None) -> tuple[float, Tensor, Tensor]:
+        """Return the mean loss and its gradient. Add the mean square of the slope of each logit to `squares_C`."""
         if self.on_evaluation is not None:
             self.on_evaluation()
         self.evaluations += 1
         values_NR = self.features.values_NR
         narrow_CR, narrow_C = weight_CR.to(values_NR.dtype), bias_C.to(values_NR.dtype)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        slope_CR, slope_C, squares_C = torch.zeros_like(weight_CR), torch.zeros_like(bias_C), torch.zeros_like(bias_C)
+        slope_CR, slope_C = torch.zeros_like(weight_CR), torch.zeros_like(bias_C)
+        num = len(values_NR)
         for values_BR, targets_B in zip(
             torch.split(values_NR, self.rows), torch.split(self.targets_N, self.rows), strict=True
         ):
@@ -303,9 +299,9 @@ class _Problem:
             total += losses_B.double().sum()
             slope_CR += slopes_BC.T @ values_BR
             slope_C += slopes_BC.double().sum(dim=0)
-            squares_C += slopes_BC.double().square().sum(dim=0)
-        num = len(values_NR)
-        return float(total) / num, slope_CR / num, slope_C / num, squares_C / num
+            if squares_C is not None:
+                squares_C += slopes_BC.double().square().sum(dim=0) / num
+        return float(total) / num, slope_CR / num, slope_C / num
 
     def _slopes(self, logits_BC: Tensor, targets_B: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weighted losses (B,) and their derivatives by the logits (B, C)."""

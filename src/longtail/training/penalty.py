@@ -26,6 +26,11 @@ CHOICE_SIZE = 20_000
 """Largest number of training examples of the choice. Frequent classes are thinned out, and weighted accordingly."""
 LOOSE = 1e-3
 """Tolerance of the solutions that are only compared."""
+ROUGH_SIZE = 6_000
+"""Number of training examples of a first, rough choice if there are more than twice as many. It selects the scaling and
+a penalty, and only the penalties next to it are tried on `CHOICE_SIZE` examples."""
+ROUGH = 3e-3
+"""Tolerance of the solutions that are only compared if there is a rough choice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +76,7 @@ def solve_head(
     holdout_share: float = 0.2,
     seed: int = 0,
     weights_C: Tensor | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float = 5e-4,
     on_evaluation: OnEvaluation | None = None,
 ) -> SolvedHead:
     """Solve a linear head on fixed features, with the L2 penalty that is best on held-out examples.
@@ -112,80 +117,117 @@ def solve_head(
         features = standardize(features_ND, used)
         solution = solve(features, targets_N, loss, l2, tolerance=tolerance, **options)
         return SolvedHead(features.head(solution.weight_CR, solution.bias_C), l2, used, {}, solution)
+    is_large = len(targets_N) > 2 * ROUGH_SIZE and len(candidates) > 1
+    parts = _Parts(targets_N, loss, held_out, holdout_share, seed, weights_C, criterion, on_evaluation)
     best: tuple[Scaling, Features, _Choice] | None = None
     scalings: tuple[Scaling, ...] = ("each", "all") if scaling == "auto" else (scaling,)
     for used in scalings:
         features = standardize(features_ND, used)
-        choice = _Choice(features, targets_N, loss, held_out, holdout_share, seed, weights_C, on_evaluation)
-        choice.try_all(candidates, criterion)
-        if best is None or choice.curve[choice.l2] > best[2].curve[best[2].l2]:
+        choice = _Choice(features, parts, ROUGH_SIZE if is_large else CHOICE_SIZE, ROUGH if is_large else LOOSE)
+        choice.try_all(candidates)
+        if best is None or choice.score > best[2].score:
             best = (used, features, choice)
     assert best is not None
     used, features, choice = best
+    if is_large:
+        rough, choice = choice, _Choice(features, parts, CHOICE_SIZE, ROUGH)
+        choice.try_around(rough, candidates)
     solution = solve(features, targets_N, loss, choice.l2, start=choice.solution, tolerance=tolerance, **options)
     head = features.head(solution.weight_CR, solution.bias_C)
     held_head = features.head(choice.solution.weight_CR, choice.solution.bias_C)
     return SolvedHead(head, choice.l2, used, choice.curve, solution, held_head, choice.held_M)
 
 
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """Examples, held-out examples and loss of a choice; see `solve_head`."""
+
+    targets_N: Tensor
+    loss: Loss
+    held_out: tuple[Tensor, Tensor] | None
+    holdout_share: float
+    seed: int
+    weights_C: Tensor | None
+    criterion: Criterion
+    on_evaluation: OnEvaluation | None
+
+
 class _Choice:
-    """Solutions with one penalty after another, and the best of them on held-out examples."""
+    """Solutions with one penalty after another, and the best of them on held-out examples.
+
+    Args:
+        features: Features of all training examples.
+        parts: Labels, held-out examples and loss.
+        size: Largest number of training examples to use.
+        tolerance: Tolerance of the solutions.
+    """
 
     l2: float
     solution: Solution
     held_M: Tensor | None = None
 
-    def __init__(
-        self,
-        features: Features,
-        targets_N: Tensor,
-        loss: Loss,
-        held_out: tuple[Tensor, Tensor] | None,
-        holdout_share: float,
-        seed: int,
-        weights_C: Tensor | None,
-        on_evaluation: OnEvaluation | None,
-    ) -> None:
-        num_classes, targets_N = len(loss.counts_C), targets_N.cpu()
-        if held_out is None:
-            kept, held = stratified_holdout(targets_N, num_classes, holdout_share, seed)
+    def __init__(self, features: Features, parts: _Parts, size: int, tolerance: float) -> None:
+        self.parts, self.tolerance = parts, tolerance
+        num_classes, targets_N = len(parts.loss.counts_C), parts.targets_N.cpu()
+        if parts.held_out is None:
+            kept, held = stratified_holdout(targets_N, num_classes, parts.holdout_share, parts.seed)
             self.held_MR = features.values_NR[held.to(features.values_NR.device)].double()
             self.held_targets_M, self.held_M = targets_N[held], held
         else:
             kept = torch.arange(len(targets_N))
-            self.held_MR, self.held_targets_M = features.transform(held_out[0]).double(), held_out[1].cpu()
-        thinned, thinning_C = thin(targets_N[kept], num_classes, CHOICE_SIZE, seed)
+            self.held_MR, self.held_targets_M = features.transform(parts.held_out[0]).double(), parts.held_out[1].cpu()
+        thinned, thinning_C = thin(targets_N[kept], num_classes, size, parts.seed)
         rows = kept[thinned]
         self.features = features if len(rows) == len(features) else features.subset(rows)
-        self.targets_N, self.loss, self.on_evaluation = targets_N[rows], loss, on_evaluation
-        self.weights_C = thinning_C if weights_C is None else weights_C.cpu() * thinning_C
+        self.targets_N = targets_N[rows]
+        self.weights_C = thinning_C if parts.weights_C is None else parts.weights_C.cpu() * thinning_C
         self.curve: dict[float, float] = {}
 
-    def try_all(self, candidates: Sequence[float], criterion: Criterion) -> None:
+    @property
+    def score(self) -> float:
+        """Held-out score of the best penalty."""
+        return self.curve[self.l2]
+
+    def try_all(self, candidates: Sequence[float]) -> None:
         """Solve with the candidates, strongest first, until `PATIENCE` of them bring no improvement."""
         start: Solution | None = None
         since_best = 0
         for l2 in sorted(candidates, reverse=True):
-            start = self._solve(l2, start)
-            logits_MC = torch.addmm(start.bias_C, self.held_MR, start.weight_CR.T).cpu()
-            self.curve[l2] = _score(logits_MC, self.held_targets_M, self.loss, criterion)
-            since_best += 1
-            if self.curve[l2] >= max(self.curve.values()):
-                self.l2, self.solution, since_best = l2, start, 0
+            start = self._try(l2, start)
+            since_best = 0 if self.l2 == l2 else since_best + 1
             if since_best == PATIENCE:
                 break
 
-    def _solve(self, l2: float, start: Solution | None) -> Solution:
-        return solve(
+    def try_around(self, rough: "_Choice", candidates: Sequence[float]) -> None:
+        """Solve with the penalty of a rough choice, then with weaker or else stronger ones while they are better."""
+        ordered = sorted(candidates, reverse=True)
+        first = ordered.index(rough.l2)
+        self._try(rough.l2, rough.solution)
+        for others in (ordered[first + 1 :], ordered[:first][::-1]):
+            for l2 in others:
+                self._try(l2, self.solution)
+                if self.l2 != l2:
+                    break
+            if self.l2 != rough.l2:
+                break
+
+    def _try(self, l2: float, start: Solution | None) -> Solution:
+        """Solve with a penalty, and keep the solution if none before is better."""
+        solution = solve(
             self.features,
             self.targets_N,
-            self.loss,
+            self.parts.loss,
             l2,
             start=start,
             weights_C=self.weights_C,
-            tolerance=LOOSE,
-            on_evaluation=self.on_evaluation,
+            tolerance=self.tolerance,
+            on_evaluation=self.parts.on_evaluation,
         )
+        logits_MC = torch.addmm(solution.bias_C, self.held_MR, solution.weight_CR.T).cpu()
+        self.curve[l2] = _score(logits_MC, self.held_targets_M, self.parts.loss, self.parts.criterion)
+        if self.curve[l2] >= max(self.curve.values()):
+            self.l2, self.solution = l2, solution
+        return solution
 
 
 def _score(logits_MC: Tensor, targets_M: Tensor, loss: Loss, criterion: Criterion) -> float:

@@ -30,6 +30,8 @@ SPLIT_ALIASES: Mapping[str, str] = {
 }
 
 EMPTY_CLASS_REMEDY = 'add training images, remove these classes, or set `empty_classes` to "keep" or "drop"'
+GROUP_RULES = ("auto", "none", "folder", "name", "similar")
+"""Values of `DataConfig.group` that are no column of a table."""
 TEST_WORDS = frozenset(("test", "testing", "holdout", "heldout", "eval", "evaluation"))
 """Words in the name of a file that may be a test split."""
 DIGITS = 18
@@ -44,10 +46,12 @@ class Examples:
     Args:
         paths: N paths relative to the root, with "/" between folders.
         targets: Labels, int64, shape (N,).
+        groups: Group of each image in a table, "" for an image of its own. None without groups.
     """
 
     paths: tuple[str, ...]
     targets: Tensor
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -87,6 +91,7 @@ def make_listing(
     selection: Selection = EVERYTHING,
     are_files: bool = True,
     passed_over: Sequence[Omission] = (),
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> Listing:
     """Check labels and paths, and then that the files exist.
 
@@ -100,6 +105,7 @@ def make_listing(
         selection: Choice of files, of which `follow_links` and `allow_empty` are used.
         are_files: Whether each path is a file. Otherwise it is a row of a table with the bytes of the image.
         passed_over: Files that were left out, by reason.
+        groups: Group of each image of each split.
 
     Raises:
         InputError: If there is no image, there are fewer than two classes, a label is out of range, a class has no
@@ -120,7 +126,10 @@ def make_listing(
         given = [path for paths in paths_by_part.values() for path in paths]
         located = iter(locate_files(root, given, selection.follow_links) if are_files else given)
     examples = {
-        part: Examples(tuple(next(located) for _ in paths), targets[part]) for part, paths in paths_by_part.items()
+        part: Examples(
+            tuple(next(located) for _ in paths), targets[part], None if groups is None else tuple(groups[part])
+        )
+        for part, paths in paths_by_part.items()
     }
     return Listing(name, root, source, tuple(class_names), examples, tuple(notes), tuple(passed_over))
 

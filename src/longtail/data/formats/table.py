@@ -15,6 +15,7 @@ from longtail._tables import MISSING, delimiter_of, normalized, read_table_text,
 from longtail.data.dataset import Omission
 from longtail.data.decode import IMAGE_SUFFIXES
 from longtail.data.formats.listing import (
+    GROUP_RULES,
     SPLIT_NAMES,
     Listing,
     label_notes,
@@ -34,6 +35,11 @@ COLUMNS = {
     "path": ("path", "file", "filename", "image", "image_path", "filepath"),
     "label": ("label", "class", "target", "category"),
     "split": ("split",),
+    "group": tuple(
+        f"{name}{end}"
+        for name in ("group", "patient", "subject", "track", "burst", "sequence", "video", "lesion")
+        for end in ("", "_id", "id")
+    ),
 }
 
 
@@ -44,6 +50,7 @@ def read_table(
     *,
     path_column: str | None = None,
     label_column: str | None = None,
+    group: str = "none",
 ) -> Listing:
     """List the images of a table.
 
@@ -60,6 +67,8 @@ def read_table(
         selection: Choice of files.
         path_column: Column of the paths or images, if it has another name.
         label_column: Column of the labels, if it has another name.
+        group: Column of the groups of images, or a rule of `longtail.data.groups`. "auto" takes a column with a usual
+            name: group, patient, subject, track, burst, sequence, video or lesion, also with "_id" or "Id".
 
     Raises:
         InputError: If the table cannot be read, a column is missing, an entry is empty, a split is unknown, or a check
@@ -76,7 +85,7 @@ def read_table(
         raise InputError(f"{str(path)!r} is not a supported table; save it as .csv, .tsv or .parquet")
     if not file.is_file():
         raise InputError(f"no table at {str(path)!r}; check the path")
-    wanted = {"path": path_column, "label": label_column}
+    wanted = {"path": path_column, "label": label_column, "group": group}
     rows = _read_rows(file, wanted)
     notes: list[str] = []
     if "split" not in rows.columns:
@@ -91,6 +100,7 @@ def read_tables(
     *,
     path_column: str | None = None,
     label_column: str | None = None,
+    group: str = "none",
 ) -> Listing:
     """List the images of a folder of Parquet tables, such as a data set of Hugging Face in several files.
 
@@ -102,11 +112,13 @@ def read_tables(
         selection: Choice of files.
         path_column: Column of the paths or images, if it has another name.
         label_column: Column of the labels, if it has another name.
+        group: Column of the groups of images, or a rule of `longtail.data.groups`. "auto" takes a column with a usual
+            name: group, patient, subject, track, burst, sequence, video or lesion, also with "_id" or "Id".
 
     Raises:
         InputError: As `read_table`.
     """
-    wanted = {"path": path_column, "label": label_column}
+    wanted = {"path": path_column, "label": label_column, "group": group}
     files = tables_in(Path(path).expanduser())
     by_part: dict[str, list[Path]] = {}
     for file in files:
@@ -149,6 +161,7 @@ def _listing(
         notes,
         selection=selection,
         are_files=not rows.holds_images,
+        groups=_groups(columns),
         passed_over=[Omission("`include` and `exclude`", left_out)] if left_out else [],
     )
 
@@ -174,6 +187,10 @@ def _joined(tables: Sequence[_Rows], parts: Sequence[str] | None) -> _Rows:
     if any((each.class_names, each.holds_images) != (first.class_names, first.holds_images) for each in tables):
         raise InputError("the tables differ in the names of their classes, or only some hold images; use one form")
     columns = {role: [entry for each in tables for entry in each.columns[role]] for role in ("path", "label")}
+    if any("group" in each.columns for each in tables):
+        none = [[""] * len(each.columns["path"]) for each in tables]
+        given = [each.columns.get("group", own) for each, own in zip(tables, none, strict=True)]
+        columns["group"] = [entry for each in given for entry in each]
     if parts is not None:
         columns["split"] = [part for part, each in zip(parts, tables, strict=True) for _ in each.columns["path"]]
     return replace(first, columns=columns)
@@ -211,18 +228,30 @@ def _parts(columns: dict[str, list[str]], labels: list[int], name: str) -> dict[
         return {"train": (columns["path"], labels)}
     parts: dict[str, tuple[list[str], list[int]]] = {part: ([], []) for part in SPLIT_NAMES}
     try:
-        part_of = {split: split_from_name(split) for split in set(columns["split"])}
+        for split in set(columns["split"]):
+            split_from_name(split)
     except InputError as error:
         raise InputError(f"column 'split' of {name!r}: {error}") from error
     for path, label, split in zip(columns["path"], labels, columns["split"], strict=True):
-        paths, part_labels = parts[part_of[split]]
+        paths, part_labels = parts[split_from_name(split)]
         paths.append(path)
         part_labels.append(label)
     return parts
 
 
+def _groups(columns: dict[str, list[str]]) -> dict[str, list[str]] | None:
+    """Return the group of each image of each split; None without a column of groups."""
+    if "group" not in columns:
+        return None
+    groups: dict[str, list[str]] = {part: [] for part in SPLIT_NAMES}
+    splits = columns.get("split", ["train"] * len(columns["path"]))
+    for group, split in zip(columns["group"], splits, strict=True):
+        groups[split_from_name(split)].append("" if group in MISSING else group)
+    return groups
+
+
 def _read_rows(file: Path, wanted: Mapping[str, str | None]) -> _Rows:
-    """Read the columns as text, under "path", "label" and "split"."""
+    """Read the columns as text, under "path", "label", "split" and "group"."""
     class_names, images = None, None
     try:
         if file.suffix.lower() == ".parquet":
@@ -246,7 +275,7 @@ def _read_rows(file: Path, wanted: Mapping[str, str | None]) -> _Rows:
         columns = {"path": [str(path) for path in packed_paths(file.absolute(), images)], **columns}
     for role, entries in columns.items():
         empty = next((row for row, entry in enumerate(entries, 1) if entry in MISSING), None)
-        if empty is not None and (role != "label" or entries[empty - 1] == ""):
+        if empty is not None and role != "group" and (role != "label" or entries[empty - 1] == ""):
             raise InputError(f"row {empty:,} of {str(file)!r} has no {role}; fill it in or remove it")
     return _Rows(columns, class_names, images is not None)
 
@@ -290,13 +319,18 @@ def _names_by_role(header: Sequence[str], file: Path, wanted: Mapping[str, str |
     chosen = {}
     for role, usual in COLUMNS.items():
         asked = wanted.get(role)
+        if role == "group" and asked in GROUP_RULES:
+            if asked != "auto":
+                continue
+            asked = None
         aliases = usual if asked is None else (normalized(asked).lower(),)
         names = [spelled[alias] for alias in aliases if alias in spelled]
         if names:
             chosen[role] = names[0]
-        elif asked is not None or role != "split":
+        elif asked is not None or role not in ("split", "group"):
             known = f"{role!r} (or {', '.join(usual[1:])})" if asked is None else repr(asked)
-            remedy = f"; name it in `{role}_column`" if asked is None and header else ""
+            option = "group" if role == "group" else f"{role}_column"
+            remedy = f"; name it in `{option}`" if asked is None and header else ""
             raise InputError(
                 f"{str(file)!r} has no column {known}; its columns are: "
                 f"{', '.join(header) or 'none, the file is empty'}{remedy}"
