@@ -34,7 +34,7 @@ def values_of():
 
 @pytest.mark.parametrize(("path", "argument"), values_of())
 def test_empty_values_and_odd_numbers_are_refused(path, argument, capsys):
-    needed = {"export": ["x", "--target", "t"], "predict": ["x", "y"]}.get(path[-1], ["x"])
+    needed = {("data", "export"): ["x", "--target", "t"], ("predict",): ["x", "y"]}.get(path, ["x"])
     numeric = argument.parameter.metavar in ("N", "X")
     for odd in ODD_NUMBERS if numeric else ("", " "):
         for words in ([argument.name, odd], [f"{argument.name}={odd}"]):
