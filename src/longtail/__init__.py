@@ -33,7 +33,19 @@ from longtail.version import __version__
 if TYPE_CHECKING:  # the import of the package itself stays cheap
     from pathlib import Path
 
-    from longtail import augment, data, embedding, evaluation, losses, models, posthoc, samplers, stages, transfer
+    from longtail import (
+        augment,
+        data,
+        detection,
+        embedding,
+        evaluation,
+        losses,
+        models,
+        posthoc,
+        samplers,
+        stages,
+        transfer,
+    )
     from longtail.data.counts import Countable
     from longtail.estimator import LongTailClassifier
     from longtail.evaluation import Scores
@@ -45,6 +57,7 @@ if TYPE_CHECKING:  # the import of the package itself stays cheap
 SUBPACKAGES = (
     "augment",
     "data",
+    "detection",
     "embedding",
     "evaluation",
     "losses",
@@ -62,6 +75,7 @@ __all__ = [
     "__version__",
     "augment",
     "data",
+    "detection",
     "embedding",
     "evaluate",
     "evaluation",
