@@ -113,3 +113,13 @@ def test_predict_under_a_prior_and_abstain(run, exported, tmp_path, capsys):
     for wrong in (("--max-risk", "2"), ("--test-prior", "nope")):
         assert call("predict", run, exported / "test", "--output", tmp_path / "none.csv", *wrong) == 2
     assert not (tmp_path / "none.csv").exists()
+
+
+def test_recall_at_a_rate_of_false_alarms(run, capsys):
+    assert call("evaluate", run, "--recall-at-false-alarm", "0.1", "--json") == 0
+    points = json.loads(capsys.readouterr().out)["operating_points"]
+    assert len(points) == 10
+    assert all(point["false_alarm"] <= 0.1 and 0 <= point["average_precision"] <= 1 for point in points)
+    assert call("evaluate", run, "--recall-at-false-alarm", "0.1") == 0
+    assert capsys.readouterr().out.count("average precision") == 10
+    assert call("evaluate", run, "--recall-at-false-alarm", "1.5") == 2

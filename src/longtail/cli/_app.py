@@ -30,6 +30,8 @@ COMMANDS = {
     "train": "Train, evaluate and report.",
     "evaluate": "Evaluate a run, or predictions of any tool.",
     "predict": "Classify images with a trained run.",
+    "export": "Write a trained model as ONNX, TorchScript, ...",
+    "serve": "Answer HTTP requests with a trained run.",
     "report": "Write the HTML report of a run or of predictions.",
     "features": "Write features of a run or a backbone to a file.",
     "compare": "Compare runs class by class.",

@@ -39,8 +39,8 @@ def train(
     """Train a detector, evaluate it once, and write a report.
 
     Args:
-        data: shapes-lt, a small example with drawn shapes; or annotations: a COCO or LVIS file, or a folder with
-            annotations. Default: shapes-lt.
+        data: Annotations: a COCO or LVIS file, or a folder with them; or shapes-lt, a small example with drawn
+            shapes. Default: shapes-lt.
         images: Folder of the images. Default: found next to the annotations.
         val: Annotations on which the detector is evaluated. Default: a fifth of the images is held out.
         val_images: Folder of the images of --val. Default: that of --images.

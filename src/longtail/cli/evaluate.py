@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from longtail._threads import prepare
-from longtail.cli._options import File, GroupOptions, Threads, given_of
+from longtail.cli._options import File, GroupOptions, Number, Threads, given_of
 from longtail.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def main(
     counts: Counts = None,
     test_prior: Annotated[str | None, Parameter(metavar="PRIOR")] = None,
     model_prior: Literal["auto", "train", "uniform"] | None = None,
+    recall_at_false_alarm: Number = None,
     as_json: Annotated[bool, Parameter(name="--json")] = False,
     groups: GroupOptions = GroupOptions(),
     threads: Threads = None,
@@ -43,6 +44,8 @@ def main(
             counts per class.
         model_prior: Also shift the logits to these frequencies, from those that the model assumes: train, uniform, or
             those of the run (auto).
+        recall_at_false_alarm: Also print, for each class, the recall and the threshold of its probability at this rate
+            of false alarms, such as 0.01, and the average precision.
         as_json: Print JSON, with the scores of every class.
         groups: Options of the groups of classes.
         threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
@@ -64,13 +67,43 @@ def main(
     if model_prior is not None:
         predictions = _shifted(predictions, target, model_prior, prior)
     scores = predictions.scores(**options, prior=prior)
+    points = [] if recall_at_false_alarm is None else _operating_points(predictions, recall_at_false_alarm)
     if as_json:
-        names = {"class_names": list(predictions.class_names), "test_images": len(predictions)}
+        names: dict[str, Any] = {"operating_points": points} if points else {}
+        names |= {"class_names": list(predictions.class_names), "test_images": len(predictions)}
         out.print_json(json.dumps({**scores.to_dict(), **names, "test_prior": test_prior}))
         return
     from longtail.report import scores_table
 
     out.print(scores_table({target.name: scores}))
+    for point in points:
+        out.print(
+            f"{point['class']}: recall {100 * point['recall']:.1f} % at {100 * point['false_alarm']:.2f} % false "
+            f"alarms, from a probability of {_threshold(point)}; average precision {point['average_precision']:.3f}"
+        )
+
+
+def _threshold(point: Mapping[str, Any]) -> str:
+    return "none" if point["threshold"] is None else f"{point['threshold']:.4g}"
+
+
+def _operating_points(predictions: "Predictions", rate: float) -> list[dict[str, Any]]:
+    """Return recall, threshold and average precision of each class with test images."""
+    from dataclasses import asdict
+
+    from longtail.evaluation.curves import precision_recall, recall_at_false_alarm
+
+    if predictions.logits is None:
+        raise InputError("`--recall-at-false-alarm` needs logits or probabilities, and there are labels only")
+    probabilities_NC = predictions.logits.softmax(1)
+    points = []
+    for label in predictions.targets.unique().tolist():  # type: ignore[no-untyped-call]
+        own_N, positive_N = probabilities_NC[:, label], predictions.targets == label
+        found = {"class": predictions.class_names[label], **asdict(recall_at_false_alarm(own_N, positive_N, rate))}
+        if found["threshold"] == float("inf"):
+            found["threshold"] = None  # JSON has no infinity
+        points.append({**found, "average_precision": precision_recall(own_N, positive_N).average_precision})
+    return points
 
 
 def _evaluate_detections(target: Path, against: Path, train: str | None, as_json: bool) -> None:

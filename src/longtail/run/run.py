@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -31,6 +31,9 @@ from longtail.run.priors import TestPrior, model_prior, to_prior
 from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.log import read_rows
 from longtail.training.predict import predict
+
+if TYPE_CHECKING:
+    from longtail.export import Exported
 
 ImageLike = str | Path | Image.Image | np.ndarray[Any, Any] | Tensor
 """An image as `Run.predict` accepts it."""
@@ -258,6 +261,26 @@ class Run:
         counts = ClassCounts(self.predictions().class_counts)
         shifted_NC, prior_C = to_prior(probabilities_NC, self.model_prior, test_prior, counts, class_names)
         return Predicted(shifted_NC, class_names, prior=prior_C)
+
+    def export(self, path: str | Path, kind: str | None = None, *, test_prior: str | Path | None = None) -> "Exported":
+        """Write the model in the format of another program, and compare the file with the model.
+
+        Args:
+            path: File to write or replace; a folder for the format "hf".
+            kind: Format: "onnx", "torchscript", "torch-export", "safetensors", "hf" (a folder for the Hugging Face hub)
+                or "card" (its README.md). None: by the suffix of the path.
+            test_prior: Class frequencies of the use, to which the exported logits are shifted: "uniform", "train",
+                "forward-K", "backward-K" or a file with counts per class. None does not shift.
+
+        Returns:
+            Path, format, and the largest difference of the logits from those of the model.
+
+        Raises:
+            InputError: If the format is unknown or a package for it is missing, or the model cannot be exported.
+        """
+        from longtail.export import export_run  # the exporters are large
+
+        return export_run(self, path, kind, test_prior=test_prior)
 
     def trained(self, device: str | torch.device = "cpu") -> Trained:
         """Return the trained model with its class names and image size. The data set is not needed.
