@@ -41,6 +41,7 @@ def test_empty_values_and_odd_numbers_are_refused(path, argument, capsys):
         ("data", "export"): ["x", "--target", "t"],
         ("data", "prepare"): ["x", "--output", "t"],
         ("predict",): ["x", "y"],
+        ("detect", "predict"): ["x", "y"],
     }.get(path, ["x"])
     numeric = argument.parameter.metavar in ("N", "X")
     for odd in ODD_NUMBERS if numeric else ("", " "):

@@ -180,13 +180,8 @@ def test_matrix(command, condition, server, prepared, undisturbed):
 
 
 def test_every_command_is_in_the_matrix():
-<<<<<<< HEAD
     names = {name for name in COMMANDS if name not in BELOW} | {f"data-{name}" for name in DATA_COMMANDS}
-    assert names <= EVERY.keys()
-=======
-    names = {name for name in COMMANDS if name != "data"} | {f"data-{name}" for name in DATA_COMMANDS}
     assert names - {"serve"} <= EVERY.keys()  # a service does not end; see tests/serve/test_server.py
->>>>>>> main
 
 
 def test_a_stopped_training_resumes(server, prepared):
