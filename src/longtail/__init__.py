@@ -33,17 +33,31 @@ from longtail.version import __version__
 if TYPE_CHECKING:  # the import of the package itself stays cheap
     from pathlib import Path
 
-    from longtail import augment, data, embedding, evaluation, losses, models, posthoc, samplers, stages, transfer
+    from longtail import (
+        augment,
+        data,
+        detection,
+        embedding,
+        evaluation,
+        losses,
+        models,
+        posthoc,
+        samplers,
+        stages,
+        transfer,
+    )
     from longtail.data.counts import Countable
     from longtail.estimator import LongTailClassifier
     from longtail.evaluation import Scores
     from longtail.evaluation.checks import Array
     from longtail.run import Run
     from longtail.run.recommend import Recommendation
+    from longtail.training.sinks import Sink
 
 SUBPACKAGES = (
     "augment",
     "data",
+    "detection",
     "embedding",
     "evaluation",
     "losses",
@@ -61,6 +75,7 @@ __all__ = [
     "__version__",
     "augment",
     "data",
+    "detection",
     "embedding",
     "evaluate",
     "evaluation",
@@ -121,7 +136,7 @@ def train(
     threads: int | None = None,
     settings: Mapping[str, Any] | None = None,
     start: str | Path | None = None,
-    loggers: Sequence[str] = (),
+    loggers: Sequence[str | Sink] = (),
     report: bool = True,
 ) -> Run:
     """Train on a data set, evaluate once on its test split, and write a run folder with a report.
@@ -175,7 +190,7 @@ def train(
         threads: Threads for computing, from now on in this process (`torch.set_num_threads`). None changes nothing.
         settings: Any other settings by their dotted path, such as `{"stages.0.training.clip_norm": 1.0}`.
         start: Finished run whose stages are the first ones of this run. They are not repeated.
-        loggers: Additional loggers, "tensorboard" or "wandb".
+        loggers: Experiment trackers: "tensorboard", "wandb", "mlflow", "trackio", or a `longtail.training.sinks.Sink`.
         report: Write report.html too.
 
     Returns:

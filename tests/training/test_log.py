@@ -1,13 +1,10 @@
-"""Log of a run: rows on disk, rows kept on resume, additional loggers."""
+"""Log of a run: rows on disk, rows kept on resume, sinks."""
 
 import json
-import sys
-import types
 
 import pytest
 
-from longtail.errors import InputError
-from longtail.training.log import RunLog, check_loggers, read_rows
+from longtail.training.log import RunLog, read_rows
 
 
 def row(stage: int, epoch: int) -> dict:
@@ -37,29 +34,61 @@ def test_a_line_cut_short_by_a_kill_is_dropped(tmp_path):
     assert read_rows(tmp_path / "log.jsonl") == [row(0, 0)]
 
 
-def test_wandb_gets_flat_numbers(tmp_path, monkeypatch):
-    sent = []
-    run = types.SimpleNamespace(log=lambda numbers, step: sent.append((step, numbers)))
-    fake = types.SimpleNamespace(init=lambda **settings: sent.append(settings["config"]) or run)
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    RunLog(tmp_path / "log.jsonl", loggers=["wandb"], config={"seed": 3}).write(row(0, 0))
-    assert sent == [{"seed": 3}, (1, {"loss": 1.0, "val/top1": 50.0})]
+class Recorder:
+    """Sink that records its calls, and fails in one of them on request."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.calls, self.failing = [], failing
+
+    def start(self, config, folder):
+        self.record("start", config, folder)
+
+    def log(self, row, step):
+        self.record("log", row, step)
+
+    def finish(self, result, report):
+        self.record("finish", result, report)
+
+    def record(self, *call):
+        self.calls.append(call)
+        if call[0] == self.failing:
+            raise ConnectionError("no network")
 
 
-def test_a_logger_that_is_not_installed_is_refused_with_the_command(monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(InputError, match=r"pip install 'longtail\[wandb\]'"):
-        check_loggers(["wandb"])
+def test_a_sink_gets_configuration_flat_rows_and_result(tmp_path):
+    sink = Recorder()
+    with RunLog(tmp_path / "log.jsonl", loggers=[sink], config={"seed": 3}) as log:
+        log.write(row(0, 0))
+        log.finish({"seed": 3}, tmp_path / "report.html")
+    assert sink.calls == [
+        ("start", {"seed": 3}, tmp_path),
+        ("log", {"loss": 1.0, "val/top1": 50.0}, 1),
+        ("finish", {"seed": 3}, tmp_path / "report.html"),
+    ]
 
 
-def test_a_sink_that_fails_is_dropped_and_the_training_continues(tmp_path, monkeypatch, caplog):
-    def fail(numbers, step):
-        raise ConnectionError("no network")
+def test_a_resumed_run_continues_the_steps(tmp_path):
+    RunLog(tmp_path / "log.jsonl").write(row(0, 0))
+    sink = Recorder()
+    RunLog(tmp_path / "log.jsonl", keep=(0, 1), loggers=[sink]).write(row(0, 1))
+    assert sink.calls[-1][2] == 2
 
-    fake = types.SimpleNamespace(init=lambda **settings: types.SimpleNamespace(log=fail))
-    monkeypatch.setitem(sys.modules, "wandb", fake)
-    log = RunLog(tmp_path / "log.jsonl", loggers=["wandb"])
-    log.write(row(0, 0))
-    log.write(row(0, 1))
-    assert [record.getMessage() for record in caplog.records] == ["WandB is no longer written: no network"]
+
+def test_an_interrupted_run_closes_its_sinks_without_a_result(tmp_path):
+    sink = Recorder()
+    with pytest.raises(KeyboardInterrupt), RunLog(tmp_path / "log.jsonl", loggers=[sink]):
+        raise KeyboardInterrupt
+    assert sink.calls[-1] == ("finish", None, None)
+
+
+@pytest.mark.parametrize("failing", ["start", "log", "finish"])
+def test_a_sink_that_fails_is_dropped_and_the_training_continues(tmp_path, caplog, failing):
+    sink, healthy = Recorder(failing), Recorder()
+    with RunLog(tmp_path / "log.jsonl", loggers=[sink, healthy]) as log:
+        log.write(row(0, 0))
+        log.write(row(0, 1))
+        log.finish({}, None)
+    assert [record.getMessage() for record in caplog.records] == ["Recorder is no longer written: no network"]
+    assert sink.calls[-1][0] == failing
+    assert [call[0] for call in healthy.calls] == ["start", "log", "log", "finish"]
     assert len(read_rows(tmp_path / "log.jsonl")) == 2

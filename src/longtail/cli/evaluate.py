@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from longtail._threads import prepare
-from longtail.cli._options import GroupOptions, Number, Threads, given_of
+from longtail.cli._options import File, GroupOptions, Number, Threads, given_of
 from longtail.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def main(
     target: Target,
     /,
     *,
+    against: File = None,
     counts: Counts = None,
     test_prior: Annotated[str | None, Parameter(metavar="PRIOR")] = None,
     model_prior: Literal["auto", "train", "uniform"] | None = None,
@@ -32,11 +33,13 @@ def main(
     groups: GroupOptions = GroupOptions(),
     threads: Threads = None,
 ) -> None:
-    """Evaluate a run, or predictions that any tool wrote (CSV or NPZ).
+    """Evaluate a run, or predictions that any tool wrote (CSV or NPZ; detections in a COCO result file).
 
     Args:
-        target: Folder of a run, or a CSV or NPZ file of predictions.
-        counts: File with the training images per class, if the predictions lack them.
+        target: Folder of a run, a CSV or NPZ file of predictions, or a COCO result file of detections (JSON).
+        against: Annotations of the detections: a COCO or LVIS file, or a folder with annotations.
+        counts: File with the training images per class, if the predictions lack them. For detections: annotations of
+            the training images, which group the classes into rare, common and frequent.
         test_prior: Evaluate under other class frequencies: uniform, train, forward-K, backward-K, or a file with
             counts per class.
         model_prior: Also shift the logits to these frequencies, from those that the model assumes: train, uniform, or
@@ -51,10 +54,14 @@ def main(
         longtail evaluate runs/first
         longtail evaluate runs/first --test-prior backward-50
         longtail evaluate predictions.csv --counts counts.csv
+        longtail evaluate detections.json --against instances_val.json
     """
     from longtail.cli._output import out
 
     prepare(threads)
+    if against is not None:
+        _evaluate_detections(target, against, counts, as_json)
+        return
     predictions, options = load_predictions(target, counts, given_of(groups))
     prior = None if test_prior is None else _prior(test_prior, predictions)
     if model_prior is not None:
@@ -97,6 +104,22 @@ def _operating_points(predictions: "Predictions", rate: float) -> list[dict[str,
             found["threshold"] = None  # JSON has no infinity
         points.append({**found, "average_precision": precision_recall(own_N, positive_N).average_precision})
     return points
+
+
+def _evaluate_detections(target: Path, against: Path, train: str | None, as_json: bool) -> None:
+    from longtail.cli._output import out
+    from longtail.detection import evaluate_detections, read_annotations, read_results, use_groups_of
+    from longtail.report.detection import detection_table
+
+    dataset = read_annotations(against, need_images=False)
+    if train is not None:
+        use_groups_of(dataset, read_annotations(train, need_images=False))
+    scores = evaluate_detections(read_results(target, dataset), dataset)
+    if as_json:
+        names = {"class_names": dataset.categories, "groups": dataset.groups, "test_images": len(dataset)}
+        out.print_json(json.dumps({**scores.to_dict(), **names}))
+        return
+    out.print(detection_table({target.name: scores}))
 
 
 def load_predictions(

@@ -57,6 +57,8 @@ def main(
         out.print(line)
     for reason in advice.reasons[: 1 if config.name in recipes.names("data") else None]:
         out.print(f"recommended: {reason}")
+    for alternative in advice.alternatives:
+        out.print(f"alternative: {alternative}")
     out.print(f"next: {command.replace('longtail inspect', 'longtail train', 1).replace(' --json', '')}")
 
 

@@ -37,7 +37,7 @@ def main(
         resume: Resume the run in --out.
         start: Finished run with the same first stages, which are taken from it.
         against: Train these methods too and compare.
-        log: Also log to these: tensorboard, wandb.
+        log: Experiment trackers that also receive the log: tensorboard, wandb, mlflow, trackio.
         threads: Threads for computing. Default: the cores that are available and free, or $OMP_NUM_THREADS.
         command: Command line as typed.
 

@@ -139,6 +139,12 @@ class StreamedImages:
         chosen._pool = self._pool
         return chosen
 
+    def resized(self, size: int) -> "StreamedImages":
+        """Return the same images at another size, in pixels."""
+        if size == self.size:
+            return self
+        return StreamedImages(self.paths, size, device=self.device, workers=self.workers, how=self.how)
+
     def thumbnail(self, index: int) -> Tensor:
         """Return the plain view of one image: uint8 (3, size, size) on the CPU."""
         return read_view(_path(self._names_N[index]), self.size, self.how)

@@ -154,10 +154,14 @@ class DetectionDataset:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pools": {}}
 
-    def image_labels(self) -> list[list[int]]:
-        """Return the classes in each image, from 0 and without crowds, for `RepeatFactorSampler`."""
+    def image_labels(self, crowds: bool = False) -> list[list[int]]:
+        """Return the classes in each image, from 0, for `RepeatFactorSampler`.
+
+        Args:
+            crowds: Include the classes of crowds.
+        """
         labels_A = self.objects.labels_A
-        return [np.unique(labels_A[self.objects.of(index, crowds=False)]).tolist() for index in range(len(self))]
+        return [np.unique(labels_A[self.objects.of(index, crowds)]).tolist() for index in range(len(self))]
 
     def sample(self, index: int) -> tuple[Tensor, Target]:
         """Return the pixels of an image, uint8 (3, H, W), and all of its objects, crowds included.

@@ -73,6 +73,15 @@ def torchvision_names() -> list[str]:
     return names
 
 
+def has_cached_weights(name: str) -> bool:
+    """Return whether the pretrained weights of a torchvision network are on this machine.
+
+    Args:
+        name: Name of the network.
+    """
+    return _weights_file(name).is_file()
+
+
 def _weights_file(name: str) -> Path:
     url: str = torchvision.models.get_model_weights(name).DEFAULT.url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]

@@ -32,8 +32,9 @@ from longtail.run.run import Run
 from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.context import Context, stopping_on_signals
 from longtail.training.engine import check_engine
-from longtail.training.log import RunLog, check_loggers
+from longtail.training.log import RunLog
 from longtail.training.predict import predict
+from longtail.training.sinks import Sink, check_loggers
 
 logger = logging.getLogger("longtail")
 
@@ -45,7 +46,7 @@ def fit(
     data: Dataset | None = None,
     resume: bool = False,
     start: Path | str | None = None,
-    loggers: Sequence[str] = (),
+    loggers: Sequence[str | Sink] = (),
     command: str = "",
     report: bool = True,
     on_start: Callable[[], None] = lambda: None,
@@ -59,7 +60,7 @@ def fit(
         data: Data set, if it is loaded already.
         resume: Continue an interrupted run in `folder`. A folder without a run starts a new one.
         start: Finished run whose stages are the first ones of this run. They are not repeated.
-        loggers: Additional loggers, "tensorboard" or "wandb".
+        loggers: Experiment trackers: "tensorboard", "wandb", "mlflow", "trackio", or a `longtail.training.sinks.Sink`.
         command: Command of the user, for the result.
         report: Write report.html too. A sweep over many runs can skip it.
         on_start: Called after all checks, before the run folder is created.
@@ -99,13 +100,13 @@ def fit(
         logger.warning(warning)
     with run_lock(folder, config, resume):  # only now, so that invalid input leaves nothing behind
         context = _context(config, folder, data, device, saved, loggers)
-        with stopping_on_signals(context.stop):
-            model = _run_stages(stages, model, data, context)
-        scores = _evaluate(model, data, config, context, folder, command)
-        run = Run(folder)
-        run.scores = scores  # spares reading and scoring the predictions again
-        if report:
-            write_run_report(run, data)
+        with context.log:
+            with stopping_on_signals(context.stop):
+                model = _run_stages(stages, model, data, context)
+            scores = _evaluate(model, data, config, context, folder, command)
+            run = Run(folder)
+            run.scores = scores  # spares reading and scoring the predictions again
+            context.log.finish(run.result, write_run_report(run, data) if report else None)
     return run
 
 
@@ -133,7 +134,7 @@ def check_run(
     data: Dataset | None = None,
     resume: bool = False,
     start: Path | str | None = None,
-    loggers: Sequence[str] = (),
+    loggers: Sequence[str | Sink] = (),
 ) -> PreparedRun:
     """Check everything that can be known before the training. Arguments and errors are those of `fit`."""
     if config.data.folds is not None and config.data.fold is None:  # the folds differ in their images only
@@ -199,20 +200,24 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def write_run_report(run: Run, data: Dataset) -> None:
-    """Write the report. The run is complete without it, so an error is logged.
+def write_run_report(run: Run, data: Dataset) -> Path | None:
+    """Write the report and return its path. The run is complete without it, so an error is logged.
 
     Args:
         run: Finished run.
         data: Its data set.
+
+    Returns:
+        Path of the report, or None if it could not be written.
     """
     try:
         from longtail.report import write_report  # matplotlib takes a second to import
 
-        write_report(run, thumbnails_of(data.test.images))
+        return write_report(run, thumbnails_of(data.test.images))
     except Exception as error:
         logger.error("the report is not written: %s; write it with: longtail report %s", error, run.folder)
         logger.debug("report", exc_info=True)
+        return None
 
 
 def _context(
@@ -221,7 +226,7 @@ def _context(
     data: Dataset,
     device: torch.device,
     saved: dict[str, Any] | None,
-    loggers: Sequence[str],
+    loggers: Sequence[str | Sink],
 ) -> Context:
     saved = saved or {"stage": 0, "epoch": 0, "seconds": 0.0, "images": 0}
     return Context(

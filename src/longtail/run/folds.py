@@ -22,6 +22,7 @@ from longtail.evaluation.table import save_table
 from longtail.run.fit import choose_device, fit, write_run_report
 from longtail.run.folder import already_taken, check_place, load_config, refuse_other_settings, run_lock
 from longtail.run.run import Run
+from longtail.training.sinks import Sink
 
 logger = logging.getLogger("longtail")
 
@@ -47,7 +48,7 @@ def fit_folds(
     *,
     data: Dataset | None = None,
     resume: bool = False,
-    loggers: Sequence[str] = (),
+    loggers: Sequence[str | Sink] = (),
     command: str = "",
     report: bool = True,
     on_start: Callable[[], None] = lambda: None,

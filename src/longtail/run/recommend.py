@@ -9,6 +9,7 @@ from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.data.formats.feature_dataset import MappedFeatures
 from longtail.errors import InputError
+from longtail.run.routes import routes_for
 
 BALANCED_BELOW = 2.0  # imbalance factor below which re-balancing has nothing to gain
 LEAST_STEPS = 1_000  # a model from scratch has not learned much in fewer steps
@@ -24,23 +25,28 @@ class Recommendation:
         method: Method recipe.
         changes: Settings that differ from the recipes.
         reasons: One sentence on the method and one on the model.
+        alternatives: One line for each other route (see `longtail.run.routes`), with its estimated time.
     """
 
     data_recipe: str
     method: str
     changes: dict[str, Any]
     reasons: tuple[str, ...]
+    alternatives: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join(self.reasons)
+        return "\n".join([*self.reasons, *self.alternatives])
 
 
-def recommend(data: Dataset, device: torch.device) -> Recommendation:
+def recommend(data: Dataset, device: torch.device, *, routes: bool = True, backbone: str = "") -> Recommendation:
     """Recommend settings for a data set. Only the training part is used.
 
     Args:
         data: Data set.
         device: Device of the training: a small model on a CPU, a larger one on an accelerator.
+        routes: Choose between features, fine-tuning and training from scratch for images of more than 64 pixels, by
+            the weights on this machine and the time of each. False recommends fine-tuning.
+        backbone: Pretrained backbone that is given already, or "".
 
     Example:
         >>> from longtail.config.schema import DataConfig
@@ -50,7 +56,16 @@ def recommend(data: Dataset, device: torch.device) -> Recommendation:
     """
     method, why_method = _method(data)
     recipe, changes, why_model = _model(data, device)
-    return Recommendation(recipe, method, changes, (why_method, why_model))
+    if recipe != "own-large" or not routes:
+        return Recommendation(recipe, method, changes, (why_method, why_model))
+    chosen, *others = routes_for(data, device, changes["training"]["epochs"], backbone)
+    alternatives = tuple(map(str, others))
+    model = {"backbone": chosen.backbone, "pretrained": True}
+    if chosen.name == "features":
+        changes = {"model": model, "data": {"image_size": chosen.size}}
+        why_model = f"{chosen}; a frozen backbone needs no training on {device.type}"
+        return Recommendation(recipe, f"{method}-solved", changes, (why_method, why_model), alternatives)
+    return Recommendation(recipe, method, {**changes, "model": model}, (why_method, str(chosen)), alternatives)
 
 
 def _method(data: Dataset) -> tuple[str, str]:

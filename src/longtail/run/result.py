@@ -15,6 +15,7 @@ from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.evaluation import Scores
 from longtail.models.classifier import Classifier, describe_backbone
+from longtail.models.sources import library_of
 from longtail.training.context import Context
 from longtail.version import __version__
 
@@ -56,8 +57,23 @@ def describe_run(
 
 
 def stage_warnings(config: Config) -> list[str]:
-    """Return the warnings of all stages, each with the index of its stage."""
-    return [f"stage {index} {text}" for index, stage in enumerate(config.stages) for text in stage.warnings()]
+    """Return the warnings of all stages, each with the index of its stage, and of a backbone that is never trained."""
+    return [
+        *_untrained_backbone(config),
+        *(f"stage {index} {text}" for index, stage in enumerate(config.stages) for text in stage.warnings()),
+    ]
+
+
+def _untrained_backbone(config: Config) -> list[str]:
+    """Return a warning if a head is solved on the features of random weights."""
+    model = config.model
+    is_own = library_of(model.backbone.name) in ("module", "") or model.backbone.name == "FeatureBackbone"
+    if is_own or model.pretrained or model.weights or any(stage.training_settings() for stage in config.stages[:1]):
+        return []
+    return [
+        f"the head is trained on features of {model.backbone.name} with random weights, which costs accuracy; set "
+        "`pretrained` to true, give `weights`, or choose a method that trains the backbone, such as bs-decoupled-solved"
+    ]
 
 
 def describe_cost(context: Context) -> dict[str, Any]:

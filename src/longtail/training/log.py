@@ -1,35 +1,27 @@
-"""Log of a run: one row per epoch in `log.jsonl`, and in TensorBoard or W&B on request."""
+"""Log of a run: one row per epoch in `log.jsonl`, and in experiment trackers on request."""
 
-import importlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Self
 
 from longtail._io import WriteError, append_text, write_text
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError
+from longtail.training.sinks import Sink, flat, make_sink
 
 logger = logging.getLogger("longtail")
 
-LOGGERS = ("tensorboard", "wandb")
-
-
-class Sink(Protocol):
-    """Additional destination of the rows."""
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Record the metrics of one epoch."""
-
 
 class RunLog:
-    """Log of a run.
+    """Log of a run. As a context manager it closes the sinks, also after an error.
 
     Args:
         path: Path of `log.jsonl`.
         keep: Existing rows before this (stage, epoch) are kept. Later ones are dropped, because a resumed run writes
             them again.
-        loggers: Names of additional sinks, checked by `check_loggers`.
+        loggers: Additional sinks, or their names, checked by `check_loggers`.
         config: Configuration that the sinks show.
     """
 
@@ -37,13 +29,14 @@ class RunLog:
         self,
         path: Path,
         keep: tuple[int, int] = (0, 0),
-        loggers: Sequence[str] = (),
+        loggers: Sequence[str | Sink] = (),
         config: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = path
         self.rows = [row for row in read_rows(path) if (row["stage"], row["epoch"]) < keep]
-        self._sinks = [_sink(name, path.parent, config or {}) for name in loggers]
         write_text(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._sinks = [make_sink(logger) for logger in loggers]
+        self._send(lambda sink: sink.start(config or {}, path.parent))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row. Nested metrics reach the sinks as "val/top1". A sink that fails is dropped with a warning.
@@ -56,12 +49,34 @@ class RunLog:
             append_text(self.path, json.dumps(row) + "\n")
         except WriteError as error:
             raise WriteError(f"{error}; then resume the run from its last checkpoint") from error
-        numbers = {key: value for key, value in _flat(row).items() if key not in ("stage", "epoch")}
+        numbers = {key: value for key, value in flat(row).items() if key not in ("stage", "epoch")}
+        self._send(lambda sink: sink.log(numbers, len(self.rows)))
+
+    def finish(self, result: Mapping[str, Any] | None, report: Path | None = None) -> None:
+        """Close the sinks. Later calls have no effect.
+
+        Args:
+            result: Content of `result.json`, or None if the run did not finish.
+            report: Path of `report.html`, if it was written.
+        """
+        self._send(lambda sink: sink.finish(result, report))
+        self._sinks.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish(None)
+
+    def _send(self, call: Callable[[Sink], None]) -> None:
+        """Call a method of every sink. A sink that fails is dropped with a warning."""
         for sink in list(self._sinks):
             try:
-                sink.write(len(self.rows), numbers)
+                call(sink)
             except Exception as error:
-                logger.warning("%s is no longer written: %s", type(sink).__name__.strip("_"), error)
+                logger.warning("%s is no longer written: %s", type(sink).__name__, error)
                 self._sinks.remove(sink)
 
 
@@ -86,54 +101,3 @@ def _row(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(row, dict) or not all(type(row.get(key)) is int for key in ("stage", "epoch")):
         raise InputError(f"line {number} of {path} is not a row of a training log; remove the line, or start a new run")
     return row
-
-
-def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    flat: dict[str, float] = {}
-    for key, value in row.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}/")
-        elif isinstance(value, (int, float)):
-            flat[prefix + key] = value
-    return flat
-
-
-class _TensorBoard:
-    def __init__(self, folder: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        for key, value in numbers.items():
-            self._writer.add_scalar(key, value, step)
-        self._writer.flush()
-
-
-class _WandB:
-    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        import wandb
-
-        self._run = wandb.init(project="longtail", name=folder.name, dir=str(folder), config=dict(config))
-
-    def write(self, step: int, numbers: Mapping[str, float]) -> None:
-        self._run.log(dict(numbers), step=step)
-
-
-def check_loggers(names: Sequence[str]) -> None:
-    """Check that every logger can be used.
-
-    Raises:
-        InputError: For an unknown logger (with the nearest one), or one that is not installed.
-    """
-    for name in names:
-        if name not in LOGGERS:
-            raise unknown_name("logger", name, LOGGERS)
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise InputError(f"{name} is not installed; install it with: pip install 'longtail[{name}]'") from error
-
-
-def _sink(name: str, folder: Path, config: Mapping[str, Any]) -> Sink:
-    return _TensorBoard(folder) if name == "tensorboard" else _WandB(folder, config)
