@@ -34,7 +34,11 @@ def values_of():
 
 @pytest.mark.parametrize(("path", "argument"), values_of())
 def test_empty_values_and_odd_numbers_are_refused(path, argument, capsys):
-    needed = {("data", "export"): ["x", "--target", "t"], ("predict",): ["x", "y"]}.get(path, ["x"])
+    needed = {
+        ("data", "export"): ["x", "--target", "t"],
+        ("data", "prepare"): ["x", "--output", "t"],
+        ("predict",): ["x", "y"],
+    }.get(path, ["x"])
     numeric = argument.parameter.metavar in ("N", "X")
     for odd in ODD_NUMBERS if numeric else ("", " "):
         for words in ([argument.name, odd], [f"{argument.name}={odd}"]):
@@ -106,7 +110,7 @@ def test_what_has_no_effect_is_refused_before_a_header(words, message, tmp_path,
         (["train", "--resume", "--out", "RUN", "--recipe", "ldam"], "`recipe` ldam has no effect on the run"),
         (["report", "RUN", "--many", "9", "--groups", "quantile"], "`many` 9 has no effect"),
         (["evaluate", "RUN", "--few", "9", "--groups", "quantile"], "`few` 9 has no effect"),
-        (["evaluate", "RUN", "--test-prior", "forward-\xb2"], "`--test-prior` must be"),
+        (["evaluate", "RUN", "--test-prior", "forward-\xb2"], "`test_prior` must be"),
         (["train", "RUN"], "is the folder of a run, not a data set"),
         (["predict", ".", "RUN"], "the run comes first"),
     ],

@@ -39,6 +39,7 @@ WRITE = {
     "figure": (("figure", "group-bars", RUN, OTHER, "--out", "out"), "group-bars.pdf"),
     "data-get": (("data", "get", "cifar10", "--root", "out"), "data_batch_2.bin"),
     "data-export": (("data", "export", "data", "--target", "out/exported"), "/ant/"),
+    "data-prepare": (("data", "prepare", "data", "--output", "out/new-copy"), "/ant/"),
 }
 PRINT = {
     "evaluate": ("evaluate", RUN),

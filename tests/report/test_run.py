@@ -23,7 +23,7 @@ from longtail.report.wording import DASH
 from .made_up import EVIL, RESULT, Page, assert_loads_nothing, picture, report_data, sample, write_files
 
 SECTIONS = ("summary", "groups", "classes", "confidence", "weakest", "training", "every", "about")
-LOG = "".join(json.dumps({"stage": "train", "epoch": e, "loss": 2.0 / e, "lr": 0.1}) + "\n" for e in range(1, 4))
+LOG = "".join(json.dumps({"stage": 0, "epoch": e, "loss": 2.0 / e, "lr": 0.1}) + "\n" for e in range(1, 4))
 
 
 def read(path: Path) -> tuple[str, Page]:
@@ -503,7 +503,7 @@ def test_each_picture_says_what_it_shows_and_what_its_prediction() -> None:
     assert image["alt"] == "Test image 1: eel, predicted as cat"
     assert image["title"] == "b.png"
     assert page.texts["h3"] == ["eel"]
-    assert page.texts["figcaption"] == ["cat"]
+    assert page.texts["figcaption"] == ["catb.png"]
     assert "3 training images, 0 of 1 test image right; mostly predicted as cat (1)." in page.texts["article"][0]
 
 

@@ -59,6 +59,7 @@ def _switch(kind: object, tokens: Sequence[Token]) -> Switch:
 
 Name = Annotated[str | None, Parameter(metavar="NAME")]
 Integer = Annotated[int | None, Parameter(metavar="N", converter=_integer)]
+DefiniteInteger = Annotated[int, Parameter(metavar="N", converter=_integer)]
 Number = Annotated[float | None, Parameter(metavar="X", converter=_number)]
 Threads = Annotated[int | None, Parameter(metavar="N", converter=_integer, name="--threads")]
 Integers = Annotated[tuple[int, ...], Parameter(metavar="N", converter=_integers)]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from longtail.cli._options import DataOptions, Folder, given_of
+from longtail.cli._options import DataOptions, DefiniteInteger, Folder, given_of
 
 
 def get(name: str, /, *, root: Folder = None) -> None:
@@ -65,9 +65,9 @@ def prepare(
     /,
     *,
     output: Annotated[Path, Parameter(metavar="FOLDER")],
-    size: Annotated[int, Parameter(metavar="N")] = 224,
+    size: DefiniteInteger = 224,
     form: Annotated[Literal["auto", "jpeg", "png", "webp"], Parameter(name="--format")] = "auto",
-    quality: Annotated[int, Parameter(metavar="N")] = 95,
+    quality: DefiniteInteger = 95,
     options: DataOptions = DataOptions(),
 ) -> None:
     """Write a copy of a data set of large images whose shorter side is 8/7 of the size that the network sees.

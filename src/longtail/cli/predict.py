@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from longtail._threads import prepare
-from longtail.cli._options import Device, Threads
+from longtail.cli._options import Device, Number, Threads
 from longtail.errors import InputError, first_ten
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def main(
     on_bad_image: Literal["fail", "skip"] = "fail",
     follow_links: bool = False,
     test_prior: Annotated[str | None, Parameter(metavar="PRIOR")] = None,
-    max_risk: Annotated[float | None, Parameter(metavar="X")] = None,
+    max_risk: Number = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -63,11 +63,11 @@ def main(
 
     if not (run / "config.yaml").exists() and any((image / "config.yaml").exists() for image in images):
         raise InputError(f"{run} holds no run (no config.yaml); the run comes first: longtail predict RUN IMAGE ...")
+    check_number("max_risk", max_risk, optional=True, at_least=0, at_most=1)
     prepare(threads)
     require_writable(output)
     where = choose_device(device)
     finished = Run.load(run)
-    check_number("max_risk", max_risk, optional=True, at_least=0, at_most=1)
     if test_prior is not None and test_prior != "estimate":
         named_prior(test_prior, ClassCounts(finished.predictions().class_counts), finished.class_names)
     found = find_images(images, Selection(follow_links=follow_links))

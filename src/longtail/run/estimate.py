@@ -72,7 +72,7 @@ def duration(seconds: float) -> str:
         >>> duration(45), duration(1800), duration(3 * 3600 + 300)
         ('45 s', '30 min', '3 h 5 min')
     """
-    minutes = round(seconds / 60)
-    if minutes < 1:
+    if round(seconds) < 60:
         return f"{round(seconds)} s"
+    minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
