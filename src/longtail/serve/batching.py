@@ -20,7 +20,7 @@ class _Waiting:
 class Batcher:
     """A queue of images in front of a model. One thread runs the model.
 
-    There is no delay for a fuller batch: images that arrive while the model runs form the next batch.
+    There is no delay to fill a batch: images that arrive while the model runs form the next batch.
 
     Args:
         graph: Module from uint8 images (B, 3, S, S) to logits and probabilities (B, C), such as
