@@ -224,7 +224,9 @@ def _build_app() -> App:
 
 
 def _commands_below(path: Sequence[str]) -> list[str]:
-    return {(): list(COMMANDS), **{(name,): list(below) for name, below in BELOW.items()}}.get(tuple(path), [])
+    if not path:
+        return list(COMMANDS)
+    return list(BELOW.get(path[0], ())) if len(path) == 1 else []
 
 
 def _run(words: list[str]) -> None:
