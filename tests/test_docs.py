@@ -59,7 +59,7 @@ def test_commands_and_options_exist(path):
     for line in re.findall(r"^longtail .*$", shell, flags=re.MULTILINE):
         words = line.split("#")[0].split()
         assert words[1] in generate.commands(), line
-        page = help_of(*(words[1:3] if words[1] == "data" else words[1:2]))
+        page = help_of(*(words[1:3] if words[1] in ("data", "detect") else words[1:2]))
         for option in (word for word in words if word.startswith("--")):
             assert option in page, f"{path.name}: {line}"
 
