@@ -48,7 +48,7 @@ from longtail.training.step import Step
 
 CLASSES, DIMENSION, BATCH = 100, 64, 512
 SGD = OptimizerConfig(lr=0.1, weight_decay=5e-4, nesterov=False)
-SETTINGS = TrainingConfig(batch_size=BATCH, augment="none", optimizer=SGD)
+SETTINGS = TrainingConfig(batch_size=BATCH, augment="none", optimizer=SGD, precision="fp32", channels_last=False)
 COUNTS = long_tailed_counts(500, CLASSES, 100)
 
 

@@ -83,7 +83,9 @@ def stepper(side: Side, classes: int, device: torch.device, folder: Path) -> Cal
     step = Step(model, getattr(losses, side.loss)(counts), embedding_loss=pull or None, transfer=moved or None)
     step.to(device).train().set_progress(0.5)
     store, log = CheckpointStore(folder / "checkpoint"), RunLog(folder / "log.jsonl")
-    state = TrainState(step, TrainingConfig(), Context(0, 0, "", device, store, log))
+    state = TrainState(
+        step, TrainingConfig(precision="fp32", channels_last=False), Context(0, 0, "", device, store, log)
+    )
     images = torch.randint(0, 256, (side.streams * BATCH, 3, 32, 32), dtype=torch.uint8, device=device)
     targets = torch.randint(0, classes, (side.streams * BATCH,), device=device)
     return lambda: state.update(0.01, images, targets)

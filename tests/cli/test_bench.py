@@ -76,7 +76,7 @@ def test_a_failure_ends_in_code_1_and_the_table_has_the_rest(tmp_path, capsys):
     [
         (("quik",), "did you mean quick"),
         (("quick", "--only", "cee"), "no method in the plan quick 'cee'"),
-        (("quick", "--format", "pdf", "--table-only", "--only", "ce"), "no training of the plan quick is finished"),
+        (("quick", "--format", "html", "--table-only", "--only", "ce"), "no training of the plan quick is finished"),
         (("quick", "--set", "epochs"), "KEY=VALUE"),
         (("quick", "--seeds", "0"), ">= 1"),
         (("quick", "--jobs", "0"), "`jobs` must be an integer >= 1"),

@@ -80,7 +80,7 @@ def test_a_second_pass_reads_the_copies_alone(photos: Path, folder: Path, monkey
     expected = views(streamed(photos, folder))
     written = {path: path.stat().st_mtime_ns for path in copies(folder)}
     images = streamed(photos, folder)
-    images.cache.open()
+    images.cache.begin()
     monkeypatch.delattr(module, "read_reduced")
     assert all(map(torch.equal, views(images), expected))
     assert {path: path.stat().st_mtime_ns for path in copies(folder)} == written
@@ -142,7 +142,7 @@ def test_a_disk_that_becomes_full_gives_one_warning_and_equal_views(
     images = streamed(photos, folder, workers)
     cache = images.cache
     assert isinstance(cache, ImageCache)
-    cache.open()
+    cache.begin()
     cache._floor = 1 << 62
     assert all(map(torch.equal, views(images), expected))
     assert copies(folder) == []

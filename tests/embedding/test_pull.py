@@ -248,7 +248,7 @@ def test_margins_of_the_paper() -> None:
         ({"pairs": "memmory"}, "'memmory'; did you mean memory"),
         ({"alpha_of": "priors"}, "'priors'; did you mean prior"),
         ({"relaxation": "max"}, "relaxation 'max'"),
-        ({"normalize": "l1"}, "'l1'; did you mean l2"),
+        ({"normalize": "l1"}, "'l1'; there are: l2"),
         ({"alpha_scale": -1.0}, "`alpha_scale` must be >= 0, got -1.0"),
         ({"alpha_power": float("nan")}, "`alpha_power` must be >= 0, got nan"),
         ({"memory_size": 0}, r"`memory_size` must be an integer >= 1 .*, got 0"),

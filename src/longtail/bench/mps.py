@@ -116,7 +116,7 @@ def _run(command: list[str], environment: Mapping[str, str], text: str = "") -> 
         # output to a file: a daemon keeps a pipe open, and waiting for its end would take as long as the daemon lives
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             code = subprocess.run(
-                command, env=dict(environment), input=text, text=True, stdout=output, stderr=output,
+                command, env=dict(environment), input=text, encoding="utf-8", stdout=output, stderr=output,
                 timeout=TIMEOUT_S, check=False,
             ).returncode  # fmt: skip
             output.seek(0)

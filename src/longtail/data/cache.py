@@ -127,7 +127,7 @@ class ImageCache:
         self._floor = 0
         self._stopped = multiprocessing.Event()
 
-    def open(self) -> None:
+    def begin(self) -> None:
         """Make room for the copies and log where they are. If that fails, warn and store none."""
         if self._is_open:
             return

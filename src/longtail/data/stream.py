@@ -113,7 +113,7 @@ class StreamedImages:
         requests = len(order_SB) * -(-batch_size // length)
         workers = min(self.workers, requests) if requests > 1 else 0  # a single image needs no process
         if self.cache is not None:
-            self.cache.open()  # before the workers start, which inherit it
+            self.cache.begin()  # before the workers start, which inherit it
         pieces = self._pool.read(self._requests(order_SB, uniforms_SBR, length), workers)
         for _ in range(len(order_SB)):
             batch = torch.empty(batch_size, 3, self.size, self.size, dtype=torch.uint8, device=self.device)

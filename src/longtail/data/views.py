@@ -174,8 +174,8 @@ def cut_share(height: int, width: int, size: int) -> float:
         size: Side of the view in pixels.
 
     Example:
-        >>> round(cut_share(384, 512, 224), 3), cut_share(32, 32, 32), cut_share(48, 64, 32)
-        (0.426, 0.0, 0.25)
+        >>> round(cut_share(384, 512, 224), 3), cut_share(32, 32, 32), round(cut_share(48, 64, 32), 3)
+        (0.425, 0.0, 0.238)
     """
     _, _, rows, columns = plain_box(height, width, size)
     return max(0.0, 1 - rows * columns / (height * width))

@@ -99,8 +99,8 @@ def recall_at_false_alarm(scores: Array, positive: Array, rate: float) -> Operat
         InputError: If the rate is out of range, or as in `precision_recall`.
 
     Example:
-        >>> recall_at_false_alarm([0.9, 0.8, 0.7, 0.1], [True, False, True, False], 0.4)
-        OperatingPoint(threshold=0.9, recall=0.5, precision=1.0, false_alarm=0.0)
+        >>> recall_at_false_alarm([0.75, 0.5, 0.25, 0.0], [True, False, True, False], 0.4)
+        OperatingPoint(threshold=0.75, recall=0.5, precision=1.0, false_alarm=0.0)
     """
     if not 0 <= rate <= 1:
         raise InputError(f"`rate` must be >= 0 and <= 1, got {rate}")
