@@ -102,6 +102,11 @@ def follow(saved: int | None) -> int | None:
     return None
 
 
+def default_workers() -> int:
+    """Return the default number of processes or threads that read images: one per available core, at most 8."""
+    return min(8, available_cores())
+
+
 def available_cores() -> int:
     """Return the number of cores that this process may use: by its affinity, its cgroups and its share of a bench.
 

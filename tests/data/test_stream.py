@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from longtail._threads import default_workers
 from longtail.data import stream
 from longtail.data.decode import BadImage, decode_image
-from longtail.data.stream import StreamedImages, _unless_a_worker_died, default_workers
+from longtail.data.stream import StreamedImages, _unless_a_worker_died
 from longtail.data.views import crop_box, fit_image, random_resized_crop
 from longtail.errors import InputError
 from tests.data.helpers import noise, save

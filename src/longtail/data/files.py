@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from longtail._io import is_stream
+from longtail._threads import default_workers
 from longtail.data.dataset import Resize
 from longtail.data.decode import (
     IMAGE_SUFFIXES,
@@ -33,7 +34,6 @@ from longtail.data.formats.paths import on_disk
 from longtail.data.packed import SUFFIX as TABLE_SUFFIX
 from longtail.data.packed import all_packed_paths, is_packed, tables_in
 from longtail.data.scan import EVERYTHING, PassedOver, Selection, walk
-from longtail.data.stream import default_workers
 from longtail.data.views import SMALL, cut_share, fit_image
 from longtail.errors import InputError, first_ten
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longtail._io import atomic_write, write_json
+from longtail._threads import default_workers
 from longtail.config.schema import DataConfig
 from longtail.data.cache import Format, reduced_file
 from longtail.data.decode import BadImage, Decoding
@@ -20,7 +21,6 @@ from longtail.data.find import find_listing
 from longtail.data.formats.listing import Listing
 from longtail.data.formats.prepared import MARKER
 from longtail.data.packed import read_bytes
-from longtail.data.stream import default_workers
 from longtail.data.views import shorter_side
 from longtail.errors import InputError, first_ten
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from longtail._threads import available_cores
+from longtail._threads import default_workers
 from longtail.data.decode import PLAIN, BadImage, Decoding, read_view
 from longtail.data.views import CROP_UNIFORMS
 from longtail.errors import InputError
@@ -27,16 +27,10 @@ from longtail.errors import InputError
 if TYPE_CHECKING:
     from longtail.data.cache import ImageCache
 
-MAX_DEFAULT_WORKERS = 8
 REQUEST = 16
 """Largest number of images that a worker reads at once. Several workers share the images of a larger batch."""
 REQUESTS_AHEAD = 8
 """Requests that each worker may be ahead of the model."""
-
-
-def default_workers() -> int:
-    """Return the default number of processes or threads that read images: one per available core, at most 8."""
-    return min(MAX_DEFAULT_WORKERS, available_cores())
 
 
 class StreamedImages:

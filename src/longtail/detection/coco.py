@@ -11,7 +11,6 @@ https://arxiv.org/abs/1908.03195.
 Shapes: N = images, C = classes, A = objects.
 """
 
-import json
 import logging
 import math
 from collections import Counter
@@ -23,9 +22,9 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
-from longtail._tables import normalized, read_text
+from longtail._tables import normalized
 from longtail.detection.data import DetectionDataset, Group, ImageRecord, Objects, Verified
-from longtail.detection.files import find_files, with_sizes
+from longtail.detection.files import find_files, load_json, with_sizes
 from longtail.detection.segments import NO_MASK, SegmentsBuilder
 from longtail.errors import InputError, naming, near_paths
 
@@ -84,25 +83,6 @@ def read_annotations(
     with naming(source):
         root = source if source.is_dir() else source.parent
         return from_mapping(content, root=root, images=folder, need_images=need_images)
-
-
-def load_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Args:
-        path: Path of the file.
-
-    Raises:
-        InputError: If it cannot be read, naming the line.
-    """
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{path} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}; it may be cut off"
-        ) from error
-    except RecursionError as error:
-        raise InputError(f"{path} is not valid JSON: it is nested too deeply") from error
 
 
 def from_mapping(

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from longtail._tables import normalized, read_text
 from longtail.data.decode import IMAGE_SUFFIXES, image_size
-from longtail.detection.coco import load_json
+from longtail.detection.files import load_json
 from longtail.errors import InputError, first_ten
 
 _OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")

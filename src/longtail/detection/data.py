@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from longtail._threads import default_workers
 from longtail.data.decode import decode_image
-from longtail.data.stream import WorkerPool, default_workers
+from longtail.data.stream import WorkerPool
 from longtail.detection.augment import VIEW_UNIFORMS, View
 from longtail.detection.segments import NO_MASK, Segments
 from longtail.errors import InputError

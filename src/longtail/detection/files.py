@@ -1,11 +1,13 @@
 """Image files of annotations: where they are, and whether they have the annotated size."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from longtail._tables import read_text
 from longtail.data.decode import BadImage, image_size
 from longtail.detection.data import ImageRecord, check_size
 from longtail.errors import InputError, first_ten
@@ -13,6 +15,25 @@ from longtail.errors import InputError, first_ten
 CHECK_ALL, CHECKED = 20_000, 1_000
 """Number of files up to which the sizes of all are checked, and number of files that are checked of more."""
 _THREADS = 8
+
+
+def load_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Args:
+        path: Path of the file.
+
+    Raises:
+        InputError: If it cannot be read, naming the line.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} is not valid JSON: {error.msg} in line {error.lineno}, column {error.colno}; it may be cut off"
+        ) from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not valid JSON: it is nested too deeply") from error
 
 
 def find_files(entries: Sequence[dict[str, Any]], root: Path, images: Path | None) -> list[Path]:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from longtail._io import write_text
-from longtail.detection.coco import finite, load_json, whole
+from longtail.detection.coco import finite, whole
 from longtail.detection.data import DetectionDataset
+from longtail.detection.files import load_json
 from longtail.detection.segments import RLE, mask_library, run_lengths
 from longtail.errors import InputError, naming
 
