@@ -12,7 +12,6 @@ from typing import Any
 from urllib.error import URLError
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from longtail.errors import InputError, unknown_name
@@ -49,7 +48,7 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(self, name: str, *, pretrained: bool) -> None:
         super().__init__()
-        self.net = _pretrained(name) if pretrained else torchvision.models.get_model(name, weights=None)
+        self.net = _pretrained(name) if pretrained else _torchvision().get_model(name, weights=None)
         linears = [(path, module) for path, module in self.net.named_modules() if isinstance(module, nn.Linear)]
         if not linears:
             raise InputError(f"{name} does not end in a linear layer; choose another backbone, such as resnet50")
@@ -67,9 +66,17 @@ class TorchvisionBackbone(Backbone):
         return embeddings
 
 
+def _torchvision() -> Any:
+    """Return `torchvision.models`, which takes seconds to import and is not needed for small images."""
+    import torchvision.models
+
+    return torchvision.models
+
+
 def torchvision_names() -> list[str]:
     """Return the names of torchvision's classification networks."""
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
+    models = _torchvision()
+    names: list[str] = models.list_models(module=models)
     return names
 
 
@@ -83,16 +90,16 @@ def has_cached_weights(name: str) -> bool:
 
 
 def _weights_file(name: str) -> Path:
-    url: str = torchvision.models.get_model_weights(name).DEFAULT.url
+    url: str = _torchvision().get_model_weights(name).DEFAULT.url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
 
 
 def _pretrained(name: str) -> nn.Module:
     try:
         with socket_timeout():
-            net: nn.Module = torchvision.models.get_model(name, weights="DEFAULT")
+            net: nn.Module = _torchvision().get_model(name, weights="DEFAULT")
     except (URLError, OSError, RuntimeError) as error:  # no network, a full disk, a damaged download
-        url = torchvision.models.get_model_weights(name).DEFAULT.url
+        url = _torchvision().get_model_weights(name).DEFAULT.url
         raise InputError(
             f"cannot load the pretrained weights of {name}: {error}; download {url} on a machine with a network and "
             f"copy it to {_weights_file(name)}{UNTRAINED}"
