@@ -4,13 +4,11 @@ import itertools
 import logging
 import os
 import queue
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -19,6 +17,7 @@ from filelock import FileLock, Timeout
 from longtail import _threads
 from longtail._io import write_json
 from longtail._logging import console
+from longtail._signals import sigterm_as_ctrl_c
 from longtail.bench.adapt import Adaptive, Meter
 from longtail.bench.budget import LEAST_GB, Budget, pinned_cores
 from longtail.bench.cells import Cell, Job, code_version
@@ -113,7 +112,7 @@ class Runner:
             InputError: If another bench uses the folder, or the source files change during the bench.
             KeyboardInterrupt: On Ctrl-C and SIGTERM, after the states are saved.
         """
-        with bench_lock(self.out), _sigterm_as_ctrl_c(), self._gpu_server() as variables:
+        with bench_lock(self.out), sigterm_as_ctrl_c(), self._gpu_server() as variables:
             self._environment = {**os.environ, **variables}
             try:
                 while self.progress.count("waiting") + self.progress.count("running"):
@@ -318,24 +317,6 @@ def _acquire(lock: FileLock, until: float) -> None:
     except Timeout:
         console.print(f"{Path(lock.lock_file).parent} is in use; waiting for the processes of an earlier bench to end")
         lock.acquire(timeout=max(0.0, until - time.monotonic()), poll_interval=TICK)
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # only the main thread can handle signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _needed(jobs: Mapping[str, Job], done: frozenset[str], keep: frozenset[str]) -> set[str]:

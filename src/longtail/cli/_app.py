@@ -7,16 +7,14 @@ and 1 for a failed training of a benchmark or an internal error (with a tracebac
 import errno
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from types import FrameType
 from typing import NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
+from longtail._signals import sigterm_as_ctrl_c
 from longtail._streams import prepare_streams, stderr, stdout, use_utf8
 from longtail._threads import prepare
 from longtail.cli._errors import refuse_empty, usage_error, with_flags
@@ -99,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         use_utf8()
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
-    with _sigterm_as_ctrl_c():
+    with sigterm_as_ctrl_c():
         code, message = _outcome(words)
         if message:
             stderr.write(f"longtail: {message}\n")
@@ -123,24 +121,6 @@ def _outcome(words: Sequence[str]) -> tuple[int, str]:
             raise
         return 130, "stopped, the state is saved; resume with --resume and the same --out"
     return 0, ""
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C, so that unfinished files are removed."""
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # only the main thread can handle signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _shortened(message: str) -> str:
