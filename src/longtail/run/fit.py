@@ -1,8 +1,8 @@
 """A whole run: data -> model -> stages -> scores -> the files of the run folder."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,16 @@ from longtail.evaluation.table import save_table
 from longtail.models.base import check_output
 from longtail.models.classifier import Classifier, build_classifier
 from longtail.run.estimate import log_estimate
-from longtail.run.folder import check_place, refuse_other_data, run_lock, starting_checkpoint
+from longtail.run.folder import (
+    already_taken,
+    check_place,
+    load_config,
+    refuse_other_data,
+    refuse_other_settings,
+    run_lock,
+    starting_checkpoint,
+)
+from longtail.run.folds import describe_folds, fold_config, fold_folder, is_cross_validation, pool
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run
@@ -81,13 +90,11 @@ def fit(
         376
     """
     folder = Path(folder)
-    if config.data.folds is not None and config.data.fold is None:
-        from longtail.run.folds import fit_folds  # it trains each fold with this function
-
+    if is_cross_validation(config):
         if start is not None:
             raise InputError("`start` has no effect on cross-validation (`folds`); leave one of them out")
         options: dict[str, Any] = {"resume": resume, "loggers": loggers, "command": command, "report": report}
-        return fit_folds(config, folder, data=data, on_start=on_start, **options)
+        return _fit_folds(config, folder, data, on_start, options)
     device = choose_device(config.device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -108,6 +115,46 @@ def fit(
             run.scores = scores  # spares reading and scoring the predictions again
             context.log.finish(run.result, write_run_report(run, data) if report else None)
     return run
+
+
+def _fit_folds(
+    config: Config, folder: Path, data: Dataset | None, on_start: Callable[[], None], options: Mapping[str, Any]
+) -> Run:
+    """Train one model per fold, in folders below `folder`, and score their out-of-fold predictions together.
+
+    A finished fold is not repeated if `resume` is set. The class counts of the predictions are those of all images, of
+    which each model is trained on the other folds.
+    """
+    check_place(folder, config)
+    resume: bool = options["resume"]
+    if (folder / "config.yaml").exists():
+        if not resume:
+            raise already_taken(folder)
+        refuse_other_settings(folder, config)
+    count = config.data.folds or 0
+    runs = []
+    with run_lock(folder, config, resume):
+        for fold in range(count):
+            own, place = fold_config(config, fold), fold_folder(folder, fold)
+            if resume and (place / "result.json").exists() and load_config(place) == own:
+                runs.append(Run.load(place))
+                continue
+            logger.info("fold %d of %d -> %s", fold, count, place)
+            runs.append(fit(own, place, on_start=on_start, **options))
+            on_start = _nothing
+        pooled = data or load_data(config.data, choose_device(config.device))
+        predictions = pool(runs, pooled)
+        scores = _save_scored(predictions, config, folder)
+        write_json(folder / "result.json", describe_folds(runs, pooled, predictions, scores, options["command"]))
+    run = Run(folder)
+    run.scores = scores
+    if options["report"]:
+        write_run_report(run, pooled)
+    return run
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -137,8 +184,8 @@ def check_run(
     loggers: Sequence[str | Sink] = (),
 ) -> PreparedRun:
     """Check everything that can be known before the training. Arguments and errors are those of `fit`."""
-    if config.data.folds is not None and config.data.fold is None:  # the folds differ in their images only
-        config, folder, data = replace(config, data=replace(config.data, fold=0)), folder / "fold0", None
+    if is_cross_validation(config):  # the folds differ in their images only
+        config, folder, data = fold_config(config, 0), fold_folder(folder, 0), None
     device = choose_device(config.device)
     check_loggers(loggers)
     check_engine(config.engine, device)
@@ -274,8 +321,14 @@ def _evaluate(model: Classifier, data: Dataset, config: Config, context: Context
     predictions = Predictions(
         data.test.targets, data.group_counts, logits=logits, class_names=data.class_names, paths=data.test.paths
     )
+    scores = _save_scored(predictions, config, folder)
+    write_json(folder / "result.json", describe_run(model, data, config, context, scores, command))
+    return scores
+
+
+def _save_scored(predictions: Predictions, config: Config, folder: Path) -> Scores:
+    """Score predictions, write them as arrays and as a table, and return the scores."""
     scores = predictions.scores(many=config.many, few=config.few, groups=config.groups)
     save_predictions(folder / "predictions.npz", predictions)
     save_table(folder / "predictions.csv", predictions)
-    write_json(folder / "result.json", describe_run(model, data, config, context, scores, command))
     return scores
