@@ -28,13 +28,16 @@ from longtail.run.estimate import log_estimate
 from longtail.run.folder import (
     already_taken,
     check_place,
+    fold_config,
+    fold_folder,
+    is_cross_validation,
     load_config,
     refuse_other_data,
     refuse_other_settings,
     run_lock,
     starting_checkpoint,
 )
-from longtail.run.folds import describe_folds, fold_config, fold_folder, is_cross_validation, pool
+from longtail.run.folds import describe_folds, pool
 from longtail.run.recommend import check_features
 from longtail.run.result import describe_run, stage_warnings
 from longtail.run.run import Run

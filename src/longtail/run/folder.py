@@ -1,9 +1,10 @@
-"""Run folder: its configuration, its lock, and the checkpoint that a run starts from."""
+"""Run folder: its configuration, its folds, its lock, and the checkpoint that a run starts from."""
 
 import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,21 @@ def new_folder(config: Config) -> Path:
     name = f"{Path(config.data.name).stem}-{config.method}-seed{config.seed}"
     tries = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
     return next(place for place in tries if not place.exists())
+
+
+def is_cross_validation(config: Config) -> bool:
+    """Return whether a configuration stands for the runs of all folds."""
+    return config.data.folds is not None and config.data.fold is None
+
+
+def fold_config(config: Config, fold: int) -> Config:
+    """Return the configuration of the run that tests one fold."""
+    return replace(config, data=replace(config.data, fold=fold))
+
+
+def fold_folder(folder: Path, fold: int) -> Path:
+    """Return the folder of the run that tests one fold."""
+    return folder / f"fold{fold}"
 
 
 def check_place(folder: Path, config: Config) -> None:

@@ -4,33 +4,15 @@ Shapes: N = tested images.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from longtail.config.convert import to_mapping
-from longtail.config.schema import Config
 from longtail.data.dataset import Dataset
 from longtail.errors import InputError
 from longtail.evaluation import Predictions, Scores, paired_bootstrap
 from longtail.run.run import Run
-
-
-def is_cross_validation(config: Config) -> bool:
-    """Return whether a configuration stands for the runs of all folds."""
-    return config.data.folds is not None and config.data.fold is None
-
-
-def fold_config(config: Config, fold: int) -> Config:
-    """Return the configuration of the run that tests one fold."""
-    return replace(config, data=replace(config.data, fold=fold))
-
-
-def fold_folder(folder: Path, fold: int) -> Path:
-    """Return the folder of the run that tests one fold."""
-    return folder / f"fold{fold}"
 
 
 def pool(runs: Sequence[Run], data: Dataset) -> Predictions:

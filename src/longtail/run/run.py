@@ -26,7 +26,7 @@ from longtail.data.views import fit_image
 from longtail.errors import InputError, naming
 from longtail.evaluation import Predictions, Scores, group_options, read_predictions, read_result
 from longtail.models.classifier import Classifier, restore_classifier
-from longtail.run.folder import load_config, not_finished
+from longtail.run.folder import fold_folder, is_cross_validation, load_config, not_finished
 from longtail.run.priors import TestPrior, model_prior, to_prior
 from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.log import read_rows
@@ -167,9 +167,9 @@ class Run:
         Raises:
             InputError: If the run is not finished, or the checkpoint cannot be read.
         """
-        if self.config.data.folds is not None and self.config.data.fold is None:
+        if is_cross_validation(self.config):
             raise InputError(
-                f"{self.folder} holds several models, one per fold; give {self.folder / 'fold0'}, for example"
+                f"{self.folder} holds several models, one per fold; give {fold_folder(self.folder, 0)}, for example"
             )
         saved = CheckpointStore(self.folder / "checkpoint").load()
         if saved is None or saved["stage"] < len(self.config.stages):
