@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,10 @@ from longtail.export.graph import ExportedGraph
 from longtail.export.restore import CONFIG, WEIGHTS, load_exported
 from longtail.models.heads import LinearHead, linear_head
 from longtail.run.priors import named_prior
-from longtail.run.run import Run, Trained
+from longtail.run.trained import Trained
+
+if TYPE_CHECKING:
+    from longtail.run.run import Run
 
 KINDS = {
     "onnx": ".onnx",
@@ -76,7 +79,7 @@ def kind_of(path: Path) -> str:
 
 
 def export_run(
-    run: Run, output: str | Path, kind: str | None = None, *, test_prior: str | Path | None = None
+    run: "Run", output: str | Path, kind: str | None = None, *, test_prior: str | Path | None = None
 ) -> Exported:
     """Write the model of a run in another format, and compare the file with the model.
 
@@ -110,7 +113,7 @@ def export_run(
     return Exported(path, kind, difference)
 
 
-def graph_of(run: Run, test_prior: str | Path | None = None) -> tuple[ExportedGraph, Trained, Tensor | None]:
+def graph_of(run: "Run", test_prior: str | Path | None = None) -> tuple[ExportedGraph, Trained, Tensor | None]:
     """Return the model of a run from its input to probabilities at the class frequencies of the use.
 
     Args:
@@ -131,7 +134,7 @@ def graph_of(run: Run, test_prior: str | Path | None = None) -> tuple[ExportedGr
     return ExportedGraph(trained.model, shift_C), trained, prior_C
 
 
-def _prior(run: Run, name: str | Path) -> Tensor:
+def _prior(run: "Run", name: str | Path) -> Tensor:
     if str(name) == "estimate":
         raise InputError(
             "`test_prior` must be known for an export, got 'estimate'; estimate it with `longtail predict`, and give a "
@@ -172,7 +175,7 @@ def _write_weights(path: Path, kind: str, graph: ExportedGraph, trained: Trained
         return largest_difference(expected_NC, load_exported(path).model(inputs), kind)
 
 
-def _write_hub_files(folder: Path, facts: Mapping[str, Any], run: Run) -> None:
+def _write_hub_files(folder: Path, facts: Mapping[str, Any], run: "Run") -> None:
     names = facts["class_names"]
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     write_json(folder / CONFIG, {"library_name": "longtail", "num_classes": len(names), **labels, **facts})

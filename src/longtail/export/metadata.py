@@ -4,7 +4,7 @@ Shapes: S = side of the images, C = classes.
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -12,15 +12,18 @@ from longtail.config.convert import to_mapping
 from longtail.data.counts import ClassCounts
 from longtail.data.views import PADDING, shorter_side
 from longtail.models.classifier import Classifier
-from longtail.run.run import Run, Trained
+from longtail.run.trained import Trained
 from longtail.version import __version__
+
+if TYPE_CHECKING:
+    from longtail.run.run import Run
 
 FORMAT = "longtail-model"
 VERSION = 1
 SCORES = ("top1", "balanced", "many", "medium", "few", "mcc", "ece")
 
 
-def describe(run: Run, trained: Trained, test_prior: Tensor | None) -> dict[str, Any]:
+def describe(run: "Run", trained: Trained, test_prior: Tensor | None) -> dict[str, Any]:
     """Return the metadata of a model as JSON values.
 
     Args:
@@ -69,7 +72,7 @@ def preprocessing(trained: Trained) -> dict[str, Any]:
     }
 
 
-def structure(run: Run, trained: Trained) -> dict[str, Any]:
+def structure(run: "Run", trained: Trained) -> dict[str, Any]:
     """Return the JSON values from which `load_exported` rebuilds the network.
 
     Args:

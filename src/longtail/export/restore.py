@@ -10,7 +10,7 @@ from longtail.config.schema import ModelConfig
 from longtail.errors import InputError, naming
 from longtail.export.metadata import FORMAT, VERSION
 from longtail.models.classifier import restore_classifier
-from longtail.run.run import Trained
+from longtail.run.trained import Trained
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"

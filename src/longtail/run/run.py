@@ -16,7 +16,6 @@ from torch import Tensor
 
 from longtail.config.schema import Config, DataConfig
 from longtail.data.counts import ClassCounts
-from longtail.data.dataset import Resize
 from longtail.data.decode import BadImage, Decoding
 from longtail.data.files import check_all, find_images
 from longtail.data.resident import ResidentImages
@@ -28,6 +27,7 @@ from longtail.evaluation import Predictions, Scores, group_options, read_predict
 from longtail.models.classifier import Classifier, restore_classifier
 from longtail.run.folder import fold_folder, is_cross_validation, load_config, not_finished
 from longtail.run.priors import TestPrior, model_prior, to_prior
+from longtail.run.trained import Trained
 from longtail.training.checkpoint import CheckpointStore, applying
 from longtail.training.log import read_rows
 from longtail.training.predict import predict
@@ -64,25 +64,6 @@ class Predicted:
     def labels(self) -> list[str]:
         """Name of the most likely class of each image."""
         return [self.class_names[index] for index in self.probabilities.argmax(dim=1).tolist()]
-
-
-@dataclass(frozen=True, eq=False)
-class Trained:
-    """A trained model, ready to use.
-
-    Args:
-        model: Model in evaluation mode.
-        class_names: Names of the classes, in the order of the logits.
-        image_size: Side of the square images that the model was trained on, in pixels.
-        bits: Bits that the gray values of more than 8 bits used. None without such images.
-        resize: Way in which images are fitted to the square.
-    """
-
-    model: Classifier
-    class_names: tuple[str, ...]
-    image_size: int
-    bits: int | None = None
-    resize: Resize = "crop"
 
 
 class Run:
