@@ -11,7 +11,7 @@ from functools import cache
 from types import ModuleType
 
 from longtail._imports import import_optional
-from longtail.errors import InputError
+from longtail.errors import InputError, first_line
 
 logger = logging.getLogger("longtail")
 
@@ -116,7 +116,7 @@ def without_network(name: str, repository: str, error: Exception) -> InputError:
         repository: Repository of the hub that holds the weights.
         error: Error of the library.
     """
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
+    reason = first_line(error).removesuffix(".")
     return InputError(
         f"cannot load the pretrained weights of {name}: {reason}. On a machine with a network, run "
         f"`hf download {repository}` and copy the folder models--{repository.replace('/', '--')} to {cache_folder()}; "
