@@ -235,7 +235,7 @@ def read_reduced(path: Path, shorter: int, how: Decoding = PLAIN) -> Image.Image
         BadImage: If the file cannot be read.
     """
     with _open(path, how) as image:
-        divisor = next((each for each in (8, 4, 2) if min(image.size) >= each * OVERSAMPLING * shorter), 1)
+        divisor = _divisor(min(image.size), shorter)
         if divisor > 1:
             image.draft("RGB", (image.width // divisor, image.height // divisor))
         rgb, bits = _to_rgb(image, how)
@@ -266,7 +266,7 @@ def _draft(
         box = plain_box(height, width, size, resize)
     else:
         box = crop_box(height, width, uniforms_R[:CROP_UNIFORMS], resize)
-    divisor = next((each for each in (8, 4, 2) if min(box[2:]) >= each * OVERSAMPLING * size), 1)
+    divisor = _divisor(min(box[2:]), size)
     if divisor == 1 or image.draft("RGB", (image.width // divisor, image.height // divisor)) is None:
         return None
     place: Place = (0, 0, size, size)
@@ -278,6 +278,11 @@ def _draft(
     left += drafted_width - width / divisor if orientation in FLIPPED_X else 0
     top += drafted_height - height / divisor if orientation in FLIPPED_Y else 0
     return (left, top, min(left + columns, drafted_width), min(top + rows, drafted_height)), place
+
+
+def _divisor(side: float, wanted: int) -> int:
+    """Return the divisor of the scale at which a JPEG still has more pixels along a side than wanted."""
+    return next((each for each in (8, 4, 2) if side >= each * OVERSAMPLING * wanted), 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -314,20 +319,6 @@ def image_shape(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
     with _open(path, how) as image:
         width, height = _upright(image, _orientation(image))
         return height, width
-
-
-def image_size(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
-    """Read width and height in pixels of an image in its EXIF orientation from the header of the file.
-
-    Args:
-        path: Path of the file.
-        how: Settings of the data set.
-
-    Raises:
-        BadImage: If the header cannot be read.
-    """
-    with _open(path, how) as image:
-        return _upright(image, _orientation(image))
 
 
 @contextlib.contextmanager
