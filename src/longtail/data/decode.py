@@ -53,6 +53,8 @@ if importlib.util.find_spec("pillow_heif") is not None:
 
     pillow_heif.register_heif_opener()
     FORMATS, IMAGE_SUFFIXES = (*FORMATS, "HEIF"), IMAGE_SUFFIXES | HEIF_SUFFIXES
+JPEG_FORMATS = ("JPEG", "MPO")
+"""Names that Pillow gives to JPEG files."""
 DEPTHS = (8, 10, 12, 14, 16)
 NEARLY_BLACK = 16
 THUMB = (9, 8)
@@ -205,7 +207,7 @@ def read_view(
     """
     with _open(path, how, content) as image:
         scaled = None
-        if image.format in ("JPEG", "MPO"):
+        if image.format in JPEG_FORMATS:
             scaled = _draft(image, size, uniforms_R, how.resize)
         rgb, _ = _to_rgb(image, how)
         if scaled is not None:
@@ -229,7 +231,8 @@ def read_reduced(path: Path, shorter: int, how: Decoding = PLAIN) -> Image.Image
         how: Settings of the data set.
 
     Returns:
-        RGB image in its EXIF orientation. None if the image is not larger, or holds gray values of more than 8 bits.
+        RGB image in its EXIF orientation, whose `format` is that of the file. None if the image is not larger, or holds
+        gray values of more than 8 bits.
 
     Raises:
         BadImage: If the file cannot be read.
@@ -243,7 +246,9 @@ def read_reduced(path: Path, shorter: int, how: Decoding = PLAIN) -> Image.Image
         if bits is not None or shortest <= shorter:
             return None
         width, height = (int(shorter * side / shortest) for side in rgb.size)
-        return rgb.resize((width, height), Image.Resampling.BILINEAR)
+        reduced = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        reduced.format = image.format
+        return reduced
 
 
 Box = tuple[float, float, float, float]
