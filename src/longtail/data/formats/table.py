@@ -235,7 +235,9 @@ def _splits(columns: dict[str, list[str]], name: str) -> list[str]:
     return [part_of[split] for split in columns["split"]]
 
 
-def _parts(paths: Sequence[str], labels: Sequence[int], splits: Sequence[str]) -> dict[str, tuple[list[str], list[int]]]:
+def _parts(
+    paths: Sequence[str], labels: Sequence[int], splits: Sequence[str]
+) -> dict[str, tuple[list[str], list[int]]]:
     parts: dict[str, tuple[list[str], list[int]]] = {part: ([], []) for part in SPLIT_NAMES}
     for path, label, split in zip(paths, labels, splits, strict=True):
         part_paths, part_labels = parts[split]
@@ -260,12 +262,13 @@ def _read_rows(file: Path, wanted: Mapping[str, str | None]) -> _Rows:
     try:
         if file.suffix.lower() == ".parquet":
             content, schema = b"", pa_parquet.read_schema(file)
+            header, delimiter = list(schema.names), ""
             images = _image_column(schema, wanted)
             if images is not None:
                 wanted = {**wanted, "path": images}
         else:
             content, schema = read_table_text(file).encode(), None
-        header, delimiter = _header(file, content)
+            header, delimiter = _header(file, content)
         names = _names_by_role(header, file, wanted)
         if schema is not None:
             class_names = _stated_class_names(schema, names["label"])
@@ -305,9 +308,7 @@ def _stated_class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | Non
 
 
 def _header(file: Path, content: bytes) -> tuple[list[str], str]:
-    """Return the column names, and the delimiter of a text file."""
-    if file.suffix.lower() == ".parquet":
-        return list(pa_parquet.read_schema(file).names), ""
+    """Return the column names and the delimiter of a text file."""
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
     # spreadsheets write semicolons in languages with a decimal comma
     delimiter = delimiter_of(text.readline(), "\t" if file.suffix.lower() == ".tsv" else ",")
