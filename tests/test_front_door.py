@@ -23,6 +23,13 @@ def test_importing_the_package_imports_neither_torch_nor_numpy():
     assert done.stdout.strip() == "[]"
 
 
+def test_importing_the_training_imports_no_library_that_a_run_may_not_need():
+    unneeded = {"torchvision", "timm", "sklearn", "scipy.optimize", "torch._dynamo"}
+    code = f"import sys, longtail.run.fit; print(sorted({unneeded} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_every_public_name_is_found_and_an_unknown_one_is_not():
     for name in lt.__all__:
         assert getattr(lt, name) is not None

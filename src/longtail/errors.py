@@ -90,6 +90,16 @@ def near_paths(path: Path) -> list[str]:
     return [str(path.parent / name) for name in nearest(path.name, siblings)]
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of the message of an error, or the name of its type if it has none.
+
+    Example:
+        >>> first_line(OSError("no network\n(try again)")), first_line(EOFError())
+        ('no network', 'EOFError')
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def first_ten(items: Iterable[object]) -> str:
     """Return a list for an error message: the first ten items, one per line, and the number of the others.
 

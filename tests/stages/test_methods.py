@@ -22,17 +22,11 @@ from longtail.training.context import Interrupted
 from longtail.training.predict import predict
 from longtail.training.schedule import learning_rate_factor
 from longtail.training.state import TrainState
+from tests.runs import bits
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 METHODS = recipes.names("methods")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Use one thread: for tiny models, several are slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +45,6 @@ def short(method: str, epochs: int = 2, *sets: tuple[str, object]) -> Config:
         if isinstance(stage, Train) and stage.mixing is not None and stage.mixing.name == "CMO":
             changes += [(f"stages.{index}.mixing.off_first", 0), (f"stages.{index}.mixing.off_last", 0)]
     return recipes.compose("digits-lt", method, changes=[{"set": [*changes, *sets]}])
-
-
-def bits(folder: Path) -> bytes:
-    model = torch.load(folder / "checkpoint" / "last.pt", weights_only=True)["model"]
-    return b"".join(tensor.numpy().tobytes() for tensor in model.values())
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -17,21 +17,16 @@ from longtail.run.fit import fit
 from longtail.stages import Filter, Train
 from longtail.training import engine
 from longtail.training.context import Interrupted
+from tests.runs import bits
 from tests.training.recording import RecordingGraph
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 METHODS = [
     method
     for method in recipes.names("methods")
     if any(stage.training_settings() is not None for stage in recipes.compose("digits-lt", method).stages)
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +54,6 @@ def short(method: str, epochs: int = 3, *sets: tuple[str, object], **top: object
         if isinstance(stage, Train) and stage.mixing is not None and stage.mixing.name == "CMO":
             changes += [(f"stages.{index}.mixing.off_first", 1), (f"stages.{index}.mixing.off_last", 1)]
     return recipes.compose("digits-lt", method, changes=[{"set": [*changes, *sets], **top}])
-
-
-def bits(folder: Path) -> bytes:
-    model = torch.load(folder / "checkpoint" / "last.pt", weights_only=True)["model"]
-    return b"".join(tensor.numpy().tobytes() for tensor in model.values())
 
 
 def losses(folder: Path) -> list[float]:

@@ -25,9 +25,9 @@ from filelock import FileLock
 from torch import Tensor
 
 from longtail._io import replace_file
-from longtail.data.decode import BadImage, Decoding, read_reduced, read_view
+from longtail.data.decode import JPEG_FORMATS, BadImage, Decoding, read_reduced, read_view
 from longtail.data.files import sample, sampled_shapes
-from longtail.data.packed import is_packed, read_bytes
+from longtail.data.packed import is_packed
 from longtail.data.views import shorter_side
 from longtail.errors import InputError
 
@@ -67,7 +67,7 @@ def reduced_file(source: Path, shorter: int, how: Decoding, form: Format = "auto
     reduced = read_reduced(source, shorter, how)
     if reduced is None:
         return None
-    is_jpeg = form == "jpeg" or (form == "auto" and read_bytes(source).startswith(b"\xff\xd8"))
+    is_jpeg = form == "jpeg" or (form == "auto" and reduced.format in JPEG_FORMATS)
     options: dict[str, Any] = {"quality": quality} if is_jpeg else {"lossless": True}
     content = io.BytesIO()
     reduced.save(content, "JPEG" if is_jpeg else "WEBP" if form == "webp" else "PNG", **options)

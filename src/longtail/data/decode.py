@@ -1,12 +1,7 @@
 """Decode one image file to RGB pixels, or to the square view of it that a model sees.
 
 Pillow reads the files, because torchvision's decoders are deprecated. Gray, palette, transparent, 16-bit, CMYK, rotated
-(EXIF) and animated images all become uint8 RGB.
-
-Gray values of more than 8 bits are scaled from the number of bits that they use to 8 bits, by a shift. The number of
-bits is, in this order: that of the data set (`Decoding.bits`); what the file states (the chunk sBIT of PNG, the tags
-MaxSampleValue and BitsPerSample of TIFF); or the smallest of 8, 10, 12, 14 and 16 that holds the largest value of the
-file. Values that need more bits than stated are never cut off: the larger number of bits applies.
+(EXIF) and animated images all become uint8 RGB. `longtail.data.depth` scales gray values of more than 8 bits.
 
 Shapes: H x W = image size, R = uniform random numbers per image.
 """
@@ -25,6 +20,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from longtail.data.dataset import Resize
+from longtail.data.depth import significant_bits, to_eight_bits
 from longtail.data.packed import read_bytes
 from longtail.data.views import (
     CROP_UNIFORMS,
@@ -53,7 +49,8 @@ if importlib.util.find_spec("pillow_heif") is not None:
 
     pillow_heif.register_heif_opener()
     FORMATS, IMAGE_SUFFIXES = (*FORMATS, "HEIF"), IMAGE_SUFFIXES | HEIF_SUFFIXES
-DEPTHS = (8, 10, 12, 14, 16)
+JPEG_FORMATS = ("JPEG", "MPO")
+"""Names that Pillow gives to JPEG files."""
 NEARLY_BLACK = 16
 THUMB = (9, 8)
 OVERSAMPLING = 2
@@ -122,8 +119,8 @@ class ImageFacts:
 def decode_image(path: Path, how: Decoding = PLAIN) -> Tensor:
     """Read an image file.
 
-    Transparent pixels are composited on white, gray values of more than 8 bits are scaled as stated at the top of this
-    module, 16-bit colors keep their high byte, the EXIF orientation is applied, and an animation gives its first frame.
+    Transparent pixels are composited on white, gray values of more than 8 bits are scaled as in `longtail.data.depth`,
+    16-bit colors keep their high byte, the EXIF orientation is applied, and an animation gives its first frame.
 
     Args:
         path: Path of a BMP, GIF, JPEG, PNG, PNM, TIFF or WebP file, or of an AVIF or HEIF file if Pillow can read it.
@@ -205,7 +202,7 @@ def read_view(
     """
     with _open(path, how, content) as image:
         scaled = None
-        if image.format in ("JPEG", "MPO"):
+        if image.format in JPEG_FORMATS:
             scaled = _draft(image, size, uniforms_R, how.resize)
         rgb, _ = _to_rgb(image, how)
         if scaled is not None:
@@ -229,13 +226,14 @@ def read_reduced(path: Path, shorter: int, how: Decoding = PLAIN) -> Image.Image
         how: Settings of the data set.
 
     Returns:
-        RGB image in its EXIF orientation. None if the image is not larger, or holds gray values of more than 8 bits.
+        RGB image in its EXIF orientation, whose `format` is that of the file. None if the image is not larger, or holds
+        gray values of more than 8 bits.
 
     Raises:
         BadImage: If the file cannot be read.
     """
     with _open(path, how) as image:
-        divisor = next((each for each in (8, 4, 2) if min(image.size) >= each * OVERSAMPLING * shorter), 1)
+        divisor = _divisor(min(image.size), shorter)
         if divisor > 1:
             image.draft("RGB", (image.width // divisor, image.height // divisor))
         rgb, bits = _to_rgb(image, how)
@@ -243,7 +241,9 @@ def read_reduced(path: Path, shorter: int, how: Decoding = PLAIN) -> Image.Image
         if bits is not None or shortest <= shorter:
             return None
         width, height = (int(shorter * side / shortest) for side in rgb.size)
-        return rgb.resize((width, height), Image.Resampling.BILINEAR)
+        reduced = rgb.resize((width, height), Image.Resampling.BILINEAR)
+        reduced.format = image.format
+        return reduced
 
 
 Box = tuple[float, float, float, float]
@@ -266,7 +266,7 @@ def _draft(
         box = plain_box(height, width, size, resize)
     else:
         box = crop_box(height, width, uniforms_R[:CROP_UNIFORMS], resize)
-    divisor = next((each for each in (8, 4, 2) if min(box[2:]) >= each * OVERSAMPLING * size), 1)
+    divisor = _divisor(min(box[2:]), size)
     if divisor == 1 or image.draft("RGB", (image.width // divisor, image.height // divisor)) is None:
         return None
     place: Place = (0, 0, size, size)
@@ -278,6 +278,11 @@ def _draft(
     left += drafted_width - width / divisor if orientation in FLIPPED_X else 0
     top += drafted_height - height / divisor if orientation in FLIPPED_Y else 0
     return (left, top, min(left + columns, drafted_width), min(top + rows, drafted_height)), place
+
+
+def _divisor(side: float, wanted: int) -> int:
+    """Return the divisor of the scale at which a JPEG still has more pixels along a side than wanted."""
+    return next((each for each in (8, 4, 2) if side >= each * OVERSAMPLING * wanted), 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -316,20 +321,6 @@ def image_shape(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
         return height, width
 
 
-def image_size(path: Path, how: Decoding = PLAIN) -> tuple[int, int]:
-    """Read width and height in pixels of an image in its EXIF orientation from the header of the file.
-
-    Args:
-        path: Path of the file.
-        how: Settings of the data set.
-
-    Raises:
-        BadImage: If the header cannot be read.
-    """
-    with _open(path, how) as image:
-        return _upright(image, _orientation(image))
-
-
 @contextlib.contextmanager
 def _open(path: Path, how: Decoding, content: bytes | None = None) -> Iterator[Image.Image]:
     """Open an image. An error inside the block becomes a BadImage."""
@@ -343,7 +334,7 @@ def _open(path: Path, how: Decoding, content: bytes | None = None) -> Iterator[I
             if how.max_pixels is not None and image.width * image.height > how.max_pixels:
                 raise ValueError(f"it has {image.width} x {image.height} pixels, more than `max_pixels` allows")
             if image.format == "PNG" and image.mode.startswith("I"):
-                image.info["significant_bits"] = _significant_bits(data)
+                image.info["significant_bits"] = significant_bits(data)
             yield image
     except Exception as error:  # decoders raise errors of any type on a damaged file
         raise BadImage(path, _reason(error)) from error
@@ -363,7 +354,7 @@ def _to_rgb(image: Image.Image, how: Decoding) -> tuple[Image.Image, int | None]
     """Return the image as RGB, and the bits of gray values of more than 8 bits (None for other images)."""
     _apply_orientation(image)
     if image.mode.startswith("I"):
-        gray, bits = _to_eight_bits(image, how.bits)
+        gray, bits = to_eight_bits(image, how.bits)
         return gray.convert("RGB"), bits
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range; save it with 8 or 16 bits a channel")
@@ -378,42 +369,3 @@ def _apply_orientation(image: Image.Image) -> None:
     image.load()  # outside the block below: damaged pixels are an error
     with contextlib.suppress(Exception):  # damaged EXIF tags are no reason to lose the image
         ImageOps.exif_transpose(image, in_place=True)
-
-
-def _to_eight_bits(image: Image.Image, bits: int | None) -> tuple[Image.Image, int]:
-    values_HW = np.array(image).astype(np.int64)
-    highest = int(values_HW.max())
-    if values_HW.min() < 0 or highest > 65535:
-        raise ValueError("its pixels have more than 16 bits; save it with 8 or 16 bits a channel")
-    needed = next(depth for depth in DEPTHS if highest < 1 << depth)
-    used = max(_stated_bits(image) or needed, highest.bit_length())
-    # for 16 bits the high byte, as Pillow does for 16-bit color: white stays white, and gray agrees with color
-    depth = used if bits is None else max(bits, highest.bit_length())
-    return Image.fromarray((values_HW >> max(0, depth - 8)).astype(np.uint8)), used
-
-
-def _stated_bits(image: Image.Image) -> int | None:
-    """Return the bits that the gray values use according to the file, if it states them and not only its own depth."""
-    if image.format == "PPM":
-        return 16  # Pillow scales the values by the maximum in the header
-    if image.format == "PNG":
-        return image.info.get("significant_bits")
-    tags = getattr(image, "tag_v2", {})  # only TIFF images have tags
-    maximum, depth = _first(tags.get(281)), _first(tags.get(258))
-    if maximum and 255 <= maximum < 65535:
-        return max(8, int(maximum).bit_length())
-    return depth if depth and 8 < depth < 16 else None
-
-
-def _first(value: Any) -> Any:
-    return value[0] if isinstance(value, tuple) and value else value
-
-
-def _significant_bits(png: bytes) -> int | None:
-    """Return the number in the chunk sBIT of a gray PNG file, which Pillow skips."""
-    start = 8
-    while start + 8 <= len(png) and png[start + 4 : start + 8] != b"IDAT":
-        if png[start + 4 : start + 8] == b"sBIT":
-            return max(8, min(16, png[start + 8]))
-        start += 12 + int.from_bytes(png[start : start + 4])
-    return None

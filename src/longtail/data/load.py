@@ -105,13 +105,14 @@ def load_data(config: DataConfig, device: torch.device | str = "cpu") -> Dataset
         hint = f"did you mean {' or '.join(near)}?" if near else f"give {choices}"
         raise InputError(f"there is no data set and no file or folder {config.name!r}; {hint}")
     is_cifar = config.name.removesuffix("-lt") in CIFARS or detect_cifar(path) is not None
-    if config.test is not None and (config.name == "digits-lt" or is_cifar or holds_features(path)):
+    is_features = holds_features(path)
+    if config.test is not None and (config.name == "digits-lt" or is_cifar or is_features):
         raise InputError(f"`test` applies to folders, tables and lists of images, and {config.name!r} is none of them")
-    if config.folds is not None and (config.name in NAMES or is_cifar or holds_features(path)):
+    if config.folds is not None and (config.name in NAMES or is_cifar or is_features):
         raise InputError(f"`folds` applies to folders, tables and lists of images by path, got {config.name!r}")
     if config.name == "digits-lt":
         return load_digits_lt(config, device)
-    if holds_features(path):
+    if is_features:
         return load_feature_data(config, device)
     if is_cifar:
         return load_cifar(config, device)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 ROWS_AT_ONCE = 32
+Bytes = np.typing.NDArray[np.uint8]
 USUAL_COLUMNS = ("image", "img", "bytes")
 
 
@@ -127,7 +128,7 @@ def read_bytes(path: Path) -> bytes:
     """
     if not is_packed(path):
         return path.read_bytes()
-    return _Pack.of(str(path.parent.parent), unquote(path.parent.name))[int(path.name)]
+    return _row(path).tobytes()
 
 
 def file_size(path: Path) -> int:
@@ -136,7 +137,7 @@ def file_size(path: Path) -> int:
     Args:
         path: Path of a file, or one of `packed_paths`.
     """
-    return len(read_bytes(path)) if is_packed(path) else os.path.getsize(path)
+    return len(_row(path)) if is_packed(path) else os.path.getsize(path)
 
 
 def read_tail(path: Path, count: int) -> bytes:
@@ -147,10 +148,15 @@ def read_tail(path: Path, count: int) -> bytes:
         count: Largest number of bytes.
     """
     if is_packed(path):
-        return read_bytes(path)[-count:]
+        return _row(path)[-count:].tobytes()
     with path.open("rb", buffering=0) as file:
         file.seek(-min(count, os.path.getsize(path)), os.SEEK_END)
         return file.read()
+
+
+def _row(path: Path) -> Bytes:
+    """Return the bytes that one of `packed_paths` stands for, which are not read before they are used."""
+    return _Pack.of(str(path.parent.parent), unquote(path.parent.name))[int(path.name)]
 
 
 class _Pack:
@@ -167,8 +173,8 @@ class _Pack:
         state = os.stat(table)
         return _open(os.path.realpath(table), column, state.st_size, state.st_mtime_ns)
 
-    def __getitem__(self, row: int) -> bytes:
-        content: bytes = self.data[self.offsets[row] : self.offsets[row + 1]].tobytes()
+    def __getitem__(self, row: int) -> Bytes:
+        content: Bytes = self.data[self.offsets[row] : self.offsets[row + 1]]
         return content
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from longtail._tables import normalized, read_text
-from longtail.data.decode import IMAGE_SUFFIXES, image_size
+from longtail.data.decode import IMAGE_SUFFIXES, image_shape
 from longtail.detection.files import load_json
 from longtail.errors import InputError, first_ten
 
@@ -194,7 +194,7 @@ def yolo_mapping(labels: Path, images: Path, names: Sequence[str]) -> dict[str, 
     annotations: list[dict[str, Any]] = []
     left = {path.stem: path for path in _files(labels, ".txt") if path.name != "classes.txt"}
     for image in _images(images):
-        width, height = image_size(image)
+        height, width = image_shape(image)
         entries.append({"id": len(entries) + 1, "file_name": image.name, "width": width, "height": height})
         if (path := left.pop(image.stem, None)) is None:
             continue

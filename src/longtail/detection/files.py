@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from longtail._tables import read_text
-from longtail.data.decode import BadImage, image_size
+from longtail.data.decode import BadImage, image_shape
 from longtail.detection.data import ImageRecord, check_size
 from longtail.errors import InputError, first_ten
 
@@ -118,18 +118,19 @@ def with_sizes(records: Sequence[ImageRecord], check: bool) -> list[ImageRecord]
     positions = sorted({*unknown, *range(0, len(records), step)})
     found = list(records)
     with ThreadPoolExecutor(_THREADS) as pool:
-        sizes = pool.map(_size_or_error, [records[position].file for position in positions])
-        for position, size in zip(positions, sizes, strict=True):
-            if isinstance(size, BadImage):
-                raise size
+        shapes = pool.map(_shape_or_error, [records[position].file for position in positions])
+        for position, shape in zip(positions, shapes, strict=True):
+            if isinstance(shape, BadImage):
+                raise shape
+            height, width = shape
             if not records[position].width or not records[position].height:
-                found[position] = records[position]._replace(width=size[0], height=size[1])
-            check_size(found[position], *size)
+                found[position] = records[position]._replace(width=width, height=height)
+            check_size(found[position], width, height)
     return found
 
 
-def _size_or_error(path: Path) -> tuple[int, int] | BadImage:
+def _shape_or_error(path: Path) -> tuple[int, int] | BadImage:
     try:
-        return image_size(path)
+        return image_shape(path)
     except BadImage as error:
         return error

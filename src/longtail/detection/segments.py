@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from longtail._imports import import_optional
 from longtail.errors import InputError
 
 NO_MASK, POLYGONS, RUNS = 0, 1, 2
@@ -29,13 +30,10 @@ def mask_library() -> ModuleType:
     Raises:
         InputError: If the package is not installed.
     """
-    try:
-        from faster_coco_eval.core import mask
-    except ImportError as error:
-        raise InputError(
-            'object detection needs the package faster-coco-eval: pip install "longtail[detection]"'
-        ) from error
-    return mask  # type: ignore[no-any-return]
+    return import_optional(
+        "faster_coco_eval.core.mask",
+        'object detection needs the package faster-coco-eval: pip install "longtail[detection]"',
+    )
 
 
 @dataclass(frozen=True, eq=False)

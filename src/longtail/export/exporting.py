@@ -3,7 +3,6 @@
 Shapes: C = classes.
 """
 
-import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from longtail._imports import check_installed
 from longtail._io import atomic_write, write_errors, write_json
 from longtail.data.counts import ClassCounts
 from longtail.errors import InputError, unknown_name
@@ -145,8 +145,7 @@ def _prior(run: "Run", name: str | Path) -> Tensor:
 
 def _require(kind: str) -> None:
     for package in ONNX_PACKAGES if kind == "onnx" else ():
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"the format onnx needs the package {package}; install longtail[onnx]")
+        check_installed(package, f"the format onnx needs the package {package}; install longtail[onnx]")
 
 
 def _write_weights(path: Path, kind: str, graph: ExportedGraph, trained: Trained, facts: Mapping[str, Any]) -> float:

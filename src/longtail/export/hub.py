@@ -1,9 +1,9 @@
 """Upload an exported folder to the Hugging Face hub, on request only."""
 
-import importlib.util
 import re
 from pathlib import Path
 
+from longtail._imports import check_installed
 from longtail.errors import InputError
 
 
@@ -24,8 +24,9 @@ def check_upload(name: str) -> None:
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise InputError(f"`push` must be a repository such as my-name/my-model, got {name!r}")
-    if importlib.util.find_spec("huggingface_hub") is None:
-        raise InputError("uploading needs the package huggingface_hub; install it, or copy the folder yourself")
+    check_installed(
+        "huggingface_hub", "uploading needs the package huggingface_hub; install it, or copy the folder yourself"
+    )
 
 
 def upload(folder: Path, name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from longtail.errors import InputError, unknown_name
+from longtail.errors import InputError, first_line, unknown_name
 from longtail.models.preprocessing import Preprocessing
 
 
@@ -115,10 +115,9 @@ def check_output(backbone: Backbone, image_size: int) -> None:
         with torch.random.fork_rng(devices=[]):
             output: Any = backbone.eval()(torch.zeros(2, 3, image_size, image_size, device=first.device))
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"the backbone {name} does not accept images of {image_size} pixels ({reason}); set `image_size` to a size "
-            "that it accepts, such as 224"
+            f"the backbone {name} does not accept images of {image_size} pixels ({first_line(error)}); "
+            "set `image_size` to a size that it accepts, such as 224"
         ) from error
     finally:
         backbone.train(was_training)

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
 
-from longtail.errors import InputError
+from longtail._imports import import_optional
+from longtail.errors import InputError, first_line
 
 logger = logging.getLogger("longtail")
 
@@ -26,12 +27,7 @@ def import_timm() -> ModuleType:
     Raises:
         InputError: If it is not installed.
     """
-    try:
-        import timm  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise InputError('timm networks need the package timm; install it: pip install "longtail[timm]"') from error
-    module: ModuleType = timm
-    return module
+    return import_optional("timm", 'timm networks need the package timm; install it: pip install "longtail[timm]"')
 
 
 def import_transformers() -> ModuleType:
@@ -40,14 +36,10 @@ def import_transformers() -> ModuleType:
     Raises:
         InputError: If it is not installed.
     """
-    try:
-        import transformers  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise InputError(
-            'backbones hf/... need the package transformers; install it: pip install "longtail[transformers]"'
-        ) from error
-    module: ModuleType = transformers
-    return module
+    return import_optional(
+        "transformers",
+        'backbones hf/... need the package transformers; install it: pip install "longtail[transformers]"',
+    )
 
 
 def import_peft() -> ModuleType:
@@ -56,12 +48,7 @@ def import_peft() -> ModuleType:
     Raises:
         InputError: If it is not installed.
     """
-    try:
-        import peft  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise InputError('LoRA needs the package peft; install it: pip install "longtail[peft]"') from error
-    module: ModuleType = peft
-    return module
+    return import_optional("peft", 'LoRA needs the package peft; install it: pip install "longtail[peft]"')
 
 
 @contextmanager
@@ -129,7 +116,7 @@ def without_network(name: str, repository: str, error: Exception) -> InputError:
         repository: Repository of the hub that holds the weights.
         error: Error of the library.
     """
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].removesuffix(".")
+    reason = first_line(error).removesuffix(".")
     return InputError(
         f"cannot load the pretrained weights of {name}: {reason}. On a machine with a network, run "
         f"`hf download {repository}` and copy the folder models--{repository.replace('/', '--')} to {cache_folder()}; "

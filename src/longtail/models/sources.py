@@ -23,6 +23,7 @@ import longtail.models as models
 from longtail.component import Component, find_class
 from longtail.errors import InputError, unknown_name
 from longtail.models.base import Backbone, as_backbone
+from longtail.models.hub import import_timm
 from longtail.models.preprocessing import Preprocessing
 from longtail.models.pretrained import (
     PREFIX,
@@ -197,8 +198,4 @@ def _is_importable(name: str) -> bool:
 
 def _timm_has(name: str) -> bool:
     """Return whether timm is installed and has a network of this name."""
-    if importlib.util.find_spec("timm") is None:
-        return False
-    import timm  # type: ignore[import-not-found, unused-ignore]
-
-    return bool(timm.is_model(name))
+    return importlib.util.find_spec("timm") is not None and bool(import_timm().is_model(name))

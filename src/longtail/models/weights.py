@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from longtail.errors import InputError
+from longtail.errors import InputError, first_line
 
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "net.")
 """Prefixes that wrappers put before the names of tensors."""
@@ -67,7 +67,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             "torch.save(model.state_dict(), FILE), or convert it to safetensors"
         ) from error
     except Exception as error:  # the readers raise errors of many kinds for a damaged file
-        raise InputError(f"cannot read the weights file {path}: {str(error).splitlines()[0]}") from error
+        raise InputError(f"cannot read the weights file {path}: {first_line(error)}") from error
     return _state_dict(content, path)
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from longtail._imports import check_installed
 from longtail.data.decode import Decoding
 from longtail.errors import InputError
 from longtail.export import graph_of
@@ -60,11 +61,9 @@ def require_packages() -> None:
     Raises:
         InputError: If one is missing.
     """
-    import importlib.util
-
     for package in ("fastapi", "uvicorn", "python_multipart"):
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"the service needs the package {package.replace('_', '-')}; install longtail[serve]")
+        name = package.replace("_", "-")
+        check_installed(package, f"the service needs the package {name}; install longtail[serve]")
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from longtail._io import atomic_write
-from longtail.errors import InputError
+from longtail.errors import InputError, first_line
 
 _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "stage": int, "epoch": int, "step": int, "images": int, "image_size": int, "seconds": (int, float), "split": str,
@@ -142,7 +142,7 @@ class CheckpointStore:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # the bytes of a damaged pickle lead to errors of any kind
-                damaged.append(f"{path}: {(str(error).splitlines() or [type(error).__name__])[0]}")
+                damaged.append(f"{path}: {first_line(error)}")
                 continue
             problem = _problem(state)
             if problem is None:

@@ -20,6 +20,7 @@ from longtail.losses.base import Loss
 from longtail.models.heads import FoldingHead, LinearHead, linear_head
 from longtail.ranges import check_number
 from longtail.samplers.base import Sampler
+from longtail.training.optimizers import SGD
 
 ClassWeights = Literal["auto"] | Mapping[Any, float] | None
 
@@ -104,7 +105,7 @@ class HeadTrainer:
     ) -> None:
         self.head, self.lr, self.batch_size, self.seed, self.weights_C = head, lr, batch_size, seed, weights_C
         trained = [parameter for parameter in head.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.SGD(trained, lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+        self.optimizer = SGD(trained, lr=lr, momentum=0.9, nesterov=True, weight_decay=weight_decay)
         self.epoch = 0
 
     def train(self, features_ND: Tensor, targets_N: Tensor, loss: nn.Module, sampler: Sampler, epochs: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import yaml
 
+from longtail._imports import import_optional
 from longtail.errors import InputError, unknown_name
 
 PROJECT = "longtail"
@@ -185,10 +186,7 @@ def check_loggers(loggers: Sequence[str | Sink]) -> None:
             continue
         if logger not in TRACKERS:
             raise unknown_name("logger", logger, LOGGERS)
-        try:
-            importlib.import_module(logger)
-        except ImportError as error:
-            raise InputError(f"{logger} is not installed; install it with: pip install 'longtail[{logger}]'") from error
+        import_optional(logger, f"{logger} is not installed; install it with: pip install 'longtail[{logger}]'")
 
 
 def _check_sink(logger: object) -> None:

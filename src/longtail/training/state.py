@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from longtail.config.schema import TrainingConfig
-from longtail.errors import InputError
+from longtail.errors import InputError, first_line
 from longtail.training.checkpoint import applying
 from longtail.training.context import Context
 from longtail.training.optimizers import build_optimizer, set_learning_rate
@@ -168,7 +168,7 @@ class TrainState:
             try:
                 loss: Tensor = compiled(images_BCHW, targets_B)
             except TorchDynamoException as error:
-                logger.warning("the step cannot be compiled (%s); it runs eagerly", str(error).splitlines()[0])
+                logger.warning("the step cannot be compiled (%s); it runs eagerly", first_line(error))
                 self.forward = self.task
                 loss = self.task(images_BCHW, targets_B)
             return loss

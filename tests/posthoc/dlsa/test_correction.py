@@ -16,20 +16,14 @@ from longtail.posthoc.dlsa import FilterSettings
 from longtail.posthoc.dlsa import correction as dlsa
 from longtail.posthoc.dlsa.correction import cluster_priors, threshold
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 COUNTS = [60, 25, 10, 5]
 QUICK = {
     "clusters": 6,
     "flow": FilterSettings(epochs=2, batch_size=32),
     "learning": ClassifierSettings(epochs=2, batch_size=32),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def world() -> tuple[Tensor, Tensor]:

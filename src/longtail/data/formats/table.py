@@ -148,7 +148,8 @@ def _listing(
         notes += label_notes(class_names)
     else:
         class_names, labels = rows.class_names, _positions(name, columns["label"])
-    parts = _parts(columns, labels, name)
+    splits = _splits(columns, name)
+    parts = _parts(columns["path"], labels, splits)
     if selection.splits == ("val",) and parts.pop("test", ([], []))[0]:
         notes.append(f"The test split of {name} itself is not used.")
     home = folder if rows.holds_images or root is None else Path(root).expanduser()
@@ -161,7 +162,7 @@ def _listing(
         notes,
         selection=selection,
         are_files=not rows.holds_images,
-        groups=_groups(columns),
+        groups=_groups(columns, splits),
         passed_over=[Omission("`include` and `exclude`", left_out)] if left_out else [],
     )
 
@@ -223,30 +224,35 @@ def _positions(name: str, labels: Sequence[str]) -> list[int]:
         raise InputError(f"{name!r} names its integer labels, but holds others: {error}; use integers") from error
 
 
-def _parts(columns: dict[str, list[str]], labels: list[int], name: str) -> dict[str, tuple[list[str], list[int]]]:
+def _splits(columns: dict[str, list[str]], name: str) -> list[str]:
+    """Return the split of each row."""
     if "split" not in columns:
-        return {"train": (columns["path"], labels)}
-    parts: dict[str, tuple[list[str], list[int]]] = {part: ([], []) for part in SPLIT_NAMES}
+        return ["train"] * len(columns["path"])
     try:
-        for split in set(columns["split"]):
-            split_from_name(split)
+        part_of = {split: split_from_name(split) for split in set(columns["split"])}
     except InputError as error:
         raise InputError(f"column 'split' of {name!r}: {error}") from error
-    for path, label, split in zip(columns["path"], labels, columns["split"], strict=True):
-        paths, part_labels = parts[split_from_name(split)]
-        paths.append(path)
+    return [part_of[split] for split in columns["split"]]
+
+
+def _parts(
+    paths: Sequence[str], labels: Sequence[int], splits: Sequence[str]
+) -> dict[str, tuple[list[str], list[int]]]:
+    parts: dict[str, tuple[list[str], list[int]]] = {part: ([], []) for part in SPLIT_NAMES}
+    for path, label, split in zip(paths, labels, splits, strict=True):
+        part_paths, part_labels = parts[split]
+        part_paths.append(path)
         part_labels.append(label)
     return parts
 
 
-def _groups(columns: dict[str, list[str]]) -> dict[str, list[str]] | None:
+def _groups(columns: dict[str, list[str]], splits: Sequence[str]) -> dict[str, list[str]] | None:
     """Return the group of each image of each split; None without a column of groups."""
     if "group" not in columns:
         return None
     groups: dict[str, list[str]] = {part: [] for part in SPLIT_NAMES}
-    splits = columns.get("split", ["train"] * len(columns["path"]))
     for group, split in zip(columns["group"], splits, strict=True):
-        groups[split_from_name(split)].append("" if group in MISSING else group)
+        groups[split].append("" if group in MISSING else group)
     return groups
 
 
@@ -256,12 +262,13 @@ def _read_rows(file: Path, wanted: Mapping[str, str | None]) -> _Rows:
     try:
         if file.suffix.lower() == ".parquet":
             content, schema = b"", pa_parquet.read_schema(file)
+            header, delimiter = list(schema.names), ""
             images = _image_column(schema, wanted)
             if images is not None:
                 wanted = {**wanted, "path": images}
         else:
             content, schema = read_table_text(file).encode(), None
-        header, delimiter = _header(file, content)
+            header, delimiter = _header(file, content)
         names = _names_by_role(header, file, wanted)
         if schema is not None:
             class_names = _stated_class_names(schema, names["label"])
@@ -301,9 +308,7 @@ def _stated_class_names(schema: pa.Schema, column: str) -> tuple[str, ...] | Non
 
 
 def _header(file: Path, content: bytes) -> tuple[list[str], str]:
-    """Return the column names, and the delimiter of a text file."""
-    if file.suffix.lower() == ".parquet":
-        return list(pa_parquet.read_schema(file).names), ""
+    """Return the column names and the delimiter of a text file."""
     text = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", newline="")
     # spreadsheets write semicolons in languages with a decimal comma
     delimiter = delimiter_of(text.readline(), "\t" if file.suffix.lower() == ".tsv" else ",")
